@@ -1,0 +1,431 @@
+"""Speed and memory of the retrieval metrics beside the field's ways, and beside what the machine can do at best.
+
+    python benchmarks/evaluation.py                      # CPU, one thread; writes results/evaluation_speed.{csv,png}
+    python benchmarks/evaluation.py --device cuda        # GPU against CPU: the same numbers, and the time
+
+Everything is timed in one process, ours and the others in turn, median of the rounds. A peer that would take minutes is
+timed on part of the queries and scaled up (column `timed_queries`). Seconds are for one direction, mAP over the whole
+database; ours also gives precision@N, P@H<=2 and the precision-recall curve from the same histogram.
+"""
+
+import argparse
+import csv
+import ctypes
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numba
+import numpy as np
+import torch
+from matplotlib import pyplot as plt
+
+from xmodal.metrics import average_precision, curve_by_radius, precision_at, precision_recall_within
+from xmodal.metrics.kernels_cpu import popcount
+from xmodal.metrics.packing import pack_bits
+from xmodal.metrics.rankers import CodeRanker, Relevance, ScoreRanker
+
+SIZES = {"MIRFLICKR": (2000, 18_015, 24), "COCO": (5000, 117_218, 80), "NUS-WIDE": (2100, 193_734, 21)}
+RESULTS = Path(__file__).parents[1] / "results"
+EVERYTHING = slice(0, None)
+
+
+@dataclass
+class Row:
+    """One line of the CSV."""
+
+    device: str
+    size: str
+    codes: str
+    method: str
+    seconds: float
+    timed_queries: int
+    over_floor: float
+    loop_over_this: float
+    extra_megabytes: float
+
+
+@dataclass
+class Problem:
+    """Codes (as booleans) or embeddings of one size, one direction, with labels that the codes follow."""
+
+    query: torch.Tensor
+    database: torch.Tensor
+    query_label: torch.Tensor
+    database_label: torch.Tensor
+
+    @classmethod
+    def make(cls, size: str, bits: int, real: bool = False):
+        """Outputs that follow the labels, with noise."""
+        queries, items, labels = SIZES[size]
+        generator = torch.Generator().manual_seed(bits)
+        centre = torch.randn(labels, bits, generator=generator)
+        sides = []
+        for rows in (queries, items):
+            label = torch.rand(rows, labels, generator=generator) < 2.5 / labels
+            output = label.float() @ centre + 1.5 * torch.randn(rows, bits, generator=generator)
+            sides.append((torch.nn.functional.normalize(output) if real else output >= 0, label))
+        return cls(sides[0][0], sides[1][0], sides[0][1], sides[1][1])
+
+    def first(self, queries: int):
+        """The same with fewer queries."""
+        return Problem(self.query[:queries], self.database, self.query_label[:queries], self.database_label)
+
+    def to(self, device: str):
+        """The same on another device."""
+        return Problem(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+
+
+# --- ours -------------------------------------------------------------------------------------------------------------
+
+
+def ours(problem: Problem, directions: int = 1) -> float:
+    relevance = Relevance(problem.query_label, problem.database_label)
+    if problem.query.dtype == torch.bool:
+        ranker = CodeRanker(
+            [pack_bits(problem.query)] * directions, [pack_bits(problem.database)] * directions, problem.query.shape[1]
+        )
+    else:
+        ranker = ScoreRanker([problem.query] * directions, [problem.database] * directions)
+    total = 0.0
+    for block, chosen in ranker.passes({"main": relevance}):
+        for start in range(0, len(problem.query), block):
+            for rankings in ranker.rank(slice(start, min(start + block, len(problem.query))), chosen):
+                ranking = rankings["main"]
+                total += average_precision(ranking).sum()
+                precision_at(ranking, [100, 1000])
+                if ranking.levels is not None:
+                    precision_recall_within(ranking)
+                    curve_by_radius(ranking)
+    return total / directions / len(problem.query)
+
+
+# --- peers ------------------------------------------------------------------------------------------------------------
+
+
+def literature_loop(problem: Problem) -> float:
+    """The loop of the hashing literature: one query at a time, sort by distance, average the precisions at the hits."""
+    if problem.query.dtype == torch.bool:
+        query, database = (2.0 * side.float() - 1 for side in (problem.query, problem.database))
+    else:
+        query, database = problem.query, problem.database
+    labels = problem.database_label.float()
+    total = 0.0
+    for code, label in zip(query, problem.query_label.float(), strict=True):
+        relevant = ((label @ labels.T) > 0).float()
+        distance = 0.5 * (query.shape[1] - code @ database.T)
+        ranked = relevant[distance.argsort()]
+        hits = int(ranked.sum())
+        if hits:
+            place = (ranked == 1).nonzero().squeeze(1).float() + 1
+            total += float((torch.arange(1, hits + 1) / place).mean())
+    return total / len(query)
+
+
+def scores(problem: Problem) -> torch.Tensor:
+    """Positive scores, as torchmetrics needs them."""
+    if problem.query.dtype == torch.bool:
+        near = problem.query.shape[1] + (2.0 * problem.query.float() - 1) @ (2.0 * problem.database.float() - 1).T
+        return near / 2 + 1
+    return problem.query @ problem.database.T + 2
+
+
+def torchmetrics_class(problem: Problem) -> float:
+    from torchmetrics.retrieval import RetrievalMAP
+
+    metric = RetrievalMAP()
+    relevant = (problem.query_label.float() @ problem.database_label.float().T) > 0
+    index = torch.arange(len(relevant))[:, None].expand_as(relevant)
+    metric.update(scores(problem).flatten(), relevant.flatten(), indexes=index.flatten())
+    return float(metric.compute())
+
+
+def torchmetrics_function(problem: Problem) -> float:
+    from torchmetrics.functional.retrieval import retrieval_average_precision
+
+    total = 0.0
+    for row in range(len(problem.query)):
+        one = Problem(problem.query[row : row + 1], problem.database, problem.query_label[row], problem.database_label)
+        relevant = (one.query_label.float() @ one.database_label.float().T) > 0
+        total += float(retrieval_average_precision(scores(one)[0], relevant))
+    return total / len(problem.query)
+
+
+def pytorch_metric_learning(problem: Problem) -> float:
+    from pytorch_metric_learning.distances import CosineSimilarity
+    from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
+    from pytorch_metric_learning.utils.inference import CustomKNN
+
+    calculator = AccuracyCalculator(
+        include=("mean_average_precision",),
+        k=len(problem.database),
+        device=torch.device("cpu"),
+        knn_func=CustomKNN(CosineSimilarity()),
+    )
+    query, database = (2.0 * side.float() - 1 for side in (problem.query, problem.database))
+    classes = [side.float().argmax(1) for side in (problem.query_label, problem.database_label)]
+    accuracy = calculator.get_accuracy(query, classes[0], database, classes[1])
+    return float(accuracy["mean_average_precision"])
+
+
+def pytrec_eval(problem: Problem) -> float:
+    import pytrec_eval as trec
+
+    near = scores(problem)
+    relevant = (problem.query_label.float() @ problem.database_label.float().T) > 0
+    names = [str(item) for item in range(len(problem.database))]
+    truth = {str(q): dict(zip(names, row, strict=True)) for q, row in enumerate(relevant.int().tolist())}
+    run = {str(q): dict(zip(names, row, strict=True)) for q, row in enumerate(near.tolist())}
+    result = trec.RelevanceEvaluator(truth, {"map"}).evaluate(run)
+    return statistics.fmean(query["map"] for query in result.values())
+
+
+# --- what the machine can do at best ----------------------------------------------------------------------------------
+
+
+@numba.njit(cache=True)
+def _distances_only(query, database, near):
+    total = 0
+    for q in range(len(query)):
+        for start in range(0, database.shape[1], len(near)):
+            m = min(len(near), database.shape[1] - start)
+            near[:] = 0
+            for b in range(0, len(database), 2):
+                one, two = query[q, b], query[q, b + 1]
+                first, second = database[b, start : start + m], database[b + 1, start : start + m]
+                for j in range(m):
+                    near[j] += popcount(one ^ first[j]) + popcount(two ^ second[j])
+            total += near[0]
+    return total
+
+
+@numba.njit(cache=True)
+def _increments_only(key, pairs, bins):
+    for _ in range(pairs // len(key)):
+        for j in range(0, len(key), 4):
+            bins[0, key[j]] += 1
+            bins[1, key[j + 1]] += 1
+            bins[2, key[j + 2]] += 1
+            bins[3, key[j + 3]] += 1
+
+
+def hamming_floor(problem: Problem) -> float:
+    """The distances of all pairs (xor and popcount), and one increment of a histogram in the first cache a pair."""
+    octets = problem.query.shape[1] // 8
+    query, database = (
+        pack_bits(side).view(torch.uint8).numpy()[:, :octets] for side in (problem.query, problem.database)
+    )
+    _distances_only(query, np.ascontiguousarray(database.T), np.empty(4096, np.uint8))
+    near = (problem.query[:1] ^ problem.database[:4096]).sum(1).numpy()
+    key = (2 * near + (problem.database_label[:4096, 0]).numpy()).astype(np.uint16)
+    _increments_only(key, len(query) * len(database), np.zeros((4, 2 * problem.query.shape[1] + 2), np.int32))
+    return float("nan")
+
+
+def matmul_floor(problem: Problem) -> float:
+    """All scores, block by block, and nothing else."""
+    for block in problem.query.split(32):
+        for tile in problem.database.split(4096):
+            block @ tile.T
+    return float("nan")
+
+
+# --- the runs ---------------------------------------------------------------------------------------------------------
+
+
+def seconds(work: Callable[[], object], device: str) -> float:
+    if device == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    work()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def extra_megabytes(work: Callable[[], object]) -> float:
+    """Growth of the peak resident memory while something runs (Linux; nan elsewhere)."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+    except OSError:
+        return float("nan")
+    ctypes.CDLL(None).malloc_trim(0)  # what earlier runs freed is given back, so that it counts again
+    before = _memory("VmRSS")
+    work()
+    return (_memory("VmHWM") - before) / 1024
+
+
+def _memory(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(name)).split()[1])
+
+
+def timed(problem: Problem, methods: dict[str, tuple[Callable[..., float], int]], rounds: int, device: str):
+    """Median seconds of each method for all queries of the problem, the methods taking turns."""
+    whole = len(problem.query)
+    parts = {name: problem.first(min(count or whole, whole)) for name, (_, count) in methods.items()}
+    for name, (work, _) in methods.items():
+        work(parts[name].first(1))  # compile, load libraries
+    taken: dict[str, list[float]] = {name: [] for name in methods}
+    for _ in range(rounds):
+        for name, (work, _) in methods.items():
+            share = whole / len(parts[name].query)
+            taken[name].append(share * seconds(lambda work=work, name=name: work(parts[name]), device))
+    return {name: statistics.median(values) for name, values in taken.items()}, parts
+
+
+def rows_of(size: str, codes: str, problem: Problem, methods, floor: str, rounds: int) -> Iterator[Row]:
+    median, parts = timed(problem, methods, rounds, "cpu")
+    for name, value in median.items():
+        measured = name.startswith("xmodal")
+        memory = extra_megabytes(lambda name=name: methods[name][0](parts[name])) if measured else float("nan")
+        yield Row(
+            device_name("cpu"), size, codes, name, value, len(parts[name].query),
+            value / median[floor], median["literature loop"] / value, memory,
+        )  # fmt: skip
+
+
+def both_directions(problem: Problem) -> float:
+    return ours(problem, directions=2)
+
+
+def on_cpu(sizes: list[str], bits: list[int], rounds: int) -> Iterator[Row]:
+    for size in sizes:
+        few = max(4, 400_000 // SIZES[size][1])
+        for length in bits:
+            methods = {
+                "xmodal, one direction": (ours, 0),
+                "xmodal, both directions": (both_directions, 0),
+                "floor: popcount + increment": (hamming_floor, 0),
+                "literature loop": (literature_loop, 4 * few),
+                "torchmetrics functional": (torchmetrics_function, 4 * few),
+                "torchmetrics RetrievalMAP": (torchmetrics_class, few),
+            }
+            if length == 64:
+                methods["pytorch-metric-learning"] = (pytorch_metric_learning, few)
+                methods["pytrec_eval"] = (pytrec_eval, few)
+            problem = Problem.make(size, length)
+            yield from rows_of(size, f"{length} bits", problem, methods, "floor: popcount + increment", rounds)
+        methods = {
+            "xmodal, one direction": (ours, 64),
+            "floor: blocked matmul": (matmul_floor, 64),
+            "literature loop": (literature_loop, 2 * few),
+            "torchmetrics functional": (torchmetrics_function, 2 * few),
+        }
+        yield from rows_of(
+            size, "512-d cosine", Problem.make(size, 512, real=True), methods, "floor: blocked matmul", rounds
+        )
+
+
+def on_cuda(sizes: list[str], bits: list[int], rounds: int) -> Iterator[Row]:
+    """The GPU's histograms equal the CPU's to the last digit; the floor is one matrix product of codes and labels."""
+    for size in sizes:
+        for length in bits:
+            here = Problem.make(size, length)
+            there = here.to("cuda")
+            for graded in (False, True):
+                found, expected = (binned(problem, graded) for problem in (there, here))
+                if not np.array_equal(found, expected):
+                    raise RuntimeError(f"{size}, {length} bits, graded={graded}: GPU and CPU differ")
+            methods = {
+                "xmodal, histogram": (binned, 0),
+                "xmodal, one direction": (ours, 0),
+                "floor: fp16 matmul": (half_floor, 0),
+            }
+            median, parts = timed(there, methods, rounds, "cuda")
+            for name, value in median.items():
+                torch.cuda.reset_peak_memory_stats()
+                before = torch.cuda.memory_allocated()
+                methods[name][0](parts[name])
+                extra = (torch.cuda.max_memory_allocated() - before) / 2**20
+                yield Row(
+                    device_name("cuda"), size, f"{length} bits", name, value, len(there.query),
+                    value / median["floor: fp16 matmul"], float("nan"), extra,
+                )  # fmt: skip
+
+
+def binned(problem: Problem, graded: bool = False) -> np.ndarray:
+    """The histogram alone, from packed codes."""
+    relevance = Relevance(problem.query_label, problem.database_label, graded=graded)
+    ranker = CodeRanker([pack_bits(problem.query)], [pack_bits(problem.database)], problem.query.shape[1])
+    return ranker.histogram(EVERYTHING, relevance)[0]
+
+
+def half_floor(problem: Problem) -> float:
+    """Codes and labels through one product, tile by tile, and nothing else."""
+    query = torch.cat([problem.query, problem.query_label], 1).half()
+    for tile in torch.cat([problem.database, problem.database_label], 1).half().split(16_384):
+        tile @ query.T
+    return float("nan")
+
+
+def device_name(device: str) -> str:
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    model = next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
+    return f"{model}, 1 thread"
+
+
+def plot(rows: list[Row], file: Path) -> None:
+    kinds = sorted({row.codes for row in rows if row.codes in ("64 bits", "512-d cosine")})
+    figure, axes = plt.subplots(1, len(kinds), figsize=(6.5 * len(kinds), 4.2), layout="constrained", squeeze=False)
+    for ax, codes in zip(axes[0], kinds, strict=True):
+        sizes = [size for size in SIZES if any(row.size == size for row in rows)]
+        names = list(dict.fromkeys(row.method for row in rows if row.codes == codes))
+        for n, name in enumerate(names):
+            values = [
+                next((r.seconds for r in rows if (r.size, r.codes, r.method) == (size, codes, name)), np.nan)
+                for size in sizes
+            ]
+            places = np.arange(len(sizes)) + (n - len(names) / 2) * 0.8 / len(names)
+            colour = (
+                "C3"
+                if name.startswith("xmodal")
+                else "0.3"
+                if name.startswith("floor")
+                else f"C{n + 2 if n > 1 else 0}"
+            )
+            ax.bar(places, values, 0.8 / len(names), label=name, color=colour, hatch="//" if "both" in name else None)
+        ax.set_yscale("log")
+        ax.set_xticks(range(len(sizes)), sizes)
+        ax.set(title=f"{codes}, {rows[0].device}", ylabel="seconds for one mAP (one direction)")
+        ax.legend(fontsize=7)
+    figure.savefig(file, dpi=110)
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--bits", nargs="+", type=int, default=[16, 32, 64, 128])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the CSV and the plot")
+    arguments = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    rows = []
+    run = on_cuda if arguments.device == "cuda" else on_cpu
+    for row in run(arguments.sizes, arguments.bits, arguments.rounds):
+        rows.append(row)
+        print(f"{row.size:<10} {row.codes:<13} {row.method:<30} {row.seconds:>10.4f} s  {row.over_floor:>8.2f} x floor "
+              f"{row.loop_over_this:>8.1f} x faster than the loop {row.extra_megabytes:>7.1f} MB", flush=True)  # fmt: skip
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    name = "evaluation_speed" if arguments.device == "cpu" else "evaluation_speed_cuda"
+    with (arguments.out / f"{name}.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(asdict(rows[0])))
+        writer.writeheader()
+        writer.writerows(
+            {key: f"{v:.6g}" if isinstance(v, float) else v for key, v in asdict(row).items()} for row in rows
+        )
+    plot(rows, arguments.out / f"{name}.png")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

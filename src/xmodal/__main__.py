@@ -1,0 +1,71 @@
+"""`xmodal <command>`: looks the command up and imports only what it needs."""
+
+import sys
+from collections.abc import Sequence
+
+from xmodal.errors import UserError
+
+COMMANDS = {
+    "train": "fit one run and evaluate it once on the query set",
+    "fit": "fit one run and leave the query set closed",
+    "test": "evaluate a checkpoint",
+    "sweep": "search a method's space with Optuna, then evaluate the best once",
+    "smoke": "one epoch of every method on a small subset",
+    "compare": "a table of the runs at hand",
+    "evaluate": "metrics of codes made by anybody",
+    "prepare": "check and convert a dataset",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; what the user can mend is shown as one line on stderr with exit status 2."""
+    command, *rest = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    if command in ("-h", "--help"):
+        sys.stdout.write(
+            "usage: xmodal <command> ...\n\n" + "".join(f"  {name:10} {text}\n" for name, text in COMMANDS.items())
+        )
+        return 0
+    try:
+        return _run(command, rest)
+    except UserError as error:
+        sys.stderr.write(f"xmodal {command}: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write(f"xmodal {command}: interrupted; the same command goes on from here\n")
+        return 130
+
+
+def _run(command: str, argv: list[str]) -> int:
+    if command in ("train", "fit", "test"):
+        from xmodal import run
+
+        return run.main(command, argv)
+    if command == "sweep":
+        from xmodal.tuning import study
+
+        return study.main(argv)
+    if command == "smoke":
+        from xmodal import smoke
+
+        return smoke.main(argv)
+    if command == "compare":
+        from xmodal.tracking import compare
+
+        return compare.main(argv)
+    if command == "prepare":
+        from xmodal import prepare
+
+        return prepare.main(argv)
+    if command == "trial":  # not listed: the sweep starts it
+        from xmodal.tuning import trial
+
+        return trial.main(argv)
+    if command == "evaluate":
+        from xmodal import evaluate
+
+        return evaluate.main(argv)
+    raise UserError(f"no such command; the commands are: {', '.join(COMMANDS)}.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

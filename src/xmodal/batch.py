@@ -1,0 +1,37 @@
+"""What travels through the suite: a `Batch` of image-text pairs, each side as `Features`."""
+
+from typing import NotRequired, TypedDict
+
+from torch import Tensor
+
+
+class Features(TypedDict):
+    """What an encoder trunk gives for B inputs.
+
+    Attributes:
+        pooled: (B, D) one vector per input.
+        tokens: (B, N, D') patches of an image or word pieces of a text; only where the data module was asked for them.
+        mask: (B, N) bool, True where a token is real; absent when every token is.
+    """
+
+    pooled: Tensor
+    tokens: NotRequired[Tensor]
+    mask: NotRequired[Tensor]
+
+
+class Batch(TypedDict):
+    """B image-text pairs.
+
+    Attributes:
+        image: features of the images.
+        text: features of the texts.
+        label: (B, C) float, multi-hot.
+        index: (B,) int64, the pair's position in the dataset: metric states and code tables are keyed by it.
+        hierarchy: (B, K) int64, class index per layer, coarsest first; hierarchical datasets only.
+    """
+
+    image: Features
+    text: Features
+    label: Tensor
+    index: Tensor
+    hierarchy: NotRequired[Tensor]

@@ -1,0 +1,237 @@
+"""One run from a configuration: the LightningCLI subclass with the suite's links, folders, loggers and strategy.
+
+The constructors of the method and of the data module are the only schema. The order of files is
+`experiments/default.yaml`, the experiment file, then the command line.
+"""
+
+import argparse
+import json
+import logging
+import shutil
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from xmodal import data, methods, paths
+from xmodal.errors import UserError
+from xmodal.tracking import loggers
+from xmodal.tracking.record import config_hash, write_atomically
+
+LEFTOVERS = ("checkpoints", "metrics", "result.json", "codes.npz", "gallery.png")
+PER_RUN = (
+    "config",
+    "seed_everything",
+    "variant",
+    "group",
+    "job_type",
+    "save_codes",
+    "gallery",
+)  # differ between runs of one setup
+LINKED = (
+    "image_dim",
+    "text_dim",
+    "num_labels",
+    "num_train",
+)  # properties of the data that a method's constructor may ask for
+
+
+class SeedEpoch(Callback):
+    """Reseed from (seed, epoch) at every epoch: a resumed run then draws what the uninterrupted one drew."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """See the class."""
+        seed_everything(self.seed * 1_000_003 + trainer.current_epoch, verbose=False)
+
+
+class XmodalCLI(LightningCLI):
+    """Parses and builds one run; `model`, `datamodule`, `trainer`, `folder` and `yaml` are there afterwards.
+
+    Args:
+        arguments: the command line after the command, with the experiment files as `--config`.
+        checkpoints: keep the best and the last state under `<folder>/checkpoints`.
+        callbacks: further callbacks, such as the one that reports to a sweep.
+        loggers: log to `metrics.csv` and W&B.
+
+    Raises:
+        UserError: the configuration is not valid.
+    """
+
+    folder: Path
+    yaml: str
+    best: ModelCheckpoint
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        *,
+        checkpoints: bool = True,
+        callbacks: Sequence[Callback] = (),
+        loggers: bool = True,
+    ) -> None:
+        self.checkpoints, self.callbacks, self.logs = checkpoints, list(callbacks), loggers
+        _quieten()
+        try:
+            super().__init__(
+                methods.RetrievalMethod,
+                data.CrossModalDataModule,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                save_config_callback=None,  # the record writes it, into the run's own folder
+                auto_configure_optimizers=False,  # a method owns its optimizers
+                parser_kwargs={"exit_on_error": False},
+                args=list(arguments),
+                run=False,
+            )
+        except argparse.ArgumentError as error:
+            raise UserError(_short(str(error))) from error
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The run's own arguments, and the links that keep derived values out of every file."""
+        parser.add_argument(
+            "--variant",
+            type=str,
+            default="base",
+            help="what distinguishes the run from the plain experiment: tuned, trial-0007, ...",
+        )
+        parser.add_argument(
+            "--group", type=str | None, help="W&B group, such as the study; default: <method>-<dataset>-<bits>"
+        )
+        parser.add_argument("--job_type", type=str, default="train", help="W&B job type")
+        parser.add_argument(
+            "--save_codes", type=bool, default=False, help="write codes.npz: codes or embeddings of both test roles"
+        )
+        parser.add_argument(
+            "--gallery", type=bool, default=True, help="draw gallery.png where the dataset has pictures"
+        )
+        parser.link_arguments("seed_everything", "data.init_args.seed")
+        for name in LINKED:
+            parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
+
+    def before_instantiate_classes(self) -> None:
+        """Derive the run's folder from what it is: method, dataset, bits or dim, and seed or trial."""
+        model, module = (_imported(self.config[key].class_path) for key in ("model", "data"))
+        bits, dim = (self.config.model.init_args.get(name) for name in ("bits", "dim"))
+        self.size = bits or dim
+        if not isinstance(self.config.seed_everything, int) or isinstance(self.config.seed_everything, bool):
+            raise UserError(
+                f"seed_everything is {self.config.seed_everything!r}: give an int, so that the run can be repeated."
+            )
+        self.method, self.dataset = str(model.name), str(module.name)
+        self.variant, seed = self.config.variant, f"seed{self.config.seed_everything}"
+        tag = seed if self.variant == "base" else f"{self.variant}-{seed}"
+        self.group = self.config.group or f"{self.method}-{self.dataset}-{self.size}"
+        self.folder = Path(
+            self.config.trainer.default_root_dir
+            or paths.runs() / self.method / self.dataset / (str(bits) if bits else f"dim{dim}") / tag
+        )
+        self.yaml = self.parser.dump(self.config, skip_unset=False)
+        self.hash = config_hash(self.yaml)
+        setup = {key: value for key, value in self.config.as_dict().items() if key not in PER_RUN}
+        self.setup_hash = config_hash(json.dumps(setup, sort_keys=True, default=str))
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - the trainer's own arguments
+        """The trainer with the run's folder, loggers, checkpoints, and the strategy that several devices need."""
+        self._clear()
+        write_atomically(self.folder / "config.yaml", self.yaml)
+        config = self.config_init.trainer
+        config.callbacks = [*(config.callbacks or []), SeedEpoch(self.config.seed_everything), *self.callbacks]
+        if self.checkpoints:
+            folder = self.folder / "checkpoints"
+            self.best = ModelCheckpoint(
+                folder,
+                "best",
+                "val/map",
+                mode="max",
+                save_last=True,
+                save_on_train_epoch_end=True,
+                enable_version_counter=False,
+            )
+            config.callbacks.append(self.best)
+        kwargs |= {"default_root_dir": str(self.folder), "enable_checkpointing": self.checkpoints}
+        if config.logger is None:
+            kwargs["logger"] = (
+                loggers(self.folder, paths.runs(), group=self.group, job_type=self.config.job_type, tags=self._tags())
+                if self.logs
+                else False
+            )
+        if config.strategy == "auto" and not self.model.automatic_optimization and _several(config.devices):
+            # Two optimizers leave parameters without gradient in each backward pass: plain ddp stops there.
+            kwargs["strategy"] = "ddp_find_unused_parameters_true"
+        return super().instantiate_trainer(**kwargs)
+
+    def after_instantiate_classes(self) -> None:
+        """Give the loggers the whole resolved configuration: class, seed and trainer included."""
+        config = self.config.as_dict() | {"config_hash": self.hash, **self.datamodule.describe()}
+        for logger in self.trainer.loggers:
+            logger.log_hyperparams(config)
+
+    def _clear(self) -> None:
+        """Remove what an earlier run left in the folder, unless it was this very run and was interrupted."""
+        config = self.folder / "config.yaml"
+        if config.is_file() and config.read_text() == self.yaml and not (self.folder / "result.json").is_file():
+            return
+        for name in LEFTOVERS:
+            path = self.folder / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+    def _tags(self) -> list[str]:
+        return [self.method, self.dataset, f"size{self.size}", self.variant, f"seed{self.config.seed_everything}"]
+
+
+class Parsed(XmodalCLI):
+    """Parses and checks a configuration and derives the run's folder, but builds nothing."""
+
+    def instantiate_classes(self) -> None:
+        """Nothing is built."""
+
+    def after_instantiate_classes(self) -> None:
+        """Nothing was built."""
+
+
+def _quieten() -> None:
+    """Silence what Lightning says of every run; its errors and everything else stay."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("wandb").setLevel(logging.ERROR)
+    for message in (
+        "LightningCLI's args parameter",  # our commands are called from Python with a list, always
+        "`LightningModule.configure_optimizers` returned `None`",  # a closed form has no optimizer
+        "The number of training batches",  # terms are logged as epoch means, so the interval does not matter
+        "The '.*dataloader' does not have many workers",  # batches are indexed on the device
+        "`isinstance\\(treespec, LeafSpec\\)` is deprecated",  # lightning 2.6 with torch 2.14, harmless
+        "Checkpoint directory .* exists and is not empty",  # a run that goes on
+    ):
+        warnings.filterwarnings("ignore", message)
+
+
+def _several(devices: object) -> bool:
+    if isinstance(devices, (list, tuple)):
+        return len(devices) > 1
+    text = str(devices)
+    return (
+        (text == "-1" and torch.cuda.device_count() > 1)
+        or "," in text
+        or (text.isdigit() and int(text) > 1)
+        or (text == "auto" and torch.cuda.device_count() > 1)
+    )
+
+
+def _imported(class_path: str) -> Any:  # noqa: ANN401 - a method or a data module
+    module, _, name = class_path.rpartition(".")
+    return getattr(import_module(module), name)
+
+
+def _short(message: str) -> str:
+    """The parser's message without its usage lines: one line that says what is wrong."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    return " ".join(lines)[:600]

@@ -1,0 +1,89 @@
+"""In-memory batches: the arrays lie on the device and a batch is one indexing operation there."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from xmodal.batch import Batch
+
+
+class EpochSampler(Sampler[Tensor]):
+    """Batches of positions, shuffled as a function of (seed, epoch) only, so that a resumed run sees the same order.
+
+    Under DDP each rank takes every `world`-th position of the same permutation; a global batch is the same set of pairs
+    on any number of ranks. Evaluation (`shuffle=False`) is never padded; training drops nothing but may leave the last
+    batches of the ranks one pair apart.
+
+    Args:
+        size: number of pairs.
+        batch_size: global batch size, divided by `world`.
+        seed: of the shuffle.
+        shuffle: whether to shuffle, anew every epoch.
+        drop_last: leave out a last batch that is not full.
+        rank: this process.
+        world: number of processes.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.size, self.batch_size, self.seed, self.shuffle, self.drop_last = size, batch_size, seed, shuffle, drop_last
+        self.rank, self.world, self.epoch = rank, world, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before every epoch."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if self.shuffle:
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+            order = torch.randperm(self.size, generator=generator)
+        else:
+            order = torch.arange(self.size)
+        for start in range(0, len(self) * self.batch_size, self.batch_size):
+            yield order[start : start + self.batch_size][self.rank :: self.world]
+
+    def __len__(self) -> int:
+        return self.size // self.batch_size if self.drop_last else -(-self.size // self.batch_size)
+
+
+class InMemory(Dataset[Batch]):
+    """A whole role (`train`, `query`, ...) as one batch; indexing with positions gives a batch.
+
+    Args:
+        whole: every pair of the role, on the device that computes.
+    """
+
+    def __init__(self, whole: Batch) -> None:
+        self.whole = whole
+
+    def __getitem__(self, positions: Tensor) -> Batch:
+        batch: Batch = _take(self.whole, positions.to(self.whole["label"].device))
+        return batch
+
+    def __len__(self) -> int:
+        return len(self.whole["label"])
+
+
+def in_memory_loader(whole: Batch, sampler: EpochSampler) -> "DataLoader[Batch]":
+    """A loader whose unit is a batch; its own generator keeps `iter()` from drawing from the global one."""
+    return DataLoader(InMemory(whole), batch_size=None, sampler=sampler, collate_fn=_same, generator=torch.Generator())
+
+
+def _take(value: Any, positions: Tensor) -> Any:  # noqa: ANN401 - a batch is a tree of tensors
+    return {key: _take(part, positions) for key, part in value.items()} if isinstance(value, dict) else value[positions]
+
+
+def _same(batch: Any) -> Any:  # noqa: ANN401 - a collate function that has nothing to collate
+    return batch

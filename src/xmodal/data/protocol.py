@@ -1,0 +1,121 @@
+"""A protocol's resolved index lists, their hash, and the checks that every split must pass."""
+
+import hashlib
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xmodal.errors import UserError
+
+Index = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Positions of the pairs in the dataset, one list per role.
+
+    `database` either equals `query` (the gallery is the other modality of the query pairs themselves, as real-valued
+    methods are usually reported) or is disjoint from it and holds `train` (as hashing methods are). `val_query` and
+    `val_database` mirror that within the training pool.
+
+    Args:
+        train: pairs that parameters are learnt from.
+        val_query: queries of the validation, never trained on.
+        val_database: what they are searched in.
+        query: queries of the test, opened once.
+        database: what they are searched in.
+    """
+
+    train: Index
+    val_query: Index
+    val_database: Index
+    query: Index
+    database: Index
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 over the names and the values of the five lists: equal hashes, equal splits."""
+        digest = hashlib.sha256()
+        for field in fields(self):
+            digest.update(field.name.encode() + b"\0" + getattr(self, field.name).astype("<i8").tobytes() + b"\0")
+        return digest.hexdigest()
+
+    def sizes(self) -> dict[str, int]:
+        """Number of pairs per role."""
+        return {field.name: len(getattr(self, field.name)) for field in fields(self)}
+
+    def check(self, label: NDArray[np.generic]) -> dict[str, int]:
+        """Refuse a split that would leak or that cannot be scored.
+
+        Args:
+            label: (N, C) multi-hot labels of the whole dataset.
+
+        Returns:
+            What is allowed but worth knowing: duplicate positions per role.
+
+        Raises:
+            UserError: a position outside the dataset, an empty role, a leak between roles, or a pair without a label.
+        """
+        duplicates = {}
+        for field in fields(self):
+            index = getattr(self, field.name)
+            if len(index) == 0:
+                raise UserError(f"the split's {field.name} is empty: ask for more pairs or another protocol.")
+            if index.min() < 0 or index.max() >= len(label):
+                raise UserError(
+                    f"the split's {field.name} names pair {int(index.max())}, but the dataset holds {len(label)}."
+                )
+            duplicates[field.name] = len(index) - len(np.unique(index))
+        held_out = np.union1d(self.query, self.val_query)
+        _disjoint("train", self.train, "query and val_query", held_out)
+        _disjoint("val_database", self.val_database, "query", self.query)
+        _disjoint("query", self.query, "val_query", self.val_query)
+        for name, query, database in (
+            ("test", self.query, self.database),
+            ("validation", self.val_query, self.val_database),
+        ):
+            if np.array_equal(query, database):
+                continue
+            _disjoint(f"{name} query", query, f"{name} database", database)
+            if missing := len(np.setdiff1d(self.train, database)):
+                raise UserError(f"{missing} training pairs are missing from the {name} database.")
+        used = np.unique(np.concatenate([getattr(self, field.name) for field in fields(self)]))
+        if empty := int((~label[used].any(axis=1)).sum()):
+            raise UserError(f"{empty} pairs of the split have no label: drop them in the dataset's reader.")
+        return duplicates
+
+    def head(self, pairs: int) -> "Split":
+        """A small split for smoke tests: half of `pairs` for training, a quarter each for validation and test."""
+        train, val_query, query = self.train[: pairs // 2], self.val_query[: pairs // 4], self.query[: pairs // 4]
+        same = np.array_equal(self.query, self.database)
+        return Split(train, val_query, val_query if same else train, query, query if same else train)
+
+
+def _disjoint(name: str, index: Index, other_name: str, other: Index) -> None:
+    if shared := len(np.intersect1d(index, other)):
+        raise UserError(f"the split leaks: {shared} pairs are in both {name} and {other_name}.")
+
+
+def make_split(pool: Index, query: Index, val: int, seed: int, database: str, rest: Index | None = None) -> Split:
+    """Cut `val` validation pairs out of the training pool and lay out the roles.
+
+    Args:
+        pool: pairs that may be trained on.
+        query: test pairs.
+        val: number of validation pairs, drawn from `pool` by `numpy.random.default_rng(seed)`.
+        seed: of that draw; belongs to the protocol, not to the run.
+        database: `test`: the queries' own pairs are the gallery; `train`: everything but the queries is.
+        rest: further pairs of the database that are not trained on.
+
+    Raises:
+        UserError: `val` does not leave a training set.
+    """
+    if not 0 < val < len(pool):
+        raise UserError(f"val={val} of {len(pool)} training pairs: give a number from 1 to {len(pool) - 1}.")
+    order = np.random.default_rng(seed).permutation(len(pool))
+    val_query, train = np.sort(pool[order[:val]]), np.sort(pool[order[val:]])
+    if database == "test":
+        return Split(train, val_query, val_query, query, query)
+    others = pool if rest is None else np.concatenate([pool, rest])
+    return Split(train, val_query, train, query, np.sort(others))

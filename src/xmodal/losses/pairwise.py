@@ -1,0 +1,44 @@
+"""Pairwise similarity losses on hash codes: the likelihood of DCMH and the relatives of DMSF."""
+
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor
+
+Similarity = Literal["shared", "dice", "cosine"]
+
+
+def label_similarity(label: Tensor, other: Tensor, kind: Similarity = "shared") -> Tensor:
+    """How similar two sets of labelled items are.
+
+    Args:
+        label: (N, C) multi-hot.
+        other: (M, C) multi-hot.
+        kind: `shared`: 1 where the rows share a label, else 0 (DCMH and all its relatives); `dice`:
+            2 |a and b| / |a or b| in [0, 2] (MLSPH); `cosine` of the label vectors, in [0, 1] (MESDCH).
+
+    Returns:
+        (N, M) float.
+    """
+    common = label @ other.T
+    if kind == "shared":
+        return (common > 0).to(label.dtype)
+    sizes = label.sum(1)[:, None], other.sum(1)[None, :]
+    if kind == "dice":
+        return 2 * common / (sizes[0] + sizes[1] - common).clamp_min(1)
+    return common / (sizes[0] * sizes[1]).clamp_min(1).sqrt()
+
+
+def pairwise_likelihood(code: Tensor, other: Tensor, similar: Tensor) -> Tensor:
+    """Mean over all pairs of softplus(T) - S T with T = 1/2 <code_i, other_j>: minus the log likelihood of DCMH, Eq. 1.
+
+    Args:
+        code: (N, K) relaxed codes.
+        other: (M, K) relaxed codes.
+        similar: (N, M) similarity in [0, 1].
+
+    Returns:
+        Scalar, in nats per pair.
+    """
+    theta = 0.5 * code @ other.T
+    return (F.softplus(theta) - similar * theta).mean()

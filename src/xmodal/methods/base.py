@@ -1,0 +1,154 @@
+"""What every method shares: the form of a loss, the steps of an evaluation, and nothing of any paper."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, Literal, Protocol, cast
+
+import torch
+from lightning import LightningModule
+from torch import Tensor
+from torch.optim import Optimizer
+from torchmetrics.utilities.distributed import gather_all_tensors
+
+from xmodal.batch import Batch, Features
+from xmodal.errors import UserError
+from xmodal.losses import sign
+from xmodal.metrics import code_statistics, retrieval_metrics
+
+
+class HasTrainSet(Protocol):
+    """What a method may ask of the data module: the whole training set as one batch."""
+
+    def train_set(self) -> Batch:
+        """Every training pair, on the trainer's device."""
+
+
+class RetrievalMethod(LightningModule):
+    """A method encodes each side by itself; codes and embeddings of one side never see the other at test time.
+
+    A subclass implements `encode_image`, `encode_text`, `training_step` and `configure_optimizers`, and sets `weights`,
+    a frozen dataclass: a field is a term's name, its log key and its sweep key. Its constructor is its configuration.
+
+    Args:
+        kind: `binary`: outputs are relaxed codes in (-1, 1), ranked by the Hamming distance of their signs; `real`:
+            outputs are embeddings, ranked by cosine.
+    """
+
+    name: str
+    weights: Any
+
+    def __init__(self, kind: Literal["binary", "real"]) -> None:
+        super().__init__()
+        self.kind = kind
+        self.results: dict[str, float] = {}  # every test metric at full precision, for the run record
+        self._relaxed: list[Tensor] = []  # outputs for the validation database of this epoch
+        self.val_metrics = retrieval_metrics(self.kind, detail="map")
+        self.test_metrics = retrieval_metrics(self.kind, detail="full")
+
+    @abstractmethod
+    def encode_image(self, image: Features) -> Tensor:
+        """(B, K) relaxed codes or embeddings of images."""
+
+    @abstractmethod
+    def encode_text(self, text: Features) -> Tensor:
+        """(B, K) relaxed codes or embeddings of texts."""
+
+    def weigh(self, terms: Mapping[str, Tensor]) -> Tensor:
+        """Sum the terms under the weights of the same names, and log each.
+
+        Raises:
+            KeyError: a term has no weight of its name.
+        """
+        weights: dict[str, float] = asdict(self.weights)
+        if unknown := terms.keys() - weights.keys():
+            raise KeyError(
+                f"{type(self).__name__} has no weight for the terms {sorted(unknown)}; it has {sorted(weights)}"
+            )
+        loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+        logged = {f"train/{name}": term.detach() for name, term in terms.items()} | {"train/loss": loss.detach()}
+        self.log_dict(logged, on_step=False, on_epoch=True)
+        return loss
+
+    def take_step(self, optimizer: Optimizer, loss: Tensor) -> None:
+        """One step of one optimizer, for methods that optimise by hand; call it inside `toggled_optimizer`."""
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        optimizer.step()
+
+    def train_set(self) -> Batch:
+        """The whole training set as one batch, for closed forms and for tables over the training pairs.
+
+        Raises:
+            UserError: the module was trained without a data module.
+        """
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if datamodule is None:
+            raise UserError(f"{type(self).__name__} needs a data module: call trainer.fit(model, datamodule=...).")
+        return cast("HasTrainSet", datamodule).train_set()
+
+    def conventions(self) -> dict[str, str]:
+        """What each test metric means, in words, under the names of `results`."""
+        metric: Any = self.test_metrics["retrieval"]
+        return {f"test/{name}": words for name, words in metric.conventions.items()} if self.results else {}
+
+    def gather_rows(self, rows: Tensor) -> Tensor:
+        """The rows of all processes, in rank order and without gradient; ranks may hold different numbers of rows."""
+        if self.trainer.world_size == 1:
+            return rows.detach()
+        return torch.cat(gather_all_tensors(rows.detach().contiguous()))
+
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Encode one batch of the validation queries (loader 0) or of their database (loader 1)."""
+        outputs = self._update(self.val_metrics, batch, dataloader_idx)
+        if self.kind == "binary" and dataloader_idx == 1:
+            self._relaxed += outputs
+
+    def on_validation_epoch_end(self) -> None:
+        """Log `val/map_i2t`, `val/map_t2i` and their mean `val/map`, the one that is monitored."""
+        self.log_dict(self._compute("val", self.val_metrics))
+        if self.kind == "binary":
+            self.log_codes("val", torch.cat(self._relaxed))
+            self._relaxed.clear()
+        self.val_metrics.reset()
+
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Encode one batch of the test queries (loader 0) or of the database (loader 1)."""
+        self._update(self.test_metrics, batch, dataloader_idx)
+
+    def on_test_epoch_end(self) -> None:
+        """Log every metric of the test, and keep it at full precision under the names that `result.json` uses."""
+        values = self._compute("test", self.test_metrics)
+        self.results = {name: float(value) for name, value in values.items()}
+        self.log_dict(values)
+
+    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
+        """Codes in {-1, +1} or embeddings of both sides, with `index` and `label`."""
+        image, text = self.encode_image(batch["image"]), self.encode_text(batch["text"])
+        if self.kind == "binary":
+            image, text = sign(image).to(torch.int8), sign(text).to(torch.int8)
+        return {"image": image, "text": text, "label": batch["label"], "index": batch["index"]}
+
+    def log_codes(self, stage: str, relaxed: Tensor) -> None:
+        """Log what shows a collapse: share of unique codes, mean size of the bit means, quantisation gap.
+
+        Args:
+            stage: `train` or `val`.
+            relaxed: (N, bits) relaxed outputs or codes.
+        """
+        found = code_statistics(relaxed)
+        self.log(f"{stage}/unique_codes", found.unique)
+        self.log(f"{stage}/bit_mean", found.bit_means.abs().mean())
+        self.log(f"{stage}/quantization_gap", found.quantization_gap)
+
+    def _update(self, metrics: Any, batch: Batch, dataloader_idx: int) -> tuple[Tensor, Tensor]:  # noqa: ANN401
+        image, text = self.encode_image(batch["image"]), self.encode_text(batch["text"])
+        extra = {"hierarchy": batch["hierarchy"]} if "hierarchy" in batch else {}
+        split = ("query", "database")[dataloader_idx]
+        metrics.update(split=split, image=image, text=text, label=batch["label"], index=batch["index"], **extra)
+        return image, text
+
+    def _compute(self, stage: str, metrics: Any) -> dict[str, Tensor]:  # noqa: ANN401
+        values = {name: torch.as_tensor(value) for name, value in metrics.compute().items()}
+        values["map"] = (values["map_i2t"] + values["map_t2i"]) / 2
+        return {f"{stage}/{name}": value for name, value in values.items()}

@@ -1,0 +1,79 @@
+"""Codes and labels as 64-bit words: 8 bytes where the network output takes 256."""
+
+import torch
+from torch import Tensor
+
+WORD = 64
+
+
+def pack_bits(bits: Tensor) -> Tensor:
+    """Pack a boolean matrix (B, K) into int64 words (B, ceil(K / 64)); column k is bit k % 64 of word k // 64."""
+    rows, columns = bits.shape
+    words = -(-columns // WORD)
+    padded = torch.zeros(rows, words * WORD, dtype=torch.uint8, device=bits.device)
+    padded[:, :columns] = bits
+    octets = padded.view(rows, words * 8, 8)
+    packed = octets[:, :, 0].clone(memory_format=torch.contiguous_format)
+    for place in range(1, 8):
+        packed |= octets[:, :, place] << place
+    return packed.view(torch.int64)
+
+
+def unpack_bits(packed: Tensor, columns: int) -> Tensor:
+    """Undo `pack_bits`: int64 words (B, W) to a boolean matrix (B, columns)."""
+    places = torch.arange(8, dtype=torch.uint8, device=packed.device)
+    octets = packed.contiguous().view(torch.uint8)
+    return ((octets[:, :, None] >> places) & 1).view(len(packed), -1)[:, :columns].bool()
+
+
+def code_bits(outputs: Tensor, name: str) -> Tensor:
+    """Signs of network outputs or codes as booleans, sign(0) = +1.
+
+    Args:
+        outputs: (B, K) floating point, signed integer (in {-1, +1}) or boolean (True = +1).
+        name: what to call the tensor in an error.
+
+    Raises:
+        ValueError: not a matrix, no column, NaN or infinite values, or an unsigned integer type.
+    """
+    if outputs.ndim != 2 or outputs.shape[1] == 0:
+        raise ValueError(f"{name} must have shape (B, K) with K >= 1, got {tuple(outputs.shape)}")
+    if outputs.dtype == torch.bool:
+        return outputs
+    if outputs.dtype == torch.uint8:
+        raise ValueError(f"{name} is uint8, which cannot hold -1: pass signs, relaxed outputs or booleans")
+    if outputs.is_floating_point() and not bool(outputs.isfinite().all()):
+        raise ValueError(f"{name} holds NaN or infinite values")
+    return outputs >= 0
+
+
+def label_bits(label: Tensor, name: str) -> Tensor:
+    """A multi-hot label matrix (B, C) as booleans.
+
+    Raises:
+        ValueError: not a matrix, or values other than 0 and 1.
+    """
+    if label.ndim != 2 or label.shape[1] == 0:
+        raise ValueError(f"{name} must be multi-hot with shape (B, C), got {tuple(label.shape)}")
+    if label.dtype == torch.bool:
+        return label
+    marked = label == 1
+    if not bool((marked | (label == 0)).all()):
+        raise ValueError(f"{name} must be multi-hot: only 0 and 1, got other values")
+    return marked
+
+
+def embedding_rows(outputs: Tensor, name: str) -> Tensor:
+    """Embeddings (B, dim) as float32.
+
+    Raises:
+        ValueError: not a floating-point matrix, no column, NaN or infinite values.
+    """
+    if outputs.ndim != 2 or outputs.shape[1] == 0 or not outputs.is_floating_point():
+        raise ValueError(
+            f"{name} must be floating point with shape (B, K), K >= 1, got {outputs.dtype} {tuple(outputs.shape)}"
+        )
+    rows = outputs.float()
+    if not bool(rows.isfinite().all()):
+        raise ValueError(f"{name} holds NaN or infinite values")
+    return rows

@@ -1,0 +1,290 @@
+"""From codes or embeddings and labels to rankings, block of queries by block of queries."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from xmodal.metrics import kernels_cpu, kernels_torch
+from xmodal.metrics.packing import code_bits, embedding_rows, label_bits, pack_bits, unpack_bits
+from xmodal.metrics.ranking import Ints, Ranking, ranking_from_histogram
+
+Array = NDArray[Any]
+Ties = Literal["expected", "stable"]
+
+_LEVEL_BLOCK = 512  # queries whose histograms are held at once
+_DENSE_BLOCK = 32  # queries whose distances to the whole database are held at once
+_GPU_PAIRS = 1 << 24  # distances held at once on a GPU
+_SCORE_TILE = 4096  # database items in one matrix product, always: equal shapes give equal sums whatever the sharding
+
+
+@dataclass(frozen=True)
+class Relevance:
+    """One notion of relevance between queries and database items.
+
+    Attributes:
+        query: (Q, C) boolean labels.
+        database: (N, C) boolean labels.
+        graded: whether the grade counts the shared labels; otherwise it is whether one is shared.
+        reverse: relevant is what shares no label (the errors that MAPP penalises).
+        stable: the order of the database breaks ties, instead of the expectation over all orders.
+    """
+
+    query: Tensor
+    database: Tensor
+    graded: bool = False
+    reverse: bool = False
+    stable: bool = False
+
+    @cached_property
+    def grades(self) -> int:
+        """Number of grades, 0 included."""
+        if not self.graded or not len(self.query) or not len(self.database):
+            return 2
+        return max(2, 1 + min(int(self.query.sum(1).max()), int(self.database.sum(1).max())))
+
+    @cached_property
+    def words(self) -> tuple[Array, Array]:
+        """Labels as uint64 words: (Q, V) of the queries and (V, N) of the database."""
+        query, database = (pack_bits(side).cpu().numpy().view(np.uint64) for side in (self.query, self.database))
+        return query, np.ascontiguousarray(database.T)
+
+
+class Ranker(ABC):
+    """Ranks a database for the queries, in one or several directions that share the labels.
+
+    Args:
+        query: D tensors (Q, ...), one for each direction.
+        database: D tensors (N, ...).
+    """
+
+    def __init__(self, query: Sequence[Tensor], database: Sequence[Tensor]) -> None:
+        self.query, self.database = query, database
+        self.size = len(database[0])
+        self.on_cpu = database[0].device.type == "cpu"
+        self.dense_block = _DENSE_BLOCK if self.on_cpu else 1 + _GPU_PAIRS // max(self.size, 1)
+
+    def passes(self, relevances: Mapping[str, Relevance]) -> list[tuple[int, dict[str, Relevance]]]:
+        """Which notions of relevance to rank together, and by how many queries at a time to bound the memory."""
+        return [(self.dense_block, dict(relevances))]
+
+    @abstractmethod
+    def near(self, direction: int, rows: slice) -> Tensor:
+        """Distances (B, N) of a block of queries: smaller is nearer."""
+
+    def rank(self, rows: slice, relevances: Mapping[str, Relevance]) -> list[dict[str, Ranking]]:
+        """Rank the database for a block of queries: for each direction, one result for each notion of relevance."""
+        rank = _rank_on_cpu if self.on_cpu else _rank_on_gpu
+        return [rank(self.near(direction, rows), rows, relevances) for direction in range(len(self.query))]
+
+    def counterparts(self, rows: slice, groups: tuple[Tensor, Tensor]) -> list[tuple[Ints, Ints, Ints]]:
+        """Where the nearest of each query's own counterparts ranks, for each direction: the arguments of `hit_at`.
+
+        Args:
+            rows: the block of queries.
+            groups: ids (Q,) and (N,); a query's counterparts have its id.
+        """
+        own = groups[0][rows, None] == groups[1][None, :]
+        found = []
+        for direction in range(len(self.query)):
+            near = self.near(direction, rows).double()
+            best = near.masked_fill(~own, torch.inf).amin(1, keepdim=True)
+            tied = (near == best) & best.isfinite()
+            counts = ((near < best) & best.isfinite(), tied, tied & own)
+            closer, items, mine = (count.sum(1).cpu().numpy() for count in counts)
+            found.append((closer, items, mine))
+        return found
+
+
+class CodeRanker(Ranker):
+    """Ranks packed codes by Hamming distance.
+
+    Args:
+        query: D tensors (Q, W) int64 words.
+        database: D tensors (N, W) int64 words.
+        bits: length of a code.
+    """
+
+    def __init__(self, query: Sequence[Tensor], database: Sequence[Tensor], bits: int) -> None:
+        super().__init__(query, database)
+        self.bits = bits
+        if self.on_cpu:
+            octets = -(-bits // 8)
+            self._query, codes = (
+                np.stack([np.ascontiguousarray(words.numpy()).view(np.uint8)[:, :octets] for words in side])
+                for side in (query, database)
+            )
+            self._database = np.ascontiguousarray(codes.swapaxes(1, 2))
+
+    def passes(self, relevances: Mapping[str, Relevance]) -> list[tuple[int, dict[str, Relevance]]]:
+        """See `Ranker`; only `stable` needs the order of the items, all else follows from the histogram."""
+        levels = {name: relevance for name, relevance in relevances.items() if not relevance.stable}
+        ordered = {name: relevance for name, relevance in relevances.items() if relevance.stable}
+        return [(_LEVEL_BLOCK, levels), *(super().passes(ordered) if ordered else [])]
+
+    def histogram(self, rows: slice, relevance: Relevance) -> Array:
+        """Pairs by grade and distance, (D, B, grades, bits + 1) int32: the same integers on every device."""
+        if self.on_cpu:
+            query, labels = np.ascontiguousarray(self._query[:, rows]), relevance.query[rows].numpy()
+            counts = kernels_cpu.histogram(
+                query, self._database, labels, relevance.words[1], self.bits, relevance.grades
+            )
+        else:
+            counts = np.stack(
+                [
+                    kernels_torch.histogram(
+                        unpack_bits(query[rows], self.bits),
+                        unpack_bits(database, self.bits),
+                        relevance.query[rows],
+                        relevance.database,
+                        relevance.grades,
+                    )
+                    for query, database in zip(self.query, self.database, strict=True)
+                ]
+            )
+        return counts[:, :, ::-1] if relevance.reverse else counts
+
+    def near(self, direction: int, rows: slice) -> Tensor:
+        """See `Ranker`."""
+        if self.on_cpu:
+            queries = self._query[direction, rows]
+            out = np.empty((len(queries), self.size), np.int32)
+            for query, row in zip(queries, out, strict=True):
+                kernels_cpu.distances(query, self._database[direction], row)
+            return torch.from_numpy(out)
+        query = unpack_bits(self.query[direction][rows], self.bits).float()
+        database = unpack_bits(self.database[direction], self.bits).float()
+        return (query.sum(1, keepdim=True) + (1 - 2 * query) @ database.T).int()
+
+    def rank(self, rows: slice, relevances: Mapping[str, Relevance]) -> list[dict[str, Ranking]]:
+        """See `Ranker`."""
+        if any(relevance.stable for relevance in relevances.values()):
+            return super().rank(rows, relevances)
+        counts = {name: self.histogram(rows, relevance) for name, relevance in relevances.items()}
+        return [
+            {name: ranking_from_histogram(count[direction], self.size) for name, count in counts.items()}
+            for direction in range(len(self.query))
+        ]
+
+
+class ScoreRanker(Ranker):
+    """Ranks float32 embeddings by inner product, exactly: equal scores tie, nothing is rounded.
+
+    Args:
+        query: D tensors (Q, dim) float32; normalised for the cosine.
+        database: D tensors (N, dim) float32.
+    """
+
+    def near(self, direction: int, rows: slice) -> Tensor:
+        """See `Ranker`; every product has the same shape, so that a score depends on its two items alone."""
+        query, database = -self.query[direction][rows], self.database[direction]
+        block, tile = (_DENSE_BLOCK, _SCORE_TILE) if self.on_cpu else (max(len(query), 1), max(self.size, 1))
+        out = query.new_empty(len(query), self.size)
+        for row in range(0, len(query), block):
+            left = _filled(query[row : row + block], block)
+            for start in range(0, self.size, tile):
+                part = out[row : row + block, start : start + tile]
+                part.copy_((left @ _filled(database[start : start + tile], tile).T)[: part.shape[0], : part.shape[1]])
+        return out
+
+
+def _filled(rows: Tensor, count: int) -> Tensor:
+    """The rows, with zero rows up to `count`."""
+    return rows if len(rows) == count else torch.cat([rows, rows.new_zeros(count - len(rows), rows.shape[1])])
+
+
+def hamming_ranking(
+    query: Tensor,
+    database: Tensor,
+    query_label: Tensor,
+    database_label: Tensor,
+    ties: Ties = "expected",
+    graded: bool = False,
+) -> Ranking:
+    """Rank a database by the Hamming distance of signed outputs or codes.
+
+    Args:
+        query: (Q, bits) outputs or codes; sign(0) = +1.
+        database: (N, bits).
+        query_label: (Q, C) multi-hot labels.
+        database_label: (N, C) multi-hot labels.
+        ties: "expected" leaves the order of equally distant items open; "stable" is the order of the database.
+        graded: whether relevance counts the shared labels (for `ndcg_at`) or only asks for one.
+
+    Raises:
+        ValueError: shapes that do not fit, values that are not finite, labels that are not 0 or 1.
+    """
+    query, database = code_bits(query, "query"), code_bits(database, "database")
+    relevance = _relevance(query, database, query_label, database_label, ties, graded)
+    ranker = CodeRanker([pack_bits(query)], [pack_bits(database)], query.shape[1])
+    return ranker.rank(slice(0, len(query)), {"": relevance})[0][""]
+
+
+def cosine_ranking(
+    query: Tensor,
+    database: Tensor,
+    query_label: Tensor,
+    database_label: Tensor,
+    ties: Ties = "expected",
+    graded: bool = False,
+) -> Ranking:
+    """Rank a database by the cosine of embeddings; arguments and errors as `hamming_ranking`."""
+    query, database = (normalize(embedding_rows(x, name)) for x, name in ((query, "query"), (database, "database")))
+    relevance = _relevance(query, database, query_label, database_label, ties, graded)
+    return ScoreRanker([query], [database]).rank(slice(0, len(query)), {"": relevance})[0][""]
+
+
+def _relevance(
+    query: Tensor, database: Tensor, query_label: Tensor, database_label: Tensor, ties: Ties, graded: bool
+) -> Relevance:
+    if ties not in get_args(Ties):
+        raise ValueError(f"ties must be 'expected' or 'stable', got {ties!r}")
+    labels = label_bits(query_label, "query_label"), label_bits(database_label, "database_label")
+    shapes = [tuple(tensor.shape) for tensor in (query, database, *labels)]
+    (q, k), (n, same), (ql, c), (nl, also) = shapes
+    if k != same or c != also or q != ql or n != nl:
+        raise ValueError(f"shapes do not fit: query {shapes[0]}, database {shapes[1]}, labels {shapes[2]}, {shapes[3]}")
+    return Relevance(*labels, graded=graded, stable=ties == "stable")
+
+
+def _rank_on_cpu(near: Tensor, rows: slice, relevances: Mapping[str, Relevance]) -> dict[str, Ranking]:
+    distances = near.numpy()
+    groups: dict[str, list[Any]] = {name: [None] * len(distances) for name in relevances}
+
+    def work(part: slice) -> None:
+        ranker = kernels_cpu.RowRanker(distances.shape[1])
+        for q in range(part.start, part.stop):
+            ranker.sort(distances[q])
+            for name, relevance in relevances.items():
+                query, database = relevance.words
+                groups[name][q] = ranker.groups(
+                    query[rows][q], database, relevance.grades, relevance.reverse, relevance.stable
+                )
+
+    kernels_cpu.in_threads(work, len(distances))
+    size = distances.shape[1]
+    return {name: _joined(columns, relevances[name].grades, size) for name, columns in groups.items()}
+
+
+def _joined(groups: list[Any], grades: int, size: int) -> Ranking:
+    offsets = np.cumsum([0, *(len(group[0]) for group in groups)]).astype(np.int64)
+    none = (*np.empty((3, 0), np.int64), np.empty(0))
+    closer, items, relevant, gain = (np.concatenate([none[c], *(group[c] for group in groups)]) for c in range(4))
+    counts = np.reshape([group[4] for group in groups], (len(groups), grades)).astype(np.int64)
+    return Ranking(offsets, closer, items, relevant, gain, counts, size)
+
+
+def _rank_on_gpu(near: Tensor, rows: slice, relevances: Mapping[str, Relevance]) -> dict[str, Ranking]:
+    ranked = {}
+    for name, relevance in relevances.items():
+        grade = kernels_torch.shared_labels(relevance.query[rows], relevance.database, relevance.grades)
+        grade = (grade == 0).long() if relevance.reverse else grade
+        ranked[name] = kernels_torch.rank_rows(near, grade, relevance.grades, relevance.stable)
+    return ranked

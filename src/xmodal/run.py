@@ -1,0 +1,259 @@
+"""`xmodal train`, `fit` and `test`: one run from an experiment file, and the record that it leaves."""
+
+import argparse
+import inspect
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xmodal import paths
+from xmodal.errors import UserError
+
+if TYPE_CHECKING:  # importing these takes seconds; the arguments are checked before
+    from xmodal.cli import XmodalCLI
+
+MAX_SIZE = 4096  # bits or dimensions; more than any published method uses
+
+
+def main(command: str, argv: Sequence[str]) -> int:
+    """`xmodal train|fit METHOD DATA [options] [any key of the configuration]`, or with `--config FILE` alone.
+
+    `train` fits and then evaluates once on the query set; `fit` leaves it closed; `test` evaluates a checkpoint.
+    The last line on stdout is the path of the run's `result.json`.
+    """
+    parser = argparse.ArgumentParser(prog=f"xmodal {command}", description=main.__doc__, allow_abbrev=False)
+    parser.add_argument("method", nargs="?", help="a folder of experiments/, such as dmsf")
+    parser.add_argument("data", nargs="?", help="a file of that folder, such as emoji")
+    parser.add_argument("--config", "-c", action="append", default=[], help="further files of the configuration")
+    add_run_options(parser)
+    if command == "test":
+        parser.add_argument(
+            "--ckpt_path", type=Path, required=True, help="checkpoint of an earlier run, under its checkpoints/"
+        )
+    options, rest = parser.parse_known_args(list(argv))
+    files, checkpoint = options.config, getattr(options, "ckpt_path", None)
+    if checkpoint and not options.method:
+        files = [str(checkpoint.parent.parent / "config.yaml"), *files]
+    arguments = [*configuration(options.method, options.data, files), *overrides(options), *rest]
+    path = evaluate(arguments, checkpoint) if checkpoint else train(arguments, test=command == "train")
+    sys.stdout.write(f"{path}\n")
+    return 0
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """The short options that `train`, `sweep` and `ablate` share."""
+    parser.add_argument("--bits", help="code length of a binary method")
+    parser.add_argument("--dim", help="embedding size of a real-valued method")
+    parser.add_argument("--seed", help="seed of the run")
+    parser.add_argument("--epochs", help="number of epochs")
+    parser.add_argument("--devices", help="number of devices")
+
+
+def configuration(method: str | None, dataset: str | None, files: Sequence[str | Path] = ()) -> list[str]:
+    """The configuration files of a run, in order, as `--config` arguments.
+
+    Raises:
+        UserError: neither a method with a dataset nor a configuration file was named, or a file is missing.
+    """
+    if method and dataset:
+        files = [experiment_file(method, dataset), *files]
+    elif method or not files:
+        raise UserError("name a method and a dataset, such as `xmodal train dmsf emoji`, or a file with --config.")
+    if missing := [str(file) for file in files if not Path(file).is_file()]:
+        raise UserError(f"no configuration file {', '.join(missing)}.")
+    return [f"--config={file}" for file in (paths.experiments() / "default.yaml", *files)]
+
+
+def experiment_file(method: str, dataset: str) -> Path:
+    """The file of a pair.
+
+    Raises:
+        UserError: no such method, or no such dataset for it; the message lists those there are.
+    """
+    folders = sorted(path.name for path in paths.experiments().glob("*/"))
+    if method not in folders:
+        raise UserError(
+            f"METHOD is {method!r}; the methods are: {', '.join(folders) or f'none, {paths.experiments()} is empty'}."
+        )
+    path = paths.experiments() / method / f"{dataset}.yaml"
+    if not path.is_file():
+        there = sorted(found.stem for found in path.parent.glob("*.yaml"))
+        raise UserError(
+            f"DATA is {dataset!r}; {method} has experiment files for: {', '.join(there)}. Write {path} for another."
+        )
+    return path
+
+
+def overrides(options: argparse.Namespace) -> list[str]:
+    """The short options as keys of the configuration.
+
+    Raises:
+        UserError: a value out of range, or the wrong one of bits and dim for the method.
+    """
+    given = size_argument(options.method, options.bits, options.dim)
+    if options.seed is not None:
+        given.append(f"--seed_everything={whole('SEED', options.seed, 0, 2**31 - 1)}")
+    if options.epochs is not None:
+        given.append(f"--trainer.max_epochs={whole('EPOCHS', options.epochs, 1, 100_000)}")
+    if options.devices is not None:
+        given.append(f"--trainer.devices={whole('DEVICES', options.devices, 1, 1024)}")
+    return given
+
+
+def whole(name: str, text: str, low: int, high: int) -> int:
+    """A whole number in a range.
+
+    Raises:
+        UserError: anything else.
+    """
+    if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+        raise UserError(f"{name} is {text!r}: give a whole number from {low} to {high}.")
+    return int(text)
+
+
+def size_argument(method: str | None, bits: str | None, dim: str | None) -> list[str]:
+    """`--model.bits=N` or `--model.dim=N`, whichever the method takes.
+
+    Raises:
+        UserError: both, the wrong one of the two, or no whole number.
+    """
+    if bits is not None and dim is not None:
+        raise UserError("give BITS (binary codes) or DIM (real-valued embeddings), not both.")
+    name, text = ("bits", bits) if bits is not None else ("dim", dim)
+    if text is None:
+        return []
+    size = whole(name.upper(), text, 1, MAX_SIZE)
+    if method and name not in size_names(method):
+        right = "DIM: its embeddings are real-valued" if name == "bits" else "BITS: its codes are binary"
+        raise UserError(f"{method} takes {right}.")
+    return [f"--model.{name}={size}"]
+
+
+def size_names(method: str) -> tuple[str, ...]:
+    """Which of `bits` and `dim` the constructor of a registered method has; both where it is not registered."""
+    from xmodal import methods
+
+    registered = {getattr(getattr(methods, each), "name", None): getattr(methods, each) for each in methods.__all__}
+    names = ("bits", "dim")
+    return (
+        tuple(name for name in names if name in inspect.signature(registered[method]).parameters)
+        if method in registered
+        else names
+    )
+
+
+def train(arguments: Sequence[str], *, test: bool = True) -> Path:
+    """Fit, evaluate the best epoch once on the query set, leave the record; an interrupted run goes on.
+
+    Args:
+        arguments: as for `XmodalCLI`.
+        test: whether to open the query set.
+
+    Returns:
+        The path of `result.json`.
+
+    Raises:
+        UserError: the configuration or the data are not usable.
+    """
+    from xmodal.cli import XmodalCLI
+
+    started = time.perf_counter()
+    cli = XmodalCLI(arguments)
+    last = cli.folder / "checkpoints" / "last.ckpt"
+    resume = last if last.is_file() else None  # what another run left was cleared away
+    if resume:
+        sys.stderr.write(f"going on from {resume}\n")
+    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=resume, weights_only=False)
+    score, best = cli.best.best_model_score, cli.folder / "checkpoints" / "best.ckpt"
+    if score is None:  # a closed form takes no optimizer step, and Lightning keeps no best checkpoint of it
+        cli.trainer.validate(cli.model, datamodule=cli.datamodule, verbose=False)
+        score = cli.trainer.callback_metrics["val/map"]
+        cli.trainer.save_checkpoint(best)
+    if test:
+        cli.trainer.test(cli.model, datamodule=cli.datamodule, ckpt_path=best, weights_only=False, verbose=False)
+        leave_outputs(cli)
+    return leave_record(cli, started, {"val/map": float(score), **cli.model.results})
+
+
+def evaluate(arguments: Sequence[str], checkpoint: Path) -> Path:
+    """Evaluate a checkpoint on the query set under the configuration it was trained with.
+
+    Raises:
+        UserError: there is no such file, or it was trained with another configuration than the one asked for.
+    """
+    import torch
+
+    from xmodal.cli import XmodalCLI
+
+    if not checkpoint.is_file():
+        raise UserError(f"no checkpoint at {checkpoint}: give the path of a .ckpt file under runs/.")
+    started = time.perf_counter()
+    cli = XmodalCLI([*arguments, "--variant=test", "--job_type=test"], checkpoints=False)
+    trained, asked = (
+        torch.load(checkpoint, map_location="cpu", weights_only=False)["hyper_parameters"],
+        dict(cli.model.hparams),
+    )
+    for key in sorted(trained.keys() | asked.keys()):
+        if trained.get(key) != asked.get(key):
+            raise UserError(
+                f"{key.lstrip('_')} is {trained.get(key)!r} in the checkpoint, {asked.get(key)!r} asked for: "
+                "give the checkpoint's own."
+            )
+    cli.trainer.test(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=False, verbose=False)
+    return leave_record(cli, started, cli.model.results)
+
+
+def leave_outputs(cli: "XmodalCLI") -> None:
+    """Draw the gallery where the dataset has pictures; write `codes.npz` (for `xmodal evaluate`) on request."""
+    import numpy as np
+    import torch
+
+    pictures = cli.datamodule.picture(0) is not None and cli.config.gallery
+    if not cli.trainer.is_global_zero or not (pictures or cli.config.save_codes):
+        return
+    model, outputs = cli.model.eval(), {}
+    with torch.inference_mode():
+        for role in ("query", "database"):
+            for key, value in model.predict_step(cli.datamodule.role(role), 0).items():
+                outputs[f"{role}_{key}"] = value.cpu().numpy()
+    if cli.config.save_codes:
+        np.savez_compressed(cli.folder / "codes.npz", **outputs)
+    if pictures:
+        from xmodal.tracking.gallery import draw_gallery
+
+        unit = "bits" if model.kind == "binary" else "dimensions"
+        title = f"{cli.method} on {cli.dataset}, {cli.size} {unit}: query, then the first hits"
+        draw_gallery(cli.folder / "gallery.png", outputs, cli.datamodule.picture, cli.datamodule.caption, title)
+
+
+def leave_record(cli: "XmodalCLI", started: float, metrics: dict[str, float]) -> Path:
+    """Write `result.json` (see DESIGN: what a run leaves) and return its path."""
+    from xmodal.tracking import close, machine, provenance, write_result
+
+    result: dict[str, Any] = {
+        "method": cli.method,
+        "kind": cli.model.kind,
+        "size": cli.size,
+        "seed": cli.config.seed_everything,
+        "variant": cli.variant,
+        "group": cli.group,
+        "job_type": cli.config.job_type,
+        **cli.datamodule.describe(),
+        "metrics": metrics,
+        "conventions": cli.model.conventions(),
+        "epochs": cli.trainer.current_epoch,
+        "parameters": sum(parameter.numel() for parameter in cli.model.parameters()),
+        "config_hash": cli.hash,
+        "setup_hash": cli.setup_hash,
+        **provenance(),
+        **machine(cli.trainer.strategy.root_device),
+        "devices": cli.trainer.world_size,
+        "seconds": round(time.perf_counter() - started, 3),
+        "wandb_id": close(cli.trainer.loggers) if cli.trainer.is_global_zero else None,
+    }
+    path = cli.folder / "result.json"
+    if cli.trainer.is_global_zero:
+        write_result(cli.folder, result)
+    return path

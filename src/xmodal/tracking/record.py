@@ -1,0 +1,110 @@
+"""What a run leaves: `config.yaml` (replays it) and `result.json` (what came out, and out of what)."""
+
+import hashlib
+import json
+import os
+import platform
+import resource
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from xmodal import paths
+from xmodal.errors import UserError
+
+PACKAGES = (
+    "torch",
+    "lightning",
+    "torchmetrics",
+    "optuna",
+    "wandb",
+    "timm",
+    "open_clip_torch",
+    "torch-geometric",
+    "numpy",
+    "numba",
+)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file under a temporary name and rename it: a reader sees the old file or the whole new one.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+        Path(partial).replace(path)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror}. Make it writable, or move the suite's folders with XMODAL_HOME."
+        ) from error
+
+
+def config_hash(config: str) -> str:
+    """First 16 hex digits of the SHA-256 of a resolved configuration."""
+    return hashlib.sha256(config.encode()).hexdigest()[:16]
+
+
+def provenance() -> dict[str, Any]:
+    """Commit and dirty flag of the checkout, versions, and the machine."""
+    return {
+        "commit": _git("rev-parse", "HEAD"),
+        "dirty": None if (status := _git("status", "--porcelain")) is None else bool(status),
+        "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
+        "platform": platform.platform(),
+    }
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """The device's name and the peak memory so far, in bytes."""
+    if device.type == "cuda":
+        return {"device": torch.cuda.get_device_name(device), "peak_memory": torch.cuda.max_memory_allocated(device)}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
+    return {"device": _cpu(), "peak_memory": peak}
+
+
+def write_result(folder: Path, result: Mapping[str, Any]) -> Path:
+    """Write `result.json` into a run's folder and return its path."""
+    path = folder / "result.json"
+    write_atomically(path, json.dumps(result, indent=2) + "\n")
+    return path
+
+
+def read_results(folder: Path) -> Iterator[dict[str, Any]]:
+    """Every record under a folder, sorted by path; each gets its own path under `path`.
+
+    Raises:
+        UserError: a record is damaged.
+    """
+    for path in sorted(folder.rglob("result.json")):
+        try:
+            yield {**json.loads(path.read_text()), "path": str(path)}
+        except json.JSONDecodeError as error:
+            raise UserError(f"the record {path} is damaged ({error}): delete its folder and run again.") from error
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=paths.home(), capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None  # not a checkout
+    return done.stdout.strip()
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    names = (
+        [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        if info.is_file()
+        else []
+    )
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,0 +1,1 @@
+"""Searches with Optuna: studies, spaces, and trials in processes of their own."""

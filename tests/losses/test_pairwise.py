@@ -1,0 +1,62 @@
+"""Every loss against the formula in float64 numpy, a value worked out by hand, a property, and gradcheck."""
+
+import numpy as np
+import pytest
+import torch
+
+from xmodal.losses import label_similarity, pairwise_likelihood
+
+LABEL = torch.tensor([[1, 0, 1], [0, 1, 0], [1, 1, 0], [0, 0, 1]], dtype=torch.float64)
+
+
+def golden(s, *shape):
+    """U(s; shape) of the golden inputs: sin(0.5 k + 0.03 k^2 + s), k = 1, 2, ... row by row."""
+    k = np.arange(1, np.prod(shape) + 1)
+    return torch.from_numpy(np.sin(0.5 * k + 0.03 * k**2 + s).reshape(shape))
+
+
+def test_golden_inputs_are_the_published_ones():
+    assert np.allclose(golden(0.1, 4, 3)[0], [0.58914476, 0.93909936, 0.95557152])
+
+
+def test_likelihood_by_hand():
+    code, other = torch.tensor([[1.0, 1.0]]), torch.tensor([[1.0, 1.0], [1.0, -1.0]])
+    similar = torch.tensor([[1.0, 0.0]])
+    expected = ((np.log1p(np.exp(1)) - 1) + np.log(2)) / 2  # T = 1 and 0
+    assert float(pairwise_likelihood(code, other, similar)) == pytest.approx(expected)
+
+
+def test_likelihood_is_the_published_fit_term():
+    """The fit sum of the golden DCMH step: 9.215799409319 over 2 x 4 pairs."""
+    other, batch = 2 * golden(0.9, 4, 3), 2 * golden(1.7, 2, 3)
+    similar = label_similarity(LABEL[[0, 2]], LABEL)
+    assert float(pairwise_likelihood(batch, other, similar)) * 8 == pytest.approx(9.215799409319, abs=1e-11)
+
+
+def test_likelihood_stays_finite_for_long_codes():
+    code = torch.ones(1, 4096)
+    assert torch.isfinite(pairwise_likelihood(code, -code, torch.ones(1, 1)))
+    assert float(pairwise_likelihood(code, code, torch.ones(1, 1))) == pytest.approx(0, abs=1e-6)
+
+
+def test_likelihood_gradient():
+    code = golden(0.3, 3, 4).requires_grad_()
+    similar = label_similarity(LABEL[:3], LABEL)
+    assert torch.autograd.gradcheck(lambda x: pairwise_likelihood(x, golden(0.9, 4, 4), similar), code)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("shared", [[1, 0, 1, 1], [0, 1, 1, 0], [1, 1, 1, 0], [1, 0, 0, 1]]),
+        ("dice", [[2, 0, 2 / 3, 1], [0, 2, 1, 0], [2 / 3, 1, 2, 0], [1, 0, 0, 2]]),
+        ("cosine", [[1, 0, 0.5, 0.5**0.5], [0, 1, 0.5**0.5, 0], [0.5, 0.5**0.5, 1, 0], [0.5**0.5, 0, 0, 1]]),
+    ],
+)
+def test_similarity_of_label_sets(kind, expected):
+    assert torch.allclose(label_similarity(LABEL, LABEL, kind), torch.tensor(expected, dtype=torch.float64))
+
+
+def test_pairs_without_labels_are_not_similar():
+    for kind in ("shared", "dice", "cosine"):
+        assert label_similarity(torch.zeros(2, 3), torch.ones(1, 3), kind).tolist() == [[0], [0]]
