@@ -19,17 +19,26 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numba
 import numpy as np
 import torch
 from matplotlib import pyplot as plt
 
-from xmodal.metrics import average_precision, curve_by_radius, precision_at, precision_recall_within
-from xmodal.metrics.kernels_cpu import popcount
+from evaluation_peers import (
+    SIZES,
+    Problem,
+    half_floor,
+    hamming_floor,
+    literature_loop,
+    matmul_floor,
+    pytorch_metric_learning,
+    pytrec_eval,
+    torchmetrics_class,
+    torchmetrics_function,
+)
+from xmodal.metrics import average_precision, curve_by_radius, kernels_torch, precision_at, precision_recall_within
 from xmodal.metrics.packing import pack_bits
 from xmodal.metrics.rankers import CodeRanker, Relevance, ScoreRanker
 
-SIZES = {"MIRFLICKR": (2000, 18_015, 24), "COCO": (5000, 117_218, 80), "NUS-WIDE": (2100, 193_734, 21)}
 RESULTS = Path(__file__).parents[1] / "results"
 EVERYTHING = slice(0, None)
 
@@ -49,40 +58,6 @@ class Row:
     extra_megabytes: float
 
 
-@dataclass
-class Problem:
-    """Codes (as booleans) or embeddings of one size, one direction, with labels that the codes follow."""
-
-    query: torch.Tensor
-    database: torch.Tensor
-    query_label: torch.Tensor
-    database_label: torch.Tensor
-
-    @classmethod
-    def make(cls, size: str, bits: int, real: bool = False):
-        """Outputs that follow the labels, with noise."""
-        queries, items, labels = SIZES[size]
-        generator = torch.Generator().manual_seed(bits)
-        centre = torch.randn(labels, bits, generator=generator)
-        sides = []
-        for rows in (queries, items):
-            label = torch.rand(rows, labels, generator=generator) < 2.5 / labels
-            output = label.float() @ centre + 1.5 * torch.randn(rows, bits, generator=generator)
-            sides.append((torch.nn.functional.normalize(output) if real else output >= 0, label))
-        return cls(sides[0][0], sides[1][0], sides[0][1], sides[1][1])
-
-    def first(self, queries: int):
-        """The same with fewer queries."""
-        return Problem(self.query[:queries], self.database, self.query_label[:queries], self.database_label)
-
-    def to(self, device: str):
-        """The same on another device."""
-        return Problem(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
-
-
-# --- ours -------------------------------------------------------------------------------------------------------------
-
-
 def ours(problem: Problem, directions: int = 1) -> float:
     relevance = Relevance(problem.query_label, problem.database_label)
     if problem.query.dtype == torch.bool:
@@ -94,7 +69,7 @@ def ours(problem: Problem, directions: int = 1) -> float:
     total = 0.0
     for block, chosen in ranker.passes({"main": relevance}):
         for start in range(0, len(problem.query), block):
-            for rankings in ranker.rank(slice(start, min(start + block, len(problem.query))), chosen):
+            for _, rankings in ranker.rank(slice(start, min(start + block, len(problem.query))), chosen):
                 ranking = rankings["main"]
                 total += average_precision(ranking).sum()
                 precision_at(ranking, [100, 1000])
@@ -102,139 +77,6 @@ def ours(problem: Problem, directions: int = 1) -> float:
                     precision_recall_within(ranking)
                     curve_by_radius(ranking)
     return total / directions / len(problem.query)
-
-
-# --- peers ------------------------------------------------------------------------------------------------------------
-
-
-def literature_loop(problem: Problem) -> float:
-    """The loop of the hashing literature: one query at a time, sort by distance, average the precisions at the hits."""
-    if problem.query.dtype == torch.bool:
-        query, database = (2.0 * side.float() - 1 for side in (problem.query, problem.database))
-    else:
-        query, database = problem.query, problem.database
-    labels = problem.database_label.float()
-    total = 0.0
-    for code, label in zip(query, problem.query_label.float(), strict=True):
-        relevant = ((label @ labels.T) > 0).float()
-        distance = 0.5 * (query.shape[1] - code @ database.T)
-        ranked = relevant[distance.argsort()]
-        hits = int(ranked.sum())
-        if hits:
-            place = (ranked == 1).nonzero().squeeze(1).float() + 1
-            total += float((torch.arange(1, hits + 1) / place).mean())
-    return total / len(query)
-
-
-def scores(problem: Problem) -> torch.Tensor:
-    """Positive scores, as torchmetrics needs them."""
-    if problem.query.dtype == torch.bool:
-        near = problem.query.shape[1] + (2.0 * problem.query.float() - 1) @ (2.0 * problem.database.float() - 1).T
-        return near / 2 + 1
-    return problem.query @ problem.database.T + 2
-
-
-def torchmetrics_class(problem: Problem) -> float:
-    from torchmetrics.retrieval import RetrievalMAP
-
-    metric = RetrievalMAP()
-    relevant = (problem.query_label.float() @ problem.database_label.float().T) > 0
-    index = torch.arange(len(relevant))[:, None].expand_as(relevant)
-    metric.update(scores(problem).flatten(), relevant.flatten(), indexes=index.flatten())
-    return float(metric.compute())
-
-
-def torchmetrics_function(problem: Problem) -> float:
-    from torchmetrics.functional.retrieval import retrieval_average_precision
-
-    total = 0.0
-    for row in range(len(problem.query)):
-        one = Problem(problem.query[row : row + 1], problem.database, problem.query_label[row], problem.database_label)
-        relevant = (one.query_label.float() @ one.database_label.float().T) > 0
-        total += float(retrieval_average_precision(scores(one)[0], relevant))
-    return total / len(problem.query)
-
-
-def pytorch_metric_learning(problem: Problem) -> float:
-    from pytorch_metric_learning.distances import CosineSimilarity
-    from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
-    from pytorch_metric_learning.utils.inference import CustomKNN
-
-    calculator = AccuracyCalculator(
-        include=("mean_average_precision",),
-        k=len(problem.database),
-        device=torch.device("cpu"),
-        knn_func=CustomKNN(CosineSimilarity()),
-    )
-    query, database = (2.0 * side.float() - 1 for side in (problem.query, problem.database))
-    classes = [side.float().argmax(1) for side in (problem.query_label, problem.database_label)]
-    accuracy = calculator.get_accuracy(query, classes[0], database, classes[1])
-    return float(accuracy["mean_average_precision"])
-
-
-def pytrec_eval(problem: Problem) -> float:
-    import pytrec_eval as trec
-
-    near = scores(problem)
-    relevant = (problem.query_label.float() @ problem.database_label.float().T) > 0
-    names = [str(item) for item in range(len(problem.database))]
-    truth = {str(q): dict(zip(names, row, strict=True)) for q, row in enumerate(relevant.int().tolist())}
-    run = {str(q): dict(zip(names, row, strict=True)) for q, row in enumerate(near.tolist())}
-    result = trec.RelevanceEvaluator(truth, {"map"}).evaluate(run)
-    return statistics.fmean(query["map"] for query in result.values())
-
-
-# --- what the machine can do at best ----------------------------------------------------------------------------------
-
-
-@numba.njit(cache=True)
-def _distances_only(query, database, near):
-    total = 0
-    for q in range(len(query)):
-        for start in range(0, database.shape[1], len(near)):
-            m = min(len(near), database.shape[1] - start)
-            near[:] = 0
-            for b in range(0, len(database), 2):
-                one, two = query[q, b], query[q, b + 1]
-                first, second = database[b, start : start + m], database[b + 1, start : start + m]
-                for j in range(m):
-                    near[j] += popcount(one ^ first[j]) + popcount(two ^ second[j])
-            total += near[0]
-    return total
-
-
-@numba.njit(cache=True)
-def _increments_only(key, pairs, bins):
-    for _ in range(pairs // len(key)):
-        for j in range(0, len(key), 4):
-            bins[0, key[j]] += 1
-            bins[1, key[j + 1]] += 1
-            bins[2, key[j + 2]] += 1
-            bins[3, key[j + 3]] += 1
-
-
-def hamming_floor(problem: Problem) -> float:
-    """The distances of all pairs (xor and popcount), and one increment of a histogram in the first cache a pair."""
-    octets = problem.query.shape[1] // 8
-    query, database = (
-        pack_bits(side).view(torch.uint8).numpy()[:, :octets] for side in (problem.query, problem.database)
-    )
-    _distances_only(query, np.ascontiguousarray(database.T), np.empty(4096, np.uint8))
-    near = (problem.query[:1] ^ problem.database[:4096]).sum(1).numpy()
-    key = (2 * near + (problem.database_label[:4096, 0]).numpy()).astype(np.uint16)
-    _increments_only(key, len(query) * len(database), np.zeros((4, 2 * problem.query.shape[1] + 2), np.int32))
-    return float("nan")
-
-
-def matmul_floor(problem: Problem) -> float:
-    """All scores, block by block, and nothing else."""
-    for block in problem.query.split(32):
-        for tile in problem.database.split(4096):
-            block @ tile.T
-    return float("nan")
-
-
-# --- the runs ---------------------------------------------------------------------------------------------------------
 
 
 def seconds(work: Callable[[], object], device: str) -> float:
@@ -250,10 +92,10 @@ def seconds(work: Callable[[], object], device: str) -> float:
 def extra_megabytes(work: Callable[[], object]) -> float:
     """Growth of the peak resident memory while something runs (Linux; nan elsewhere)."""
     try:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
-    except OSError:
+        ctypes.CDLL(None).malloc_trim(0)  # what earlier runs freed is given back, so that it counts again
+        Path("/proc/self/clear_refs").write_text("5")  # and the peak starts from here
+    except (OSError, AttributeError):
         return float("nan")
-    ctypes.CDLL(None).malloc_trim(0)  # what earlier runs freed is given back, so that it counts again
     before = _memory("VmRSS")
     work()
     return (_memory("VmHWM") - before) / 1024
@@ -274,6 +116,7 @@ def timed(problem: Problem, methods: dict[str, tuple[Callable[..., float], int]]
     for _ in range(rounds):
         for name, (work, _) in methods.items():
             share = whole / len(parts[name].query)
+            share /= 2 if work is both_directions else 1
             taken[name].append(share * seconds(lambda work=work, name=name: work(parts[name]), device))
     return {name: statistics.median(values) for name, values in taken.items()}, parts
 
@@ -290,6 +133,7 @@ def rows_of(size: str, codes: str, problem: Problem, methods, floor: str, rounds
 
 
 def both_directions(problem: Problem) -> float:
+    """Timed as half: two directions share the label test."""
     return ours(problem, directions=2)
 
 
@@ -299,7 +143,7 @@ def on_cpu(sizes: list[str], bits: list[int], rounds: int) -> Iterator[Row]:
         for length in bits:
             methods = {
                 "xmodal, one direction": (ours, 0),
-                "xmodal, both directions": (both_directions, 0),
+                "xmodal, of both directions": (both_directions, 0),
                 "floor: popcount + increment": (hamming_floor, 0),
                 "literature loop": (literature_loop, 4 * few),
                 "torchmetrics functional": (torchmetrics_function, 4 * few),
@@ -333,6 +177,7 @@ def on_cuda(sizes: list[str], bits: list[int], rounds: int) -> Iterator[Row]:
                     raise RuntimeError(f"{size}, {length} bits, graded={graded}: GPU and CPU differ")
             methods = {
                 "xmodal, histogram": (binned, 0),
+                "xmodal, histogram in torch": (binned_in_torch, 0),
                 "xmodal, one direction": (ours, 0),
                 "floor: fp16 matmul": (half_floor, 0),
             }
@@ -355,12 +200,9 @@ def binned(problem: Problem, graded: bool = False) -> np.ndarray:
     return ranker.histogram(EVERYTHING, relevance)[0]
 
 
-def half_floor(problem: Problem) -> float:
-    """Codes and labels through one product, tile by tile, and nothing else."""
-    query = torch.cat([problem.query, problem.query_label], 1).half()
-    for tile in torch.cat([problem.database, problem.database_label], 1).half().split(16_384):
-        tile @ query.T
-    return float("nan")
+def binned_in_torch(problem: Problem) -> np.ndarray:
+    """The same without the fused kernel, from unpacked codes."""
+    return kernels_torch.histogram(problem.query, problem.database, problem.query_label, problem.database_label, 2)
 
 
 def device_name(device: str) -> str:
@@ -371,6 +213,22 @@ def device_name(device: str) -> str:
         (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
     )
     return f"{model}, 1 thread"
+
+
+def markdown(rows: list[Row]) -> str:
+    """The tables of docs/metrics.md."""
+    tables = []
+    sizes = {row.size: "{:,} x {:,} x {}".format(*SIZES[row.size]) for row in rows}
+    for codes in ("64 bits", "512-d cosine"):
+        seconds_of = {(row.method, row.size): f"{row.seconds:.3g}" for row in rows if row.codes == codes}
+        head = f"| {codes}, seconds | " + " | ".join(f"{size} {shape}" for size, shape in sizes.items()) + " |"
+        lines = [head, "|---" * (len(sizes) + 1) + "|"]
+        for method in dict.fromkeys(method for method, _ in seconds_of):
+            mark = "**" if method.startswith("xmodal") else ""
+            cells = " | ".join(mark + seconds_of[method, size] + mark for size in sizes)
+            lines.append(f"| {method} | {cells} |")
+        tables.append("\n".join(lines))
+    return "\n\n".join(tables)
 
 
 def plot(rows: list[Row], file: Path) -> None:
@@ -413,17 +271,20 @@ def main(argv: list[str]) -> int:
     run = on_cuda if arguments.device == "cuda" else on_cpu
     for row in run(arguments.sizes, arguments.bits, arguments.rounds):
         rows.append(row)
-        print(f"{row.size:<10} {row.codes:<13} {row.method:<30} {row.seconds:>10.4f} s  {row.over_floor:>8.2f} x floor "
-              f"{row.loop_over_this:>8.1f} x faster than the loop {row.extra_megabytes:>7.1f} MB", flush=True)  # fmt: skip
+        print(
+            f"{row.size:<10} {row.codes:<13} {row.method:<28} {row.seconds:>10.4f} s {row.over_floor:>8.2f} x floor, "
+            f"loop / this {row.loop_over_this:>7.1f}, {row.extra_megabytes:>6.1f} MB",
+            flush=True,
+        )
     arguments.out.mkdir(parents=True, exist_ok=True)
     name = "evaluation_speed" if arguments.device == "cpu" else "evaluation_speed_cuda"
     with (arguments.out / f"{name}.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(asdict(rows[0])))
         writer.writeheader()
-        writer.writerows(
-            {key: f"{v:.6g}" if isinstance(v, float) else v for key, v in asdict(row).items()} for row in rows
-        )
+        for row in rows:
+            writer.writerow({key: f"{v:.6g}" if isinstance(v, float) else v for key, v in asdict(row).items()})
     plot(rows, arguments.out / f"{name}.png")
+    print(markdown(rows))
     return 0
 
 

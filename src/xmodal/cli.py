@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from lightning import Callback, LightningModule, Trainer, seed_everything
@@ -21,10 +21,10 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from xmodal import data, methods, paths
 from xmodal.errors import UserError
-from xmodal.tracking import loggers
+from xmodal.tracking import close, loggers
 from xmodal.tracking.record import config_hash, write_atomically
 
-LEFTOVERS = ("checkpoints", "metrics", "result.json", "codes.npz", "gallery.png")
+LEFTOVERS = ("checkpoints", "metrics", "result.json", "codes.npz", "evaluation.npz", "gallery.png")
 PER_RUN = (
     "config",
     "seed_everything",
@@ -92,8 +92,19 @@ class XmodalCLI(LightningCLI):
                 args=list(arguments),
                 run=False,
             )
-        except argparse.ArgumentError as error:
-            raise UserError(_short(str(error))) from error
+        except Exception as error:
+            if (cause := _user_error(error)) is not None:
+                raise cause from None
+            if isinstance(error, argparse.ArgumentError):
+                raise UserError(" ".join(str(error).split())[:600]) from error
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the W&B run."""
+        close(self.trainer.loggers)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The run's own arguments, and the links that keep derived values out of every file."""
@@ -113,7 +124,7 @@ class XmodalCLI(LightningCLI):
         parser.add_argument(
             "--gallery", type=bool, default=True, help="draw gallery.png where the dataset has pictures"
         )
-        parser.link_arguments("seed_everything", "data.init_args.seed")
+        parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=_seed)
         for name in LINKED:
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
 
@@ -122,10 +133,6 @@ class XmodalCLI(LightningCLI):
         model, module = (_imported(self.config[key].class_path) for key in ("model", "data"))
         bits, dim = (self.config.model.init_args.get(name) for name in ("bits", "dim"))
         self.size = bits or dim
-        if not isinstance(self.config.seed_everything, int) or isinstance(self.config.seed_everything, bool):
-            raise UserError(
-                f"seed_everything is {self.config.seed_everything!r}: give an int, so that the run can be repeated."
-            )
         self.method, self.dataset = str(model.name), str(module.name)
         self.variant, seed = self.config.variant, f"seed{self.config.seed_everything}"
         tag = seed if self.variant == "base" else f"{self.variant}-{seed}"
@@ -134,7 +141,9 @@ class XmodalCLI(LightningCLI):
             self.config.trainer.default_root_dir
             or paths.runs() / self.method / self.dataset / (str(bits) if bits else f"dim{dim}") / tag
         )
-        self.yaml = self.parser.dump(self.config, skip_unset=False)
+        config = self.config.clone()
+        config.pop("config", None)  # the files it came from; their content is here
+        self.yaml = self.parser.dump(config, skip_unset=False)
         self.hash = config_hash(self.yaml)
         setup = {key: value for key, value in self.config.as_dict().items() if key not in PER_RUN}
         self.setup_hash = config_hash(json.dumps(setup, sort_keys=True, default=str))
@@ -178,11 +187,13 @@ class XmodalCLI(LightningCLI):
     def _clear(self) -> None:
         """Remove what an earlier run left in the folder, unless it was this very run and was interrupted."""
         config = self.folder / "config.yaml"
-        if config.is_file() and config.read_text() == self.yaml and not (self.folder / "result.json").is_file():
-            return
-        for name in LEFTOVERS:
-            path = self.folder / name
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        try:
+            if config.is_file() and config.read_text() == self.yaml and not (self.folder / "result.json").is_file():
+                return
+            for path in (self.folder / name for name in LEFTOVERS if config.is_file()):
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot clear the run's folder {self.folder}: {error.strerror}.") from error
 
     def _tags(self) -> list[str]:
         return [self.method, self.dataset, f"size{self.size}", self.variant, f"seed{self.config.seed_everything}"]
@@ -202,7 +213,6 @@ def _quieten() -> None:
     """Silence what Lightning says of every run; its errors and everything else stay."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("wandb").setLevel(logging.ERROR)
     for message in (
         "LightningCLI's args parameter",  # our commands are called from Python with a list, always
         "`LightningModule.configure_optimizers` returned `None`",  # a closed form has no optimizer
@@ -210,6 +220,7 @@ def _quieten() -> None:
         "The '.*dataloader' does not have many workers",  # batches are indexed on the device
         "`isinstance\\(treespec, LeafSpec\\)` is deprecated",  # lightning 2.6 with torch 2.14, harmless
         "Checkpoint directory .* exists and is not empty",  # a run that goes on
+        "Be aware that when using `ckpt_path`, callbacks used to create the checkpoint",  # `xmodal test` needs none
     ):
         warnings.filterwarnings("ignore", message)
 
@@ -231,7 +242,14 @@ def _imported(class_path: str) -> Any:  # noqa: ANN401 - a method or a data modu
     return getattr(import_module(module), name)
 
 
-def _short(message: str) -> str:
-    """The parser's message without its usage lines: one line that says what is wrong."""
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    return " ".join(lines)[:600]
+def _seed(seed: object) -> int:
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise UserError(f"seed_everything is {seed!r}: give an int, so that the run can be repeated.")
+    return seed
+
+
+def _user_error(error: BaseException | None) -> UserError | None:
+    """The UserError of a constructor that the parser wrapped into exceptions of its own."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__ or error.__context__
+    return error

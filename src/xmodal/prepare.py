@@ -19,9 +19,8 @@ def main(argv: Sequence[str]) -> int:
     options = parser.parse_args(list(argv))
     from xmodal import data
 
-    modules = {
-        module.name: module for module in (getattr(data, each) for each in data.__all__) if hasattr(module, "name")
-    }
+    found = [getattr(data, each) for each in data.__all__]
+    modules = {module.name: module for module in found if isinstance(getattr(module, "name", None), str)}
     if options.name not in modules:
         raise UserError(f"no dataset {options.name!r}; the datasets are: {', '.join(sorted(modules))}.")
     module = modules[options.name].prepare(options.root)

@@ -160,21 +160,21 @@ def train(arguments: Sequence[str], *, test: bool = True) -> Path:
     from xmodal.cli import XmodalCLI
 
     started = time.perf_counter()
-    cli = XmodalCLI(arguments)
-    last = cli.folder / "checkpoints" / "last.ckpt"
-    resume = last if last.is_file() else None  # what another run left was cleared away
-    if resume:
-        sys.stderr.write(f"going on from {resume}\n")
-    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=resume, weights_only=False)
-    score, best = cli.best.best_model_score, cli.folder / "checkpoints" / "best.ckpt"
-    if score is None:  # a closed form takes no optimizer step, and Lightning keeps no best checkpoint of it
-        cli.trainer.validate(cli.model, datamodule=cli.datamodule, verbose=False)
-        score = cli.trainer.callback_metrics["val/map"]
-        cli.trainer.save_checkpoint(best)
-    if test:
-        cli.trainer.test(cli.model, datamodule=cli.datamodule, ckpt_path=best, weights_only=False, verbose=False)
-        leave_outputs(cli)
-    return leave_record(cli, started, {"val/map": float(score), **cli.model.results})
+    with XmodalCLI(arguments) as cli:
+        last, best = (cli.folder / "checkpoints" / name for name in ("last.ckpt", "best.ckpt"))
+        resume = last if last.is_file() else None  # what another run left was cleared away
+        if resume:
+            sys.stderr.write(f"going on from {resume}\n")
+        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=resume, weights_only=False)
+        score = cli.best.best_model_score
+        if score is None:  # a closed form takes no optimizer step, and Lightning keeps no best checkpoint of it
+            cli.trainer.validate(cli.model, datamodule=cli.datamodule, verbose=False)
+            score = cli.trainer.callback_metrics["val/map"]
+            cli.trainer.save_checkpoint(best)
+        if test:
+            cli.trainer.test(cli.model, datamodule=cli.datamodule, ckpt_path=best, weights_only=False, verbose=False)
+            leave_outputs(cli)
+        return leave_record(cli, started, {"val/map": float(score), **cli.model.results})
 
 
 def evaluate(arguments: Sequence[str], checkpoint: Path) -> Path:
@@ -190,47 +190,58 @@ def evaluate(arguments: Sequence[str], checkpoint: Path) -> Path:
     if not checkpoint.is_file():
         raise UserError(f"no checkpoint at {checkpoint}: give the path of a .ckpt file under runs/.")
     started = time.perf_counter()
-    cli = XmodalCLI([*arguments, "--variant=test", "--job_type=test"], checkpoints=False)
-    trained, asked = (
-        torch.load(checkpoint, map_location="cpu", weights_only=False)["hyper_parameters"],
-        dict(cli.model.hparams),
-    )
-    for key in sorted(trained.keys() | asked.keys()):
-        if trained.get(key) != asked.get(key):
-            raise UserError(
-                f"{key.lstrip('_')} is {trained.get(key)!r} in the checkpoint, {asked.get(key)!r} asked for: "
-                "give the checkpoint's own."
-            )
-    cli.trainer.test(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=False, verbose=False)
-    return leave_record(cli, started, cli.model.results)
+    trained = torch.load(checkpoint, map_location="cpu", weights_only=False)["hyper_parameters"]
+    with XmodalCLI([*arguments, "--variant=test", "--job_type=test"], checkpoints=False) as cli:
+        asked = cli.model.hparams
+        for key in sorted(trained.keys() | asked.keys()):
+            if trained.get(key) != asked.get(key):
+                raise UserError(
+                    f"{key.lstrip('_')} is {trained.get(key)!r} in the checkpoint, {asked.get(key)!r} asked for: "
+                    "give the checkpoint's own."
+                )
+        cli.trainer.test(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=False, verbose=False)
+        return leave_record(cli, started, cli.model.results)
 
 
 def leave_outputs(cli: "XmodalCLI") -> None:
-    """Draw the gallery where the dataset has pictures; write `codes.npz` (for `xmodal evaluate`) on request."""
+    """Keep what a record is too small for: AP per query and curves, the gallery, and the codes on request.
+
+    `evaluation.npz` holds `ap_i2t`, `ap_t2i` (Q,), `query_index` (Q,) and (points, 3) curves of rank or radius,
+    precision and recall by name; `gallery.png` is drawn where the dataset has pictures; `codes.npz` is what
+    `xmodal evaluate` reads.
+    """
     import numpy as np
     import torch
 
-    pictures = cli.datamodule.picture(0) is not None and cli.config.gallery
-    if not cli.trainer.is_global_zero or not (pictures or cli.config.save_codes):
+    from xmodal.tracking import log_outputs
+
+    if not cli.trainer.is_global_zero:
         return
-    model, outputs = cli.model.eval(), {}
-    with torch.inference_mode():
-        for role in ("query", "database"):
-            for key, value in model.predict_step(cli.datamodule.role(role), 0).items():
-                outputs[f"{role}_{key}"] = value.cpu().numpy()
+    model, metric = cli.model.eval(), cli.model.test_metrics["retrieval"]
+    outputs: dict[str, Any] = {}
+    curves: dict[str, Any] = {name: np.stack([curve.at, curve.precision, curve.recall], 1) for name, curve in metric.curves.items()}
+    precisions: dict[str, Any] = {f"ap_{direction}": values.numpy() for direction, values in metric.average_precisions.items()}
+    np.savez_compressed(cli.folder / "evaluation.npz", query_index=metric.queries.numpy(), **precisions, **curves)
+    gallery = cli.folder / "gallery.png" if cli.config.gallery and cli.datamodule.picture(0) is not None else None
+    if gallery or cli.config.save_codes:
+        with torch.inference_mode():
+            for role in ("query", "database"):
+                for key, value in model.predict_step(cli.datamodule.role(role), 0).items():
+                    outputs[f"{role}_{key}"] = value.cpu().numpy()
     if cli.config.save_codes:
         np.savez_compressed(cli.folder / "codes.npz", **outputs)
-    if pictures:
+    if gallery:
         from xmodal.tracking.gallery import draw_gallery
 
         unit = "bits" if model.kind == "binary" else "dimensions"
         title = f"{cli.method} on {cli.dataset}, {cli.size} {unit}: query, then the first hits"
-        draw_gallery(cli.folder / "gallery.png", outputs, cli.datamodule.picture, cli.datamodule.caption, title)
+        draw_gallery(gallery, outputs, cli.datamodule.picture, cli.datamodule.caption, title)
+    log_outputs(cli.trainer.loggers, curves, gallery)
 
 
 def leave_record(cli: "XmodalCLI", started: float, metrics: dict[str, float]) -> Path:
     """Write `result.json` (see DESIGN: what a run leaves) and return its path."""
-    from xmodal.tracking import close, machine, provenance, write_result
+    from xmodal.tracking import machine, provenance, run_id, write_result
 
     result: dict[str, Any] = {
         "method": cli.method,
@@ -251,7 +262,7 @@ def leave_record(cli: "XmodalCLI", started: float, metrics: dict[str, float]) ->
         **machine(cli.trainer.strategy.root_device),
         "devices": cli.trainer.world_size,
         "seconds": round(time.perf_counter() - started, 3),
-        "wandb_id": close(cli.trainer.loggers) if cli.trainer.is_global_zero else None,
+        "wandb_id": run_id(cli.trainer.loggers),
     }
     path = cli.folder / "result.json"
     if cli.trainer.is_global_zero:

@@ -1,5 +1,9 @@
 """The fast kernels against the plain definition of their result, and against each other, to the last digit."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +11,7 @@ import torch
 from xmodal.metrics import average_precision, cosine_ranking, hamming_ranking, kernels_cpu, kernels_torch
 from xmodal.metrics.packing import pack_bits, unpack_bits
 from xmodal.metrics.rankers import CodeRanker, Relevance, ScoreRanker
+from xmodal.metrics.ranking import concatenated
 
 
 def random_bits(rows, columns, seed, share=0.5):
@@ -17,6 +22,12 @@ def equal(one, other):
     for name, a, b in zip(one._fields, one, other, strict=True):
         if name != "levels":
             np.testing.assert_array_equal(a, b, err_msg=name)
+
+
+def single(ranker, relevance, queries, direction=0):
+    """The ranking of all queries in one direction."""
+    parts = ranker.rank(slice(0, queries), {"": relevance})
+    return concatenated([rankings[""] for way, rankings in parts if way == direction])
 
 
 @pytest.mark.parametrize("columns", [1, 7, 8, 63, 64, 65, 130])
@@ -47,6 +58,26 @@ def test_histogram_counts_every_pair(bits, labels, graded):
         np.testing.assert_array_equal(plain, expected)
 
 
+@pytest.mark.slow
+def test_gpu_kernel_counts_the_same():
+    """Triton's interpreter runs the kernel without a GPU; it has to be chosen before triton is first imported."""
+    pytest.importorskip("triton")
+    program = """
+import torch
+from xmodal.metrics import kernels_torch, kernels_triton
+from xmodal.metrics.packing import pack_bits
+
+for bits, labels in ((16, 5), (64, 24), (127, 70), (128, 3)):
+    sides = [(3, bits), (2500, bits), (3, labels), (2500, labels)]
+    sets = [torch.rand(*shape, generator=torch.Generator().manual_seed(n)) < 0.3 for n, shape in enumerate(sides)]
+    found = kernels_triton.histogram(*(pack_bits(side) for side in sets), bits, labels)
+    assert (found == kernels_torch.histogram(*sets, 2)).all(), (bits, labels)
+"""
+    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_histogram_counts_more_shared_labels_than_a_byte_holds():
     labels = torch.ones(2, 300, dtype=torch.bool)
     ranker = CodeRanker([pack_bits(labels[:, :8])], [pack_bits(labels[:, :8])], 8)
@@ -61,8 +92,8 @@ def test_codes_and_scores_rank_alike(stable):
     codes = CodeRanker([pack_bits(query)], [pack_bits(database)], 32)
     scores = ScoreRanker([2.0 * query - 1], [2.0 * database - 1])
     every = slice(0, 7)
-    expected = codes.rank(every, {"": relevance})[0][""]
-    equal(scores.rank(every, {"": relevance})[0][""], expected)
+    expected, found = (single(ranker, relevance, 7) for ranker in (codes, scores))
+    equal(found, expected)
     grade = kernels_torch.shared_labels(relevance.query, relevance.database, relevance.grades)
     for ranker in (codes, scores):
         equal(kernels_torch.rank_rows(ranker.near(0, every), grade, relevance.grades, stable), expected)
@@ -74,11 +105,11 @@ def test_threads_do_not_change_the_result(stable):
     relevance = Relevance(random_bits(50, 5, 0, 0.3), random_bits(300, 5, 1, 0.3), graded=True, stable=stable)
     codes = [pack_bits(side >= 0) for side in (query, -query, database, database.abs())]
     rankers = CodeRanker(codes[:2], codes[2:], 24), ScoreRanker([query, -query], [database, database.abs()])
-    one = [ranker.rank(slice(0, 50), {"": relevance}) for ranker in rankers]
+    one = [single(ranker, relevance, 50, direction) for ranker in rankers for direction in range(2)]
     torch.set_num_threads(3)
-    for single, several in zip(one, (ranker.rank(slice(0, 50), {"": relevance}) for ranker in rankers), strict=True):
-        for direction in range(2):
-            equal(single[direction][""], several[direction][""])
+    several = [single(ranker, relevance, 50, direction) for ranker in rankers for direction in range(2)]
+    for a, b in zip(one, several, strict=True):
+        equal(a, b)
 
 
 def test_scores_are_sorted_exactly():
@@ -91,7 +122,7 @@ def test_scores_are_sorted_exactly():
 def cosine_ranking_of(scores):
     ranker = ScoreRanker([torch.ones(1, 1)], [scores[:, None]])
     every = Relevance(torch.ones(1, 1, dtype=torch.bool), torch.ones(len(scores), 1, dtype=torch.bool))
-    return ranker.rank(slice(0, 1), {"": every})[0][""]
+    return single(ranker, every, 1)
 
 
 def test_equal_items_tie_wherever_they_stand():

@@ -97,7 +97,7 @@ def test_inner_products_of_codes_rank_like_their_distances(problem, power):
     query, database, query_label, database_label = problem
     relevance = Relevance(query_label.bool(), database_label.bool(), graded=True)
     ranker = ScoreRanker([query * 2.0**power], [database])
-    scores = ranker.rank(slice(0, len(query)), {"": relevance})[0][""]
+    scores = next(ranker.rank(slice(0, len(query)), {"": relevance}))[1][""]
     np.testing.assert_array_equal(numbers(hamming_ranking(*problem, graded=True)), numbers(scores))
 
 

@@ -169,6 +169,8 @@ def test_plot_draws_on_the_given_axes_and_needs_curves(pairs):
     metric.compute()
     assert metric.plot(ax=ax)[1] is ax
     assert len(ax.get_lines()) == 2
+    collection = filled(retrieval_metrics("binary"), pairs())
+    assert collection.plot(ax=Figure().subplots())[0][1].get_ylabel() == "precision"
     small = filled(CosineRetrieval("map"), pairs())
     small.compute()
     with pytest.raises(ValueError, match='the curves need detail="full"'):
@@ -228,7 +230,9 @@ def test_wrong_input_is_refused(pairs):
     with pytest.raises(ValueError, match="group was given for one split only"):
         metric.compute()
     metric.update("database", image, text, label, index)
-    with pytest.raises(ValueError, match="group was given for 170 of 340 database pairs"):
+    with pytest.raises(
+        ValueError, match=r"database has 340 pairs but \{'group': 170\}: give hierarchy and group always or never"
+    ):
         metric.compute()
 
 

@@ -66,9 +66,8 @@ class CrossModalRetrieval(Metric, ABC):
         for split in get_args(Split):
             for name in _FIELDS:
                 self.add_state(f"{split}_{name}", default=[], dist_reduce_fx="cat")
-        self._clear()
-
         self._width: Tensor | None = None
+        self._clear()
 
     def _clear(self) -> None:
         self._values: dict[str, Columns] = {}
@@ -178,15 +177,13 @@ class CrossModalRetrieval(Metric, ABC):
     def _gathered(self, split: Split) -> State:
         states = {name: getattr(self, f"{split}_{name}") for name in _FIELDS}
         local = {name: torch.cat(list(state)) if len(state) else None for name, state in states.items()}
-        for name in ("hierarchy", "group"):
-            column, index = local[name], local["index"]
-            if index is not None and column is not None and len(column) != len(index):
-                raise ValueError(
-                    f"{name} was given for {len(column)} of {len(index)} {split} pairs: give it always or never"
-                )
         merged = gather_rows(local, self._types, self.process_group)
         if "index" not in merged:
             raise ValueError(f"no {split} pairs: call update(split={split!r}, ...) before compute")
+        total = len(merged["index"])
+        partial = {name: len(column) for name, column in merged.items() if len(column) != total}
+        if partial:
+            raise ValueError(f"{split} has {total} pairs but {partial}: give hierarchy and group always or never")
         rows = rows_by_index(merged["index"][:, 0])
         return {name: column[rows] for name, column in merged.items()}
 

@@ -1,28 +1,28 @@
 """From codes or embeddings and labels to rankings, block of queries by block of queries."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, get_args
+from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from xmodal.metrics import kernels_cpu, kernels_torch
-from xmodal.metrics.packing import code_bits, embedding_rows, label_bits, pack_bits, unpack_bits
+from xmodal.metrics.packing import pack_bits, unpack_bits
 from xmodal.metrics.ranking import Ints, Ranking, ranking_from_histogram
 
 Array = NDArray[Any]
-Ties = Literal["expected", "stable"]
 
 _LEVEL_BLOCK = 512  # queries whose histograms are held at once
 _DENSE_BLOCK = 32  # queries whose distances to the whole database are held at once
+_SORTED_PAIRS = 1 << 20  # pairs whose tie groups are held at once
 _GPU_PAIRS = 1 << 24  # distances held at once on a GPU
-_SCORE_TILE = 4096  # database items in one matrix product, always: equal shapes give equal sums whatever the sharding
+_SCORE_TILE = 1024  # database items in one matrix product, always: equal shapes give equal sums whatever the sharding
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,18 @@ class Ranker(ABC):
     def near(self, direction: int, rows: slice) -> Tensor:
         """Distances (B, N) of a block of queries: smaller is nearer."""
 
-    def rank(self, rows: slice, relevances: Mapping[str, Relevance]) -> list[dict[str, Ranking]]:
-        """Rank the database for a block of queries: for each direction, one result for each notion of relevance."""
-        rank = _rank_on_cpu if self.on_cpu else _rank_on_gpu
-        return [rank(self.near(direction, rows), rows, relevances) for direction in range(len(self.query))]
+    def rank(self, rows: slice, relevances: Mapping[str, Relevance]) -> Iterator[tuple[int, dict[str, Ranking]]]:
+        """Rank the database for a block of queries: direction and a ranking for each notion of relevance.
+
+        A direction may come in several parts, whose queries follow each other.
+        """
+        rank, pairs = (_rank_on_cpu, _SORTED_PAIRS) if self.on_cpu else (_rank_on_gpu, _GPU_PAIRS)
+        step = max(torch.get_num_threads(), pairs // max(self.size, 1))
+        for direction in range(len(self.query)):
+            near = self.near(direction, rows)
+            for start in range(0, max(len(near), 1), step):
+                part = near[start : start + step]
+                yield direction, rank(part, rows.start + start, relevances)
 
     def counterparts(self, rows: slice, groups: tuple[Tensor, Tensor]) -> list[tuple[Ints, Ints, Ints]]:
         """Where the nearest of each query's own counterparts ranks, for each direction: the arguments of `hit_at`.
@@ -137,19 +145,21 @@ class CodeRanker(Ranker):
                 query, self._database, labels, relevance.words[1], self.bits, relevance.grades
             )
         else:
+            pairs = zip(self.query, self.database, strict=True)
             counts = np.stack(
-                [
-                    kernels_torch.histogram(
-                        unpack_bits(query[rows], self.bits),
-                        unpack_bits(database, self.bits),
-                        relevance.query[rows],
-                        relevance.database,
-                        relevance.grades,
-                    )
-                    for query, database in zip(self.query, self.database, strict=True)
-                ]
+                [self._histogram_on_gpu(query[rows], database, rows, relevance) for query, database in pairs]
             )
         return counts[:, :, ::-1] if relevance.reverse else counts
+
+    def _histogram_on_gpu(self, query: Tensor, database: Tensor, rows: slice, relevance: Relevance) -> Array:
+        query_label, database_label = relevance.query[rows], relevance.database
+        if relevance.grades == 2 and find_spec("triton"):
+            from xmodal.metrics import kernels_triton  # here: a CPU needs no triton and pays for no import
+
+            labels = pack_bits(query_label), pack_bits(database_label)
+            return kernels_triton.histogram(query, database, *labels, self.bits, query_label.shape[1])
+        codes = unpack_bits(query, self.bits), unpack_bits(database, self.bits)
+        return kernels_torch.histogram(*codes, query_label, database_label, relevance.grades)
 
     def near(self, direction: int, rows: slice) -> Tensor:
         """See `Ranker`."""
@@ -163,15 +173,14 @@ class CodeRanker(Ranker):
         database = unpack_bits(self.database[direction], self.bits).float()
         return (query.sum(1, keepdim=True) + (1 - 2 * query) @ database.T).int()
 
-    def rank(self, rows: slice, relevances: Mapping[str, Relevance]) -> list[dict[str, Ranking]]:
+    def rank(self, rows: slice, relevances: Mapping[str, Relevance]) -> Iterator[tuple[int, dict[str, Ranking]]]:
         """See `Ranker`."""
         if any(relevance.stable for relevance in relevances.values()):
-            return super().rank(rows, relevances)
+            yield from super().rank(rows, relevances)
+            return
         counts = {name: self.histogram(rows, relevance) for name, relevance in relevances.items()}
-        return [
-            {name: ranking_from_histogram(count[direction], self.size) for name, count in counts.items()}
-            for direction in range(len(self.query))
-        ]
+        for direction in range(len(self.query)):
+            yield direction, {n: ranking_from_histogram(count[direction], self.size) for n, count in counts.items()}
 
 
 class ScoreRanker(Ranker):
@@ -182,16 +191,24 @@ class ScoreRanker(Ranker):
         database: D tensors (N, dim) float32.
     """
 
+    def __init__(self, query: Sequence[Tensor], database: Sequence[Tensor]) -> None:
+        super().__init__(query, database)
+        self._tile = _SCORE_TILE if self.on_cpu else max(self.size, 1)
+        self._tiles = [
+            [_filled(side[start : start + self._tile], self._tile) for start in range(0, self.size, self._tile)]
+            for side in database
+        ]
+
     def near(self, direction: int, rows: slice) -> Tensor:
         """See `Ranker`; every product has the same shape, so that a score depends on its two items alone."""
-        query, database = -self.query[direction][rows], self.database[direction]
-        block, tile = (_DENSE_BLOCK, _SCORE_TILE) if self.on_cpu else (max(len(query), 1), max(self.size, 1))
+        query = -self.query[direction][rows]
+        block = _DENSE_BLOCK if self.on_cpu else max(len(query), 1)
         out = query.new_empty(len(query), self.size)
         for row in range(0, len(query), block):
             left = _filled(query[row : row + block], block)
-            for start in range(0, self.size, tile):
-                part = out[row : row + block, start : start + tile]
-                part.copy_((left @ _filled(database[start : start + tile], tile).T)[: part.shape[0], : part.shape[1]])
+            for number, tile in enumerate(self._tiles[direction]):
+                part = out[row : row + block, number * self._tile : (number + 1) * self._tile]
+                part.copy_((left @ tile.T)[: part.shape[0], : part.shape[1]])
         return out
 
 
@@ -200,61 +217,7 @@ def _filled(rows: Tensor, count: int) -> Tensor:
     return rows if len(rows) == count else torch.cat([rows, rows.new_zeros(count - len(rows), rows.shape[1])])
 
 
-def hamming_ranking(
-    query: Tensor,
-    database: Tensor,
-    query_label: Tensor,
-    database_label: Tensor,
-    ties: Ties = "expected",
-    graded: bool = False,
-) -> Ranking:
-    """Rank a database by the Hamming distance of signed outputs or codes.
-
-    Args:
-        query: (Q, bits) outputs or codes; sign(0) = +1.
-        database: (N, bits).
-        query_label: (Q, C) multi-hot labels.
-        database_label: (N, C) multi-hot labels.
-        ties: "expected" leaves the order of equally distant items open; "stable" is the order of the database.
-        graded: whether relevance counts the shared labels (for `ndcg_at`) or only asks for one.
-
-    Raises:
-        ValueError: shapes that do not fit, values that are not finite, labels that are not 0 or 1.
-    """
-    query, database = code_bits(query, "query"), code_bits(database, "database")
-    relevance = _relevance(query, database, query_label, database_label, ties, graded)
-    ranker = CodeRanker([pack_bits(query)], [pack_bits(database)], query.shape[1])
-    return ranker.rank(slice(0, len(query)), {"": relevance})[0][""]
-
-
-def cosine_ranking(
-    query: Tensor,
-    database: Tensor,
-    query_label: Tensor,
-    database_label: Tensor,
-    ties: Ties = "expected",
-    graded: bool = False,
-) -> Ranking:
-    """Rank a database by the cosine of embeddings; arguments and errors as `hamming_ranking`."""
-    query, database = (normalize(embedding_rows(x, name)) for x, name in ((query, "query"), (database, "database")))
-    relevance = _relevance(query, database, query_label, database_label, ties, graded)
-    return ScoreRanker([query], [database]).rank(slice(0, len(query)), {"": relevance})[0][""]
-
-
-def _relevance(
-    query: Tensor, database: Tensor, query_label: Tensor, database_label: Tensor, ties: Ties, graded: bool
-) -> Relevance:
-    if ties not in get_args(Ties):
-        raise ValueError(f"ties must be 'expected' or 'stable', got {ties!r}")
-    labels = label_bits(query_label, "query_label"), label_bits(database_label, "database_label")
-    shapes = [tuple(tensor.shape) for tensor in (query, database, *labels)]
-    (q, k), (n, same), (ql, c), (nl, also) = shapes
-    if k != same or c != also or q != ql or n != nl:
-        raise ValueError(f"shapes do not fit: query {shapes[0]}, database {shapes[1]}, labels {shapes[2]}, {shapes[3]}")
-    return Relevance(*labels, graded=graded, stable=ties == "stable")
-
-
-def _rank_on_cpu(near: Tensor, rows: slice, relevances: Mapping[str, Relevance]) -> dict[str, Ranking]:
+def _rank_on_cpu(near: Tensor, first: int, relevances: Mapping[str, Relevance]) -> dict[str, Ranking]:
     distances = near.numpy()
     groups: dict[str, list[Any]] = {name: [None] * len(distances) for name in relevances}
 
@@ -265,7 +228,7 @@ def _rank_on_cpu(near: Tensor, rows: slice, relevances: Mapping[str, Relevance])
             for name, relevance in relevances.items():
                 query, database = relevance.words
                 groups[name][q] = ranker.groups(
-                    query[rows][q], database, relevance.grades, relevance.reverse, relevance.stable
+                    query[first + q], database, relevance.grades, relevance.reverse, relevance.stable
                 )
 
     kernels_cpu.in_threads(work, len(distances))
@@ -281,10 +244,11 @@ def _joined(groups: list[Any], grades: int, size: int) -> Ranking:
     return Ranking(offsets, closer, items, relevant, gain, counts, size)
 
 
-def _rank_on_gpu(near: Tensor, rows: slice, relevances: Mapping[str, Relevance]) -> dict[str, Ranking]:
+def _rank_on_gpu(near: Tensor, first: int, relevances: Mapping[str, Relevance]) -> dict[str, Ranking]:
     ranked = {}
     for name, relevance in relevances.items():
-        grade = kernels_torch.shared_labels(relevance.query[rows], relevance.database, relevance.grades)
+        query = relevance.query[first : first + len(near)]
+        grade = kernels_torch.shared_labels(query, relevance.database, relevance.grades)
         grade = (grade == 0).long() if relevance.reverse else grade
         ranked[name] = kernels_torch.rank_rows(near, grade, relevance.grades, relevance.stable)
     return ranked

@@ -1,6 +1,6 @@
 """What every definition needs of a ranking: where its relevant items are, tie group by tie group."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar, cast
 
 import numba
@@ -84,6 +84,25 @@ def ranking_from_histogram(histogram: NDArray[np.integer[Any]], database: int | 
 def _gains(grades: int) -> Floats:
     """2^grade - 1."""
     return np.asarray(2.0 ** np.arange(grades) - 1)
+
+
+def concatenated(rankings: Sequence[Ranking]) -> Ranking:
+    """The rankings of several sets of queries over one database, as one."""
+    if len(rankings) == 1:
+        return rankings[0]
+    ends = np.cumsum([0, *(ranking.offsets[-1] for ranking in rankings)])
+    offsets = [ranking.offsets[1:] + end for ranking, end in zip(rankings, ends[:-1], strict=True)]
+    levels = [ranking.levels for ranking in rankings if ranking.levels is not None]
+    return Ranking(
+        offsets=np.concatenate([[0], *offsets]).astype(np.int64),
+        closer=np.concatenate([ranking.closer for ranking in rankings]),
+        items=np.concatenate([ranking.items for ranking in rankings]),
+        relevant=np.concatenate([ranking.relevant for ranking in rankings]),
+        gain=np.concatenate([ranking.gain for ranking in rankings]),
+        grades=np.concatenate([ranking.grades for ranking in rankings]),
+        database=rankings[0].database,
+        levels=np.concatenate(levels, 1) if levels else None,
+    )
 
 
 def random_ranking(ranking: Ranking) -> Ranking:

@@ -196,7 +196,7 @@ def evaluate_queries(
     sums: list[Columns] = [{} for _ in ranker.query]
     for block, chosen in ranker.passes(relevances):
         for rows in _blocks(shard, block):
-            for d, rankings in enumerate(ranker.rank(rows, chosen)):
+            for d, rankings in ranker.rank(rows, chosen):
                 for name, ranking in rankings.items():
                     for key, column in query_values(name, ranking, detail, cutoffs).items():
                         parts[d][key].append(column)

@@ -5,6 +5,8 @@ from typing import Literal
 
 import torch
 import torch.distributed as dist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 from torch.nn.functional import normalize
 from torchmetrics import MetricCollection
@@ -76,9 +78,23 @@ class CosineRetrieval(CrossModalRetrieval):
         return ScoreRanker(query, database)
 
 
+class RetrievalCollection(MetricCollection):
+    """A collection whose `plot` draws the precision-recall curves instead of every number."""
+
+    def plot(
+        self,
+        val: dict[str, Tensor] | Sequence[dict[str, Tensor]] | None = None,
+        ax: Axes | Sequence[Axes] | None = None,
+        together: bool = True,
+    ) -> list[tuple[Figure | SubFigure, Axes]]:
+        """See `HammingRetrieval.plot`; `val` and `together` are torchmetrics' and change nothing."""
+        self.compute()
+        return [metric.plot(ax=ax) for metric in self.values()]
+
+
 def retrieval_metrics(
     kind: Literal["binary", "real"], detail: Detail = "full", cutoffs: Cutoffs = Cutoffs()
-) -> MetricCollection:
+) -> RetrievalCollection:
     """Both directions of retrieval as a torchmetrics collection; `collection["retrieval"]` has the details.
 
     The directions are one member, because they share the state and the label test.
@@ -94,4 +110,4 @@ def retrieval_metrics(
     if kind not in ("binary", "real"):
         raise ValueError(f"kind must be 'binary' or 'real', got {kind!r}")
     metric = HammingRetrieval if kind == "binary" else CosineRetrieval
-    return MetricCollection({"retrieval": metric(detail, cutoffs)})
+    return RetrievalCollection({"retrieval": metric(detail, cutoffs)})

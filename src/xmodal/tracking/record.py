@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 
-from xmodal import paths
 from xmodal.errors import UserError
 
 PACKAGES = (
@@ -55,7 +54,7 @@ def config_hash(config: str) -> str:
 
 
 def provenance() -> dict[str, Any]:
-    """Commit and dirty flag of the checkout, versions, and the machine."""
+    """Commit and dirty flag of the checkout that the code runs from, versions, and the platform."""
     return {
         "commit": _git("rev-parse", "HEAD"),
         "dirty": None if (status := _git("status", "--porcelain")) is None else bool(status),
@@ -94,7 +93,9 @@ def read_results(folder: Path) -> Iterator[dict[str, Any]]:
 
 def _git(*arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", *arguments], cwd=paths.home(), capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return None  # not a checkout
     return done.stdout.strip()

@@ -51,6 +51,8 @@ def main(argv: Sequence[str]) -> int:
             "name the size of the study: BITS=64 (or BITS=16,32,64) for a binary method, DIM=256 for a real-valued one."
         )
     kind, sizes = ("bits", options.bits) if options.bits else ("dim", options.dim)
+    for text in sizes.split(","):
+        whole(kind.upper(), text, 1, MAX_SIZE)
     records = []
     for text in sizes.split(","):
         options.bits, options.dim = (text, None) if kind == "bits" else (None, text)
@@ -73,7 +75,7 @@ class Sweep:
 
     def __init__(self, options: argparse.Namespace, base: Path, search: Search, trials: int, workers: int) -> None:
         self.options, self.base, self.search, self.trials, self.workers = options, base, search, trials, workers
-        self.size = whole("BITS" if options.bits else "DIM", options.bits or options.dim, 1, MAX_SIZE)
+        self.size = int(options.bits or options.dim)
         self.name = f"{options.method}-{options.data}-{self.size}"
         self.arguments = [*configuration(options.method, options.data), *overrides(options)]
         self.devices = whole("DEVICES", options.devices, 1, 1024) if options.devices else 1
@@ -164,7 +166,8 @@ class Sweep:
 
         def report(epoch: int, value: float) -> bool:
             trial.report(value, epoch)
-            self.bar.set_postfix_str(f"trial {trial.number} epoch {epoch + 1} val/map {value:.4f}{self.best}")
+            shown = f"trial {trial.number} epoch {epoch + 1} val/map {value:.4f}{self.best}"
+            self.bar.set_postfix_str(shown, refresh=sys.stderr.isatty())
             return trial.should_prune()
 
         stopped = False

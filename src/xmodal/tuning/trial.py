@@ -47,9 +47,9 @@ def run(connection: Connection | None, arguments: Sequence[str]) -> None:
     try:
         if not torch.cuda.is_available():
             torch.set_num_threads(1)  # several trials share the cores; more threads make small models slower
-        cli = XmodalCLI(arguments, checkpoints=False, callbacks=[report])
-        cli.trainer.fit(cli.model, datamodule=cli.datamodule)
-        path = leave_record(cli, started, {"val/map": report.best})
+        with XmodalCLI(arguments, checkpoints=False, callbacks=[report]) as cli:
+            cli.trainer.fit(cli.model, datamodule=cli.datamodule)
+            path = leave_record(cli, started, {"val/map": report.best})
     except UserError as error:
         _send(connection, ("failed", str(error)))
     except EOFError:

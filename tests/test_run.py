@@ -1,0 +1,225 @@
+"""One run through the command line, as a user types it."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from xmodal import paths
+from xmodal.__main__ import main
+from xmodal.run import train
+
+SMALL = ("--data.subset=64", "--gallery=false")
+
+
+def run(capsys, *argv):
+    code = main([str(argument) for argument in argv])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def record_of(out):
+    return json.loads(Path(out.splitlines()[-1]).read_text())
+
+
+def weights(folder):
+    state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=False)["state_dict"]
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(name.encode() + state[name].numpy().tobytes())
+    return digest.hexdigest()
+
+
+def test_a_run_leaves_its_record(home, capsys):
+    code, out, _ = run(
+        capsys, "train", "dmsf", "emoji", "--bits", 16, "--seed", 3, "--epochs", 2, *SMALL, "--save_codes=true"
+    )
+    assert code == 0
+    record = record_of(out)
+    assert Path(out.splitlines()[-1]) == home / "runs" / "dmsf" / "emoji" / "16" / "seed3" / "result.json"
+    assert {
+        "method": "dmsf",
+        "size": 16,
+        "seed": 3,
+        "kind": "binary",
+        "dataset": "emoji",
+        "epochs": 2,
+    }.items() <= record.items()
+    metrics = record["metrics"]
+    assert metrics["test/map"] == pytest.approx((metrics["test/map_i2t"] + metrics["test/map_t2i"]) / 2, abs=1e-15)
+    assert record["conventions"].keys() >= metrics.keys() - {"test/map", "val/map"}
+    assert record["split_sizes"]["query"] == 16
+    for key in (
+        "config_hash",
+        "setup_hash",
+        "split_hash",
+        "versions",
+        "device",
+        "seconds",
+        "peak_memory",
+        "wandb_id",
+        "dirty",
+    ):
+        assert record[key] not in (None, ""), key
+    folder = home / "runs" / "dmsf" / "emoji" / "16" / "seed3"
+    codes = np.load(folder / "codes.npz")
+    assert set(np.unique(codes["query_image"])) == {-1, 1}
+    assert codes["query_image"].shape == (16, 16)
+    evaluation = np.load(folder / "evaluation.npz")
+    assert evaluation["ap_i2t"].mean() == pytest.approx(metrics["test/map_i2t"], abs=1e-12)
+    assert not [path for path in folder.rglob("*") if path.name.startswith(".")]
+
+
+def test_the_saved_configuration_replays_the_run(home, capsys):
+    _, out, _ = run(capsys, "train", "dmsf", "emoji", "--bits", 16, "--epochs", 2, *SMALL)
+    first = record_of(out)
+    config = Path(out.splitlines()[-1]).parent / "config.yaml"
+    copy = home / "again.yaml"
+    copy.write_text(config.read_text())
+    _, out, _ = run(capsys, "train", "--config", copy)
+    again = record_of(out)
+    assert again["config_hash"] == first["config_hash"]
+    assert again["metrics"] == first["metrics"]
+
+
+def test_the_same_seed_gives_the_same_run_bit_for_bit_and_another_does_not(home, capsys):
+    seen = {}
+    for name, seed in (("first", 0), ("second", 0), ("other", 1)):
+        _, out, _ = run(
+            capsys, "train", "dmsf", "emoji", "--bits", 16, "--epochs", 2, "--seed", seed, *SMALL, f"--variant={name}"
+        )
+        seen[name] = (record_of(out)["metrics"], weights(Path(out.splitlines()[-1]).parent))
+    assert seen["first"] == seen["second"] != seen["other"]
+
+
+def test_a_checkpoint_evaluates_to_the_same_numbers(home, capsys):
+    _, out, _ = run(capsys, "train", "dmsf", "emoji", "--bits", 16, "--epochs", 2, *SMALL)
+    trained, checkpoint = record_of(out), Path(out.splitlines()[-1]).parent / "checkpoints" / "best.ckpt"
+    code, out, _ = run(capsys, "test", "--ckpt_path", checkpoint)
+    assert code == 0
+    evaluated = record_of(out)["metrics"]
+    assert evaluated == {name: value for name, value in trained["metrics"].items() if name != "val/map"}
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(home, capsys):
+    _, out, _ = run(capsys, "train", "dmsf", "emoji", "--bits", 16, "--epochs", 1, *SMALL)
+    checkpoint = Path(out.splitlines()[-1]).parent / "checkpoints" / "best.ckpt"
+    code, _, err = run(capsys, "test", "--ckpt_path", checkpoint, "--bits", 32)
+    assert code == 2
+    assert "bits is 16 in the checkpoint, 32 asked for" in err
+
+
+@pytest.mark.parametrize("method", ["dmsf", "cca"])
+def test_a_killed_run_goes_on_and_ends_the_same(home, method, monkeypatch):
+    """Killed by SIGKILL after its second epoch, then the same command: bit-equal to the run that was left alone."""
+    arguments = ["train", method, "emoji", "--bits=16", "--epochs=4", "--data.batch_size=8", *SMALL]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    code = "import sys, torch; torch.set_num_threads(1); from xmodal.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    whole = subprocess.run(
+        [sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True, check=True
+    )
+    folder = Path(whole.stdout.splitlines()[-1]).parent
+    expected = json.loads((folder / "result.json").read_text())["metrics"], weights(folder)
+    (folder / "result.json").unlink()
+    for name in ("best.ckpt", "last.ckpt"):
+        (folder / "checkpoints" / name).unlink()
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *arguments], env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    while not (folder / "checkpoints" / "last.ckpt").is_file() and process.poll() is None:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (folder / "result.json").is_file()
+    again = subprocess.run(
+        [sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True, check=True
+    )
+    assert "going on from" in again.stderr
+    assert (json.loads((folder / "result.json").read_text())["metrics"], weights(folder)) == expected
+
+
+def test_another_configuration_starts_anew(home, capsys):
+    _, out, _ = run(capsys, "train", "cca", "emoji", "--bits", 16, *SMALL)
+    folder = Path(out.splitlines()[-1]).parent
+    (folder / "result.json").unlink()  # as if interrupted
+    _, _, err = run(capsys, "train", "cca", "emoji", "--bits", 16, *SMALL, "--model.regularization=2")
+    assert "going on" not in err
+
+
+BAD = [
+    (["train", "dsmf", "emoji"], "METHOD is 'dsmf'; the methods are: cca, dmsf"),
+    (["train", "dmsf", "imagenet"], "DATA is 'imagenet'; dmsf has experiment files for: emoji, wikipedia"),
+    (["train", "dmsf", "emoji", "--bits", "0"], "BITS is '0': give a whole number from 1 to 4096"),
+    (["train", "dmsf", "emoji", "--bits", "-3"], "BITS is '-3': give a whole number from 1 to 4096"),
+    (["train", "dmsf", "emoji", "--bits", "abc"], "BITS is 'abc': give a whole number from 1 to 4096"),
+    (["train", "dmsf", "emoji", "--bits", "4097"], "BITS is '4097'"),
+    (["train", "dmsf", "emoji", "--dim", "64"], "dmsf takes BITS: its codes are binary"),
+    (["train", "dmsf", "emoji", "--dim", "64", "--bits", "64"], "not both"),
+    (["train", "cca", "emoji"], "either bits"),
+    (["train", "dmsf", "emoji", "--seed", "x"], "SEED is 'x'"),
+    (["train", "dmsf", "emoji", "--epochs", "0"], "EPOCHS is '0'"),
+    (["train", "dmsf"], "name a method and a dataset"),
+    (["train"], "name a method and a dataset"),
+    (["train", "--config", "nowhere.yaml"], "no configuration file nowhere.yaml"),
+    (["train", "dmsf", "emoji", "--model.fusion=cubist"], "cubist"),
+    (["train", "dmsf", "emoji", "--model.weights.pairwise=1"], "pairwise"),
+    (["train", "dmsf", "emoji", "--nonsense=1"], "nonsense"),
+    (["train", "dmsf", "emoji", "--seed_everything=false"], "give an int"),
+    (["train", "dmsf", "wikipedia", "--data.root=/nowhere"], "Expected there: raw_features.mat"),
+    (["test", "--ckpt_path", "/nowhere/checkpoints/best.ckpt"], "no configuration file"),
+    (["fly"], "no such command; the commands are: train, fit, test"),
+    (["sweep", "dmsf", "emoji"], "name the size of the study"),
+    (["sweep", "dmsf", "emoji", "--bits", "abc"], "BITS is 'abc'"),
+    (["sweep", "dmsf", "emoji", "--bits", "16,,32"], "BITS is ''"),
+    (["sweep", "dmsf", "emoji", "--bits", "16", "--trials", "-1"], "TRIALS is '-1'"),
+    (["prepare", "imagenet"], "no dataset 'imagenet'; the datasets are: emoji"),
+]
+
+
+@pytest.mark.parametrize(("argv", "message"), BAD)
+def test_what_cannot_be_run_is_said_in_one_line(home, capsys, argv, message):
+    code, out, err = run(capsys, *argv)
+    assert code == 2
+    assert message in err
+    assert "Traceback" not in err
+    assert err.count("\n") == 1
+    assert not out
+    assert not list((home / "runs").rglob("*.*")), "something was written"
+
+
+def test_an_unwritable_runs_folder_is_said(home, capsys):
+    (home / "runs").write_text("a file in its place")
+    for argv in (["train", "cca", "emoji", "--bits", "16", *SMALL], ["sweep", "dmsf", "emoji", "--bits", "16"]):
+        code, _, err = run(capsys, *argv)
+        assert code == 2
+        assert "cannot" in err
+        assert str(paths.runs()) in err
+        assert err.count("\n") == 1
+
+
+def test_smoke_and_compare_cover_every_method(home, capsys):
+    from xmodal import methods
+
+    code, out, _ = run(capsys, "smoke")
+    assert code == 0
+    for each in methods.__all__:
+        if each != "RetrievalMethod":
+            assert f"{getattr(methods, each).name} " in out
+    train(
+        [f"--config={home / 'experiments' / name}.yaml" for name in ("default", "cca/emoji")]
+        + ["--model.bits=16", *SMALL]
+    )
+    code, out, _ = run(capsys, "compare")
+    assert code == 0
+    lines = out.splitlines()
+    assert lines[0].split()[:3] == ["method", "dataset", "size"]
+    assert len(lines) == 2  # smoke runs are no results
+    assert lines[1].split()[:4] == ["cca", "emoji", "16", "bits"]
