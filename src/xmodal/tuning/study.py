@@ -5,14 +5,18 @@ goes on where a killed one stopped: a trial whose process vanished is recorded a
 """
 
 import argparse
+import contextlib
 import sys
+import threading
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import optuna
 import yaml
+from filelock import FileLock, Timeout
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.study import MaxTrialsCallback
@@ -30,6 +34,16 @@ from xmodal.tuning.worker import TrialError, run_trial, warm_up
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 GIVE_UP = 3  # failures in a row at the end of which a sweep stops: something is wrong with all of them
 HEARTBEAT = 2  # seconds; a trial without one for three times as long is dead
+
+
+class _Storage(RDBStorage):
+    """SQLite has no row locks: without this, two workers take the same waiting trial."""
+
+    _lock = threading.Lock()
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        with self._lock:
+            return super().set_trial_state_values(trial_id, state, values)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -127,18 +141,24 @@ class Sweep:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         warnings.simplefilter("ignore", ExperimentalWarning)  # the heartbeat is marked so
         url = self.options.storage
+        lock: AbstractContextManager[object] = contextlib.nullcontext()
         if url is None:
             database = paths.runs() / "sweeps.db"
             try:
                 database.parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
+                lock = FileLock(database.with_suffix(".lock")).acquire(timeout=60)  # the tables are made by one sweep
+            except (OSError, Timeout) as error:
                 raise UserError(
-                    f"cannot write {database.parent}: {error.strerror}. Make it writable, or move the suite's folders "
+                    f"cannot write {database.parent}: {error}. Make it writable, or move the suite's folders "
                     "with XMODAL_HOME."
                 ) from error
             url = f"sqlite:///{database}"
+        with lock:
+            return self._create(url, defaults)
+
+    def _create(self, url: str, defaults: Mapping[str, Value]) -> optuna.Study:
         try:
-            storage = RDBStorage(
+            storage = _Storage(
                 url,
                 engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite") else None,
                 heartbeat_interval=HEARTBEAT,

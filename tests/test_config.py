@@ -1,0 +1,75 @@
+"""Every file of experiments/ and every key of sweeps/ parses; a variant is one difference."""
+
+import pytest
+import yaml
+
+from tests.conftest import CHECKOUT
+from xmodal import methods
+from xmodal.cli import Parsed
+from xmodal.run import configuration, size_names
+
+FOLDERS = sorted(path for path in (CHECKOUT / "experiments").iterdir() if path.is_dir())
+EXPERIMENTS = [path for folder in FOLDERS for path in sorted(folder.glob("*.yaml"))]
+TUNED = sorted((CHECKOUT / "experiments").glob("*/tuned/*.yaml"))
+VARIANTS = sorted((CHECKOUT / "experiments").glob("*/ablations/*.yaml"))
+
+
+def name_of(path):
+    return str(path.relative_to(CHECKOUT / "experiments").with_suffix(""))
+
+
+def size(method):
+    return f"--model.{size_names(method)[0]}=16"
+
+
+def leaves(content, prefix=""):
+    if not isinstance(content, dict):
+        return {prefix: content}
+    return {key: leaf for name, part in content.items() for key, leaf in leaves(part, f"{prefix}.{name}").items()}
+
+
+def resolved(*arguments):
+    return leaves({key: part for key, part in Parsed(arguments).config.as_dict().items() if key != "config"})
+
+
+def test_every_registered_method_has_a_folder_and_an_experiment_for_emoji():
+    names = {getattr(methods, each).name for each in methods.__all__ if each != "RetrievalMethod"}
+    assert names == {folder.name for folder in FOLDERS}
+    assert names == {path.parent.name for path in EXPERIMENTS if path.stem == "emoji"}
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=name_of)
+def test_an_experiment_parses_and_restates_no_default(home, path):
+    method = path.parent.name
+    found = resolved(*configuration(method, path.stem), size(method))
+    assert "max_steps" not in path.read_text()
+    content = yaml.safe_load(path.read_text())
+    plain = {key: {"class_path": content[key]["class_path"]} for key in ("model", "data")}
+    bare = home / "bare.yaml"
+    bare.write_text(yaml.safe_dump(plain))
+    default = resolved(*configuration(None, None, [bare]), size(method))
+    for key, value in leaves(content).items():
+        if not key.endswith("class_path"):
+            assert default[key] != value, f"{key} = {value} is the default"
+            assert key in found
+
+
+@pytest.mark.parametrize("path", TUNED, ids=name_of)
+def test_a_tuned_file_parses_and_says_where_it_comes_from(home, path):
+    Parsed(configuration(None, None, [path]))
+    header = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    assert "study" in header[0]
+    assert "val/map" in header[1]
+    assert header[2].startswith("# Commit ")
+
+
+@pytest.mark.parametrize("path", VARIANTS, ids=name_of)
+def test_a_variant_changes_one_leaf_or_says_why(home, path):
+    method = path.parents[1].name
+    base = resolved(*configuration(method, "emoji"), size(method))
+    changed = resolved(*configuration(method, "emoji", [path]), size(method))
+    different = {key for key in base.keys() | changed.keys() if base.get(key) != changed.get(key)}
+    assert different, "the variant changes nothing"
+    first = path.read_text().splitlines()[0]
+    assert first.startswith("# ")
+    assert len(different) == 1 or "leaves" in first, f"{sorted(different)}: the header does not say why"

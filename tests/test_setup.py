@@ -1,0 +1,76 @@
+"""pyproject.toml, environment.yml, constraints.txt and the Makefile say the same."""
+
+import re
+import subprocess
+import tomllib
+
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.conftest import CHECKOUT
+
+PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+
+
+def requirements():
+    extras = PROJECT["optional-dependencies"]
+    listed = [*PROJECT["dependencies"], *extras["demo"], *extras["dev"]]
+    return [Requirement(line) for line in listed if not line.startswith("xmodal")]
+
+
+def pins():
+    lines = [
+        line for line in (CHECKOUT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")
+    ]
+    return {canonicalize_name(name): version for name, version in (line.split("==") for line in lines)}
+
+
+def test_conda_gives_the_same_stack():
+    content = yaml.safe_load((CHECKOUT / "environment.yml").read_text())
+    conda = [entry for entry in content["dependencies"] if isinstance(entry, str)]
+    (pip,) = [entry["pip"] for entry in content["dependencies"] if isinstance(entry, dict)]
+    assert content["channels"] == ["conda-forge"]
+    assert sorted(conda) == ["pip", f"python{PROJECT['requires-python']}"]
+    makefile = (CHECKOUT / "Makefile").read_text()
+    assert pip == ["-c constraints.txt", "-e .[dev]"]
+    assert "-c constraints.txt -e '.[dev]'" in makefile
+    assert "xmodal[demo]" in PROJECT["optional-dependencies"]["dev"]
+
+
+def test_the_tested_set_fits_the_bounds():
+    tested = pins()
+    for requirement in requirements():
+        name = canonicalize_name(requirement.name)
+        assert name in tested, f"{name} is not in constraints.txt"
+        assert requirement.specifier.contains(tested[name]), f"{name} {tested[name]} is outside {requirement.specifier}"
+
+
+def test_malicious_releases_are_excluded():
+    (lightning,) = [requirement for requirement in requirements() if requirement.name == "lightning"]
+    assert not lightning.specifier.contains("2.6.2")
+    assert not lightning.specifier.contains("2.6.3")
+    assert lightning.specifier.contains("2.6.4")
+
+
+def test_every_bound_has_its_reason():
+    text = (CHECKOUT / "pyproject.toml").read_text()
+    block = text[text.index("dependencies = [") : text.index("[project.optional-dependencies]")]
+    for line in re.findall(r'^  "[^"]+",.*$', block, re.M):
+        assert "#" in line, f"no reason beside {line.strip()}"
+
+
+def test_help_is_the_default_target_and_lists_every_target():
+    makefile = (CHECKOUT / "Makefile").read_text()
+    shown = subprocess.run(["make", "-s", "-C", str(CHECKOUT)], capture_output=True, text=True, check=True).stdout
+    targets = re.search(r"^\.PHONY: (.+)$", makefile, re.M).group(1).split()
+    for target in targets:
+        assert f"make {target}" in shown, target
+
+
+def test_make_passes_what_it_is_given():
+    command = ["make", "-n", "-s", "-o", "setup", "sweep", "METHOD=dmsf", "BITS=16,32", "TRIALS=3", "DATA=wikipedia"]
+    shown = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
+    assert "-m xmodal sweep 'dmsf' 'wikipedia' --bits='16,32'" in shown
+    assert "--trials='3'" in shown
+    assert "--dim" not in shown
