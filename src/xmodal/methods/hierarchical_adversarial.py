@@ -50,8 +50,9 @@ class HierarchicalAdversarial(RetrievalMethod):
         hidden: units of a sub-network's hidden layer.
         dropout: in the sub-networks, while training.
         layers: `all` label layers, or the `finest` alone (the flat variant: one sub-network).
-        layer_weights: omega of the classification, coarsest layer first; the flat variant uses the last.
-        retrieval_weights: w of the similarity, coarsest layer first; a 0 leaves a layer out of the retrieval.
+        layer_weights: of the classification (omega) and of the similarity (w), coarsest layer first; the flat variant
+            uses the last.
+        retrieval: similarity by all layers, `weighted`, or by the `finest` or the `coarsest` alone.
         structure: `parallel` sub-networks, or `chained`: a layer also sees the embedding of the one above it.
         adversary: `reversal` of the gradient with ACMR's schedule, or `alternating` steps.
         lr: learning rate.
@@ -71,7 +72,7 @@ class HierarchicalAdversarial(RetrievalMethod):
         dropout: float = 0.5,
         layers: Literal["all", "finest"] = "all",
         layer_weights: tuple[float, ...] = (0.2, 0.8),
-        retrieval_weights: tuple[float, ...] = (0.2, 0.8),
+        retrieval: Literal["weighted", "finest", "coarsest"] = "weighted",
         structure: Literal["parallel", "chained"] = "parallel",
         adversary: Literal["reversal", "alternating"] = "reversal",
         lr: float = 1e-4,
@@ -88,14 +89,13 @@ class HierarchicalAdversarial(RetrievalMethod):
                 "and data.relevance=finest."
             )
         first = 0 if layers == "all" else len(layer_sizes) - 1
-        for name, given in (("layer_weights", layer_weights), ("retrieval_weights", retrieval_weights)):
-            if len(given) != len(layer_sizes) or min(given) < 0 or not any(given[first:]):
-                raise UserError(
-                    f"{name} is {list(given)}: give {len(layer_sizes)} numbers from 0, one per label layer, "
-                    "coarsest first, not all 0."
-                )
+        if len(layer_weights) != len(layer_sizes) or min(layer_weights[first:]) <= 0:
+            raise UserError(
+                f"hierarchical_adversarial: layer_weights is {list(layer_weights)}: give {len(layer_sizes)} numbers "
+                "above 0, one per label layer, coarsest first."
+            )
         self.first, sizes = first, layer_sizes[first:]
-        self.layer_weights, self.retrieval_weights = layer_weights[first:], retrieval_weights[first:]
+        self.layer_weights, self.retrieval = layer_weights[first:], retrieval
         self.weights, self.chained = weights, structure == "chained"
         self.alternates = adversary == "alternating" and bool(weights.adversarial)
         self.automatic_optimization = not self.alternates
@@ -118,11 +118,11 @@ class HierarchicalAdversarial(RetrievalMethod):
         self.critics = nn.ModuleList(discriminator((dim, max(dim // 2, 1), max(dim // 4, 1)), slope=0) for _ in critics)
 
     def encode_image(self, image: Features) -> Tensor:
-        """(B, K dim) embeddings whose cosine is the weighted sum of the layers' cosines."""
+        """(B, K dim) embeddings whose cosine is the weighted mean of the layers' cosines."""
         return self._embedding("image", image)
 
     def encode_text(self, text: Features) -> Tensor:
-        """(B, K dim) embeddings whose cosine is the weighted sum of the layers' cosines."""
+        """(B, K dim) embeddings whose cosine is the weighted mean of the layers' cosines."""
         return self._embedding("text", text)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
@@ -166,8 +166,10 @@ class HierarchicalAdversarial(RetrievalMethod):
         return found
 
     def _embedding(self, side: str, features: Features) -> Tensor:
-        parts = zip(self.retrieval_weights, self._layers(side, features), strict=True)
-        return torch.cat([weight**0.5 * u for weight, u in parts if weight], 1)
+        layers = self._layers(side, features)
+        if self.retrieval != "weighted":
+            return layers[-1 if self.retrieval == "finest" else 0]
+        return torch.cat([weight**0.5 * u for weight, u in zip(self.layer_weights, layers, strict=True)], 1)
 
     def _classification(self, image: Tensor, text: Tensor, classes: Tensor) -> dict[str, Tensor]:
         terms: dict[str, Tensor] = {}
