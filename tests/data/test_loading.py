@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from xmodal.data.loading import EpochSampler, in_memory_loader
+from xmodal.data.loading import EpochSampler, LabelSampler, in_memory_loader
 
 
 def positions(**arguments):
@@ -52,3 +52,35 @@ def test_iterating_leaves_the_global_generator_alone():
     before = torch.get_rng_state()
     list(in_memory_loader(whole, EpochSampler(23, 4, shuffle=True)))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+LABEL = torch.eye(4).repeat(6, 1)[:23]  # 23 pairs of 4 labels
+
+
+def test_p_by_k_batches_hold_k_pairs_of_each_label():
+    sampler = LabelSampler(LABEL, 8, 4)
+    batches = list(sampler)
+    assert len(batches) == len(sampler) == 3
+    for batch in batches:
+        assert sorted(LABEL[batch].sum(0).tolist()) == [0, 0, 4, 4]
+
+
+def test_p_by_k_counts_a_pair_of_two_labels_once():
+    label = torch.ones(6, 2)
+    for batch in LabelSampler(label, 12, 6):
+        assert batch.tolist() == list(range(6))
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_p_by_k_is_the_same_on_any_number_of_ranks(world):
+    shards = [list(LabelSampler(LABEL, 8, 4, rank=rank, world=world)) for rank in range(world)]
+    for whole, *parts in zip(LabelSampler(LABEL, 8, 4), *shards, strict=True):
+        assert sorted(whole.tolist()) == sorted(torch.cat(parts).tolist())
+
+
+def test_p_by_k_is_a_function_of_seed_and_epoch():
+    sampler, again = LabelSampler(LABEL, 8, 4, seed=1), LabelSampler(LABEL, 8, 4, seed=1)
+    first = torch.cat(list(sampler)).tolist()
+    sampler.set_epoch(1)
+    again.set_epoch(1)
+    assert torch.cat(list(sampler)).tolist() == torch.cat(list(again)).tolist() != first

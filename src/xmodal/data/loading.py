@@ -58,6 +58,47 @@ class EpochSampler(Sampler[Tensor]):
         return self.size // self.batch_size if self.drop_last else -(-self.size // self.batch_size)
 
 
+class LabelSampler(Sampler[Tensor]):
+    """P x K sampling: K pairs of each of P labels, so that every batch holds positives and negatives.
+
+    Labels are drawn without repetition (all of them where there are fewer than P), pairs without repetition within a
+    label; a pair that is drawn under two of its labels counts once. An epoch has as many batches as a shuffled one.
+    Order and shards are those of `EpochSampler`.
+
+    Args:
+        label: (N, C) multi-hot.
+        batch_size: global batch size; P is batch_size // per_label.
+        per_label: K.
+        seed: of the draws, with the epoch.
+        rank: this process.
+        world: number of processes.
+    """
+
+    def __init__(
+        self, label: Tensor, batch_size: int, per_label: int, *, seed: int = 0, rank: int = 0, world: int = 1
+    ) -> None:
+        self.members = [column.nonzero()[:, 0] for column in label.T.cpu() if column.any()]
+        self.labels, self.per_label = max(batch_size // per_label, 1), per_label
+        self.batches = -(-len(label) // batch_size)
+        self.seed, self.rank, self.world, self.epoch = seed, rank, world, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before every epoch."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[Tensor]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        for _ in range(self.batches):
+            drawn = []
+            for label in torch.randperm(len(self.members), generator=generator)[: self.labels].tolist():
+                members = self.members[label]
+                drawn.append(members[torch.randperm(len(members), generator=generator)[: self.per_label]])
+            yield torch.unique(torch.cat(drawn))[self.rank :: self.world]
+
+    def __len__(self) -> int:
+        return self.batches
+
+
 class InMemory(Dataset[Batch]):
     """A whole role (`train`, `query`, ...) as one batch; indexing with positions gives a batch.
 
@@ -76,7 +117,7 @@ class InMemory(Dataset[Batch]):
         return len(self.whole["label"])
 
 
-def in_memory_loader(whole: Batch, sampler: EpochSampler) -> "DataLoader[Batch]":
+def in_memory_loader(whole: Batch, sampler: Sampler[Tensor]) -> "DataLoader[Batch]":
     """A loader whose unit is a batch; its own generator keeps `iter()` from drawing from the global one."""
     return DataLoader(InMemory(whole), batch_size=None, sampler=sampler, collate_fn=_same, generator=torch.Generator())
 

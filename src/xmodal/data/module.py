@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from xmodal import paths
 from xmodal.batch import Batch, Features
-from xmodal.data.loading import EpochSampler, in_memory_loader
+from xmodal.data.loading import EpochSampler, LabelSampler, in_memory_loader
 from xmodal.data.protocol import Index, Split
 from xmodal.encoders import Arrays
 from xmodal.errors import UserError
@@ -56,6 +56,9 @@ class CrossModalDataModule(LightningDataModule):
         tokens: also load token features, for methods that attend to them.
         relevance: what the evaluation counts as relevant: `label`: at least one shared label; `finest`: the same
             class of the finest layer, for datasets with a hierarchy, whose batches then hold it.
+        per_label: K of P x K sampling: a training batch is drawn as K pairs of each of batch_size / K random labels; 0
+            shuffles all pairs.
+        drop_last: leave out a last training batch that is not full, for losses that need large batches.
         subset: keep so many pairs only (half train, a quarter validation, a quarter test); 0 keeps all.
     """
 
@@ -70,11 +73,15 @@ class CrossModalDataModule(LightningDataModule):
         text_scaling: Scaling = "standard",
         tokens: bool = False,
         relevance: Literal["label", "finest"] = "label",
+        per_label: int = 0,
+        drop_last: bool = False,
         subset: int = 0,
     ) -> None:
         super().__init__()
         if batch_size < 1:
             raise UserError(f"data.batch_size is {batch_size}: give a number from 1.")
+        if not 0 <= per_label <= batch_size:
+            raise UserError(f"data.per_label is {per_label}: give 0 (no P x K sampling) to batch_size ({batch_size}).")
         if subset and subset < 16:
             raise UserError(f"data.subset is {subset}: give 0 (everything) or a number from 16.")
         self.root = Path(root) if root else paths.data(self.name)
@@ -85,6 +92,7 @@ class CrossModalDataModule(LightningDataModule):
             relevance,
             subset,
         )
+        self.per_label, self.drop_last = per_label, drop_last
         self.scaling: dict[str, Scaling] = {"image": image_scaling, "text": text_scaling}
         self._on_device: dict[Role, Batch] = {}
 
@@ -128,6 +136,26 @@ class CrossModalDataModule(LightningDataModule):
     def num_labels(self) -> int:
         """Number of labels C."""
         return int(self._pairs.label.shape[1])
+
+    @property
+    def image_token_dim(self) -> int:
+        """Size of an image token; 0 where no tokens are loaded (`tokens` is false)."""
+        return self._token_dim(self._pairs.image)
+
+    @property
+    def text_token_dim(self) -> int:
+        """Size of a text token; 0 where no tokens are loaded (`tokens` is false)."""
+        return self._token_dim(self._pairs.text)
+
+    @property
+    def layer_sizes(self) -> tuple[int, ...]:
+        """Number of classes per layer, coarsest first; empty where batches hold no hierarchy."""
+        if self.relevance != "finest" or self._pairs.hierarchy is None:
+            return ()
+        return tuple(int(size) for size in self._pairs.hierarchy.max(0) + 1)
+
+    def _token_dim(self, arrays: Arrays) -> int:
+        return int(arrays["tokens"].shape[2]) if self.tokens and "tokens" in arrays else 0
 
     @property
     def num_train(self) -> int:
@@ -189,8 +217,12 @@ class CrossModalDataModule(LightningDataModule):
         size = self.batch_size if shuffle else max(self.batch_size, 2048)
         if size % world:
             raise UserError(f"data.batch_size={size} does not divide among {world} devices.")
-        rank = self.trainer.global_rank if self.trainer else 0
-        sampler = EpochSampler(len(whole["label"]), size, seed=self.seed, shuffle=shuffle, rank=rank, world=world)
+        shard = {"seed": self.seed, "rank": self.trainer.global_rank if self.trainer else 0, "world": world}
+        if shuffle and self.per_label:
+            return in_memory_loader(whole, LabelSampler(whole["label"], size, self.per_label, **shard))
+        pairs = len(whole["label"])
+        drop_last = shuffle and self.drop_last and pairs > size  # the only batch stays
+        sampler = EpochSampler(pairs, size, shuffle=shuffle, drop_last=drop_last, **shard)
         return in_memory_loader(whole, sampler)
 
     def _batch(self, index: Index, device: torch.device) -> Batch:

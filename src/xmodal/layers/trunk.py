@@ -8,15 +8,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def perceptron(sizes: Sequence[int]) -> nn.Sequential:
-    """Linear layers of the given sizes, each followed by ReLU.
+def perceptron(sizes: Sequence[int], activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
+    """Linear layers of the given sizes, each followed by an activation.
 
     Args:
         sizes: input size, then the size of every layer.
+        activation: ReLU, or Tanh as ACMR's networks have.
     """
     layers: list[nn.Module] = []
     for before, after in pairwise(sizes):
-        layers += [nn.Linear(before, after), nn.ReLU()]
+        layers += [nn.Linear(before, after), activation()]
     return nn.Sequential(*layers)
 
 

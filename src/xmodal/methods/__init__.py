@@ -1,7 +1,23 @@
 """Methods: one file each. A method is registered by its import here and its name in `__all__`."""
 
+from xmodal.methods.acmr import ACMR
+from xmodal.methods.alscor import ALSCOR
+from xmodal.methods.attention_adversarial import AttentionAdversarial
 from xmodal.methods.base import RetrievalMethod
 from xmodal.methods.cca import CCA
+from xmodal.methods.dagan import DAGAN
 from xmodal.methods.dmsf import DMSF
+from xmodal.methods.dscmr import DSCMR
+from xmodal.methods.hierarchical_adversarial import HierarchicalAdversarial
 
-__all__ = ["CCA", "DMSF", "RetrievalMethod"]
+__all__ = [
+    "ACMR",
+    "ALSCOR",
+    "CCA",
+    "DAGAN",
+    "DMSF",
+    "DSCMR",
+    "AttentionAdversarial",
+    "HierarchicalAdversarial",
+    "RetrievalMethod",
+]

@@ -13,15 +13,22 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 
 from xmodal.batch import Batch, Features
 from xmodal.errors import UserError
+from xmodal.layers import gather_with_gradient
 from xmodal.losses import sign
 from xmodal.metrics import code_statistics, retrieval_metrics
 
+Side = Literal["image", "text"]
+SIDES: tuple[Side, Side] = ("image", "text")
 
-class HasTrainSet(Protocol):
-    """What a method may ask of the data module: the whole training set as one batch."""
+
+class HasRoles(Protocol):
+    """What a method may ask of the data module: a whole role as one batch."""
 
     def train_set(self) -> Batch:
         """Every training pair, on the trainer's device."""
+
+    def role(self, role: Literal["query", "database"]) -> Batch:
+        """Every test query, or every pair they are searched in."""
 
 
 class RetrievalMethod(LightningModule):
@@ -76,16 +83,32 @@ class RetrievalMethod(LightningModule):
         self.manual_backward(loss)
         optimizer.step()
 
+    def optimizer_list(self) -> list[Optimizer]:
+        """The optimizers in the order of `configure_optimizers`, for methods that optimise by hand."""
+        found = self.optimizers()
+        return cast("list[Optimizer]", found if isinstance(found, list) else [found])
+
     def train_set(self) -> Batch:
         """The whole training set as one batch, for closed forms and for tables over the training pairs.
 
         Raises:
             UserError: the module was trained without a data module.
         """
+        return self._data().train_set()
+
+    def role(self, role: Literal["query", "database"]) -> Batch:
+        """The test queries, or the pairs they are searched in, as one batch; for a test with a second stage.
+
+        Raises:
+            UserError: the module is tested without a data module.
+        """
+        return self._data().role(role)
+
+    def _data(self) -> HasRoles:
         datamodule = getattr(self.trainer, "datamodule", None)
         if datamodule is None:
             raise UserError(f"{type(self).__name__} needs a data module: call trainer.fit(model, datamodule=...).")
-        return cast("HasTrainSet", datamodule).train_set()
+        return cast("HasRoles", datamodule)
 
     def conventions(self) -> dict[str, str]:
         """What each test metric means, in words, under the names of `results`."""
@@ -97,6 +120,16 @@ class RetrievalMethod(LightningModule):
         if self.trainer.world_size == 1:
             return rows.detach()
         return torch.cat(gather_all_tensors(rows.detach().contiguous()))
+
+    def gather_batch(self, *rows: Tensor) -> tuple[Tensor, ...]:
+        """The rows of all processes with gradient: a loss over them is the same on any number of processes."""
+        if self.trainer.world_size == 1:
+            return rows
+        return tuple(gather_with_gradient(each) for each in rows)
+
+    def progress(self) -> float:
+        """Share of the training's epochs that are over, for schedules."""
+        return self.current_epoch / max(self.trainer.max_epochs or 1, 1)
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Encode one batch of the validation queries (loader 0) or of their database (loader 1)."""
@@ -152,3 +185,13 @@ class RetrievalMethod(LightningModule):
         values = {name: torch.as_tensor(value) for name, value in metrics.compute().items()}
         values["map"] = (values["map_i2t"] + values["map_t2i"]) / 2
         return {f"{stage}/{name}": value for name, value in values.items()}
+
+
+def chunks(size: int, length: int = 1024) -> list[slice]:
+    """Slices of at most `length` that cover `size` rows, for encoding a whole role without holding it all."""
+    return [slice(start, start + length) for start in range(0, size, length)]
+
+
+def rows_of(features: Features, rows: slice) -> Features:
+    """Some rows of the features of a role."""
+    return cast("Features", {key: cast("Tensor", value)[rows] for key, value in features.items()})

@@ -1,0 +1,79 @@
+"""What an adversarial game needs: gradient reversal with its schedule, discriminators, and a gather with gradient."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torchmetrics.utilities.distributed import gather_all_tensors
+
+
+class _Reverse(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, strength: float) -> Tensor:  # noqa: ANN401 - autograd's context
+        ctx.strength = strength
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
+        return -ctx.strength * gradients[0], None
+
+
+def reverse_gradient(x: Tensor, strength: float) -> Tensor:
+    """The identity, whose gradient is multiplied by -strength (Ganin and Lempitsky, ICML 2015).
+
+    Args:
+        x: any tensor.
+        strength: lambda, not negative.
+    """
+    reversed_: Tensor = _Reverse.apply(x, strength)
+    return reversed_
+
+
+def reversal_strength(progress: float) -> float:
+    """2 / (1 + exp(-10 p)) - 1: rises from 0 to 1 with the share p of the training that is over (ACMR's code)."""
+    return 2 / (1 + math.exp(-10 * progress)) - 1
+
+
+def discriminator(sizes: Sequence[int], slope: float = 0.2) -> nn.Sequential:
+    """Linear layers of the given sizes with LeakyReLU between them, and one logit at the end.
+
+    Args:
+        sizes: input size, then the size of every hidden layer.
+        slope: of LeakyReLU below 0; 1 leaves the layers linear, as ACMR's code has them.
+    """
+    layers: list[nn.Module] = []
+    for before, after in pairwise(sizes):
+        layers += [nn.Linear(before, after), nn.LeakyReLU(slope)]
+    return nn.Sequential(*layers, nn.Linear(sizes[-1], 1), nn.Flatten(0))
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:  # noqa: ANN401
+        parts = gather_all_tensors(rows.contiguous())
+        ctx.start = sum(len(part) for part in parts[: dist.get_rank()])
+        ctx.stop = ctx.start + len(rows)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # noqa: ANN401
+        total = gradients[0].contiguous()
+        dist.all_reduce(total)
+        return total[ctx.start : ctx.stop]
+
+
+def gather_with_gradient(rows: Tensor) -> Tensor:
+    """The rows of all processes in rank order; the gradient of every process's loss comes back to their owner.
+
+    Every process then computes the loss of the whole batch. DDP's mean of the gradients is that loss's gradient, the
+    same as on one process; processes may hold different numbers of rows.
+
+    Args:
+        rows: (B, ...) of this process.
+    """
+    gathered: Tensor = _Gather.apply(rows)
+    return gathered

@@ -1,0 +1,183 @@
+"""What holds for every method: a method is covered by being registered."""
+
+import dataclasses
+import inspect
+
+import pytest
+import torch
+from lightning import Callback, Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+
+from tests.methods.toy import REGISTRY, Toy, build
+from xmodal.cli import SeedEpoch
+from xmodal.metrics import retrieval_metrics
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The '.*dataloader' does not have many workers"),
+    pytest.mark.filterwarnings("ignore:`LightningModule.configure_optimizers` returned `None`"),
+    pytest.mark.filterwarnings("ignore:`isinstance\\(treespec, LeafSpec\\)` is deprecated"),
+    pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),
+]
+WEIGHTED = [
+    (name, field.name)
+    for name, cls in REGISTRY.items()
+    if "weights" in inspect.signature(cls).parameters
+    for field in dataclasses.fields(inspect.signature(cls).parameters["weights"].default)
+]
+
+
+GRADIENT = [name for name in REGISTRY if name != "cca"]  # CCA is a closed form
+
+
+def make_trainer(folder, epochs, **arguments):
+    return Trainer(
+        default_root_dir=folder,
+        log_every_n_steps=1,
+        accelerator="cpu",
+        max_epochs=epochs,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        **({"enable_checkpointing": False, "logger": False} | arguments),
+    )
+
+
+def fit(model, data, folder, epochs=1, **arguments):
+    trainer = make_trainer(folder, epochs, **arguments)
+    trainer.fit(model, datamodule=data)
+    return trainer
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Every method after two epochs, made when it is first asked for."""
+    made = {}
+
+    def get(name):
+        if name not in made:
+            seed_everything(0, verbose=False)
+            data = Toy()
+            model = build(name, data)
+            made[name] = model, data, fit(model, data, tmp_path_factory.mktemp(name), epochs=2)
+        return made[name]
+
+    return get
+
+
+def outputs(model, batch):
+    model.eval()
+    with torch.no_grad():
+        return model.encode_image(batch["image"]), model.encode_text(batch["text"])
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_neither_side_sees_the_other(trained, name):
+    """Replace the partner, or the other pairs of the batch: the output of an item stays the same."""
+    model, data, _ = trained(name)
+    batch = data.role("query")
+    image, text = outputs(model, batch)
+    for side, before in (("image", image), ("text", text)):
+        other = {"image": "text", "text": "image"}[side]
+        swapped = {**batch, other: {key: value.flip(0) for key, value in batch[other].items()}}
+        assert torch.equal(outputs(model, swapped)[side == "text"], before)
+        alone = {each: {key: value[:3] for key, value in batch[each].items()} for each in ("image", "text")}
+        assert torch.allclose(outputs(model, alone)[side == "text"], before[:3], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_a_checkpoint_gives_the_same_outputs(trained, name, tmp_path):
+    model, data, trainer = trained(name)
+    trainer.save_checkpoint(tmp_path / "saved.ckpt")
+    loaded = REGISTRY[name].load_from_checkpoint(tmp_path / "saved.ckpt", weights_only=False)
+    for before, after in zip(*(outputs(each, data.role("query")) for each in (model, loaded)), strict=True):
+        assert torch.equal(before, after)
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_test_metrics_are_kept_and_explained(trained, name):
+    model, data, trainer = trained(name)
+    trainer.test(model, datamodule=data, verbose=False)
+    assert 0 < model.results["test/map"] <= 1
+    explained = model.conventions()
+    assert model.results.keys() - explained.keys() == {"test/map"}
+
+
+@pytest.mark.parametrize("name", GRADIENT)
+def test_overfits_32_pairs(name, tmp_path):
+    seed_everything(0, verbose=False)
+    data = Toy()
+    rates = {key: 5e-3 for key in inspect.signature(REGISTRY[name]).parameters if key.endswith("lr")}
+    model = build(name, data, **rates)
+    fit(model, data, tmp_path, epochs=60)
+    batch = data.role("train")
+    image, text = outputs(model, batch)
+    metric = retrieval_metrics(model.kind, detail="map")
+    for split in ("query", "database"):
+        metric.update(split=split, image=image, text=text, label=batch["label"], index=batch["index"])
+    assert min(float(value) for value in metric.compute().values()) > 0.95
+
+
+class Terms(CSVLogger):
+    """Keeps what was logged."""
+
+    def log_metrics(self, metrics, step=None):
+        self.seen = {*getattr(self, "seen", ()), *metrics}
+
+    def save(self):
+        pass
+
+
+@pytest.mark.parametrize(("name", "weight"), WEIGHTED)
+def test_weight_zero_removes_the_term(name, weight, tmp_path):
+    """No term of that name, and no parameter that is left without a gradient: plain ddp would stop there."""
+    default = inspect.signature(REGISTRY[name]).parameters["weights"].default
+    if name == "dmsf" and weight == "quantization":
+        weights = dataclasses.replace(default, quantization=0, graph=0)
+    else:
+        weights = dataclasses.replace(default, **{weight: 0.0})
+    data = Toy()
+    model = build(name, data, weights=weights)
+    touched = set()
+    for key, parameter in model.named_parameters():
+        parameter.register_post_accumulate_grad_hook(lambda _, key=key: touched.add(key))
+    logger = Terms(tmp_path)
+    fit(model, data, tmp_path, logger=logger)
+    assert f"train/{weight}" not in logger.seen
+    assert {key for key, _ in model.named_parameters()} == touched
+
+
+class Died(Exception):
+    """Stands for a killed process."""
+
+
+class Stop(Callback):
+    """Dies when the third epoch begins."""
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.current_epoch == 2:
+            raise Died
+
+
+@pytest.mark.parametrize("name", GRADIENT)
+def test_a_resumed_run_is_the_uninterrupted_one(name, tmp_path):
+    found = []
+    for stops in (False, True):
+        seed_everything(0, verbose=False)
+        data = Toy()
+        model = build(name, data)
+        keep = {"enable_checkpointing": True}
+        callbacks = [SeedEpoch(0), ModelCheckpoint(tmp_path / str(stops), save_last=True)]
+        if stops:
+            with pytest.raises(Died):
+                fit(model, data, tmp_path, 4, callbacks=[*callbacks, Stop()], **keep)
+            seed_everything(1, verbose=False)
+            data, model = Toy(), build(name, data)
+            trainer = make_trainer(tmp_path, 4, callbacks=callbacks, **keep)
+            trainer.fit(model, datamodule=data, ckpt_path=tmp_path / "True" / "last.ckpt", weights_only=False)
+        else:
+            fit(model, data, tmp_path, 4, callbacks=callbacks, **keep)
+        found.append(outputs(model, data.role("query")))
+    for before, after in zip(*found, strict=True):
+        assert torch.equal(before, after)
