@@ -37,6 +37,8 @@ PER_RUN = (
 LINKED = (
     "image_dim",
     "text_dim",
+    "image_token_dim",
+    "text_token_dim",
     "num_labels",
     "num_train",
 )  # properties of the data that a method's constructor may ask for

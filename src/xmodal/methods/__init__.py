@@ -2,6 +2,10 @@
 
 from xmodal.methods.base import RetrievalMethod
 from xmodal.methods.cca import CCA
+from xmodal.methods.dcmh import DCMH
+from xmodal.methods.dcmht import DCMHT
 from xmodal.methods.dmsf import DMSF
+from xmodal.methods.dsph import DSPH
+from xmodal.methods.scahn import SCAHN
 
-__all__ = ["CCA", "DMSF", "RetrievalMethod"]
+__all__ = ["CCA", "DCMH", "DCMHT", "DMSF", "DSPH", "SCAHN", "RetrievalMethod"]
