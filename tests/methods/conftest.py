@@ -6,7 +6,7 @@ from tests.methods.toy import fit
 
 @pytest.fixture
 def two_processes_equal_one(monkeypatch):
-    """Train a small model on one process and on two (gloo): every parameter and buffer ends the same, but for queue order."""
+    """Train a small model on one process and on two (gloo): they end the same, but for the order in a queue."""
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
 
     def check(build):

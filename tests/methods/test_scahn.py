@@ -84,7 +84,7 @@ def test_two_processes_train_as_one(two_processes_equal_one):
                 LambdaLR(each, schedule.lr_lambdas[0]) for each, schedule in zip(plain, schedules, strict=True)
             ]
 
-    two_processes_equal_one(lambda: Plain(bits=8, **SMALL, **SIZE))
+    two_processes_equal_one(lambda: Plain(bits=8, **SMALL | SIZE | {"queue": 32}))
 
 
 def test_tokens_are_asked_for():

@@ -1,6 +1,8 @@
 """Building blocks that more than one method uses."""
 
 from xmodal.layers.code_table import CodeTables
+from xmodal.layers.concepts import ConceptLearner, ConceptTransformer, aggregate_tokens
+from xmodal.layers.context_decoder import ContextDecoder, JointSpace, score_pool, token_scores
 from xmodal.layers.correlation import canonical_projections
 from xmodal.layers.gather import gather_with_gradient
 from xmodal.layers.graph import LabelGCN, label_graph
@@ -12,15 +14,22 @@ from xmodal.layers.trunk import MultiScaleText, perceptron
 __all__ = [
     "CodeQueue",
     "CodeTables",
+    "ConceptLearner",
+    "ConceptTransformer",
+    "ContextDecoder",
+    "JointSpace",
     "LabelGCN",
     "MultiScaleText",
     "RegionTransformer",
     "SelectHead",
     "TokenTransformer",
+    "aggregate_tokens",
     "canonical_projections",
     "gather_with_gradient",
     "label_graph",
     "perceptron",
+    "score_pool",
     "tanh_head",
+    "token_scores",
     "transformer",
 ]

@@ -1,14 +1,22 @@
 """Transformers over the tokens of an image or a text."""
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def transformer(dim: int, layers: int, hidden: int, heads: int, dropout: float) -> nn.TransformerEncoder:
-    """Pre-norm encoder blocks with ReLU over (B, N, dim).
+def quick_gelu(x: Tensor) -> Tensor:
+    """X sigmoid(1.702 x), CLIP's activation."""
+    return x * torch.sigmoid(1.702 * x)
+
+
+def transformer(
+    dim: int, layers: int, hidden: int, heads: int, dropout: float, activation: Callable[[Tensor], Tensor] = F.relu
+) -> nn.TransformerEncoder:
+    """Pre-norm encoder blocks over (B, N, dim).
 
     Args:
         dim: size of a token.
@@ -16,8 +24,9 @@ def transformer(dim: int, layers: int, hidden: int, heads: int, dropout: float) 
         hidden: units of a block's feed-forward part.
         heads: of the attention.
         dropout: everywhere in a block, while training.
+        activation: of a block's feed-forward part.
     """
-    block = nn.TransformerEncoderLayer(dim, heads, hidden, dropout, batch_first=True, norm_first=True)
+    block = nn.TransformerEncoderLayer(dim, heads, hidden, dropout, activation, batch_first=True, norm_first=True)
     return nn.TransformerEncoder(block, layers, enable_nested_tensor=False)
 
 

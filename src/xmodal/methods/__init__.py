@@ -6,6 +6,8 @@ from xmodal.methods.dcmh import DCMH
 from xmodal.methods.dcmht import DCMHT
 from xmodal.methods.dmsf import DMSF
 from xmodal.methods.dsph import DSPH
+from xmodal.methods.mith import MITH
 from xmodal.methods.scahn import SCAHN
+from xmodal.methods.text_guided_clip import TextGuidedCLIP
 
-__all__ = ["CCA", "DCMH", "DCMHT", "DMSF", "DSPH", "SCAHN", "RetrievalMethod"]
+__all__ = ["CCA", "DCMH", "DCMHT", "DMSF", "DSPH", "MITH", "SCAHN", "RetrievalMethod", "TextGuidedCLIP"]
