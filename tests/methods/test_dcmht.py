@@ -70,3 +70,14 @@ def test_a_code_knows_nothing_of_its_pair():
     alone = model.predict_step(batch, 0)["image"]
     batch = {**batch, "text": {"pooled": torch.randn_like(batch["text"]["pooled"])}}
     assert torch.equal(model.predict_step(batch, 0)["image"], alone)
+
+
+def test_a_collapse_is_warned_of():
+    def collapsed():
+        model = small(lr=0.0)
+        for head in model.head.values():
+            torch.nn.init.zeros_(head.select.weight)
+        return model
+
+    with pytest.warns(UserWarning, match="the val codes have collapsed: 1 distinct codes of 32 items"):
+        fit(collapsed)
