@@ -219,8 +219,12 @@ def leave_outputs(cli: "XmodalCLI") -> None:
         return
     model, metric = cli.model.eval(), cli.model.test_metrics["retrieval"]
     outputs: dict[str, Any] = {}
-    curves: dict[str, Any] = {name: np.stack([curve.at, curve.precision, curve.recall], 1) for name, curve in metric.curves.items()}
-    precisions: dict[str, Any] = {f"ap_{direction}": values.numpy() for direction, values in metric.average_precisions.items()}
+    curves: dict[str, Any] = {
+        name: np.stack([curve.at, curve.precision, curve.recall], 1) for name, curve in metric.curves.items()
+    }
+    precisions: dict[str, Any] = {
+        f"ap_{direction}": values.numpy() for direction, values in metric.average_precisions.items()
+    }
     np.savez_compressed(cli.folder / "evaluation.npz", query_index=metric.queries.numpy(), **precisions, **curves)
     gallery = cli.folder / "gallery.png" if cli.config.gallery and cli.datamodule.picture(0) is not None else None
     if gallery or cli.config.save_codes:

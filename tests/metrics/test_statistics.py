@@ -53,3 +53,28 @@ def test_wrong_values_are_refused():
         paired_test([0.1, 0.2], [0.1, 0.2, 0.3])
     with pytest.raises(ValueError, match="at least one code, got none"):
         code_statistics(torch.empty(0, 4))
+
+
+def test_correlation_of_bits():
+    free = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+    assert code_statistics(free).bit_correlation == pytest.approx(0)
+    assert code_statistics(free[:, [0, 0]]).bit_correlation == pytest.approx(1)
+    assert code_statistics(torch.cat([free, -free[:, :1]], 1)).bit_correlation == pytest.approx(1 / 3)
+    assert code_statistics(free[:2]).bit_correlation == 1  # a constant bit tells nothing
+    assert code_statistics(free[:, :1]).bit_correlation == 0  # one bit has no other
+
+
+@pytest.mark.parametrize(
+    ("size", "cause"),
+    [(1.0, "every output is saturated"), (1e-3, "every output is near 0"), (0.5, "nearly one output")],
+)
+def test_a_collapse_is_said_with_its_cause(size, cause):
+    outputs = torch.full((200, 16), size)
+    assert cause in code_statistics(outputs).collapse(200)
+    assert code_statistics(outputs).collapse(200).startswith("1 distinct codes of 200")
+
+
+def test_few_bits_are_no_collapse():
+    codes = torch.tensor([[1.0], [-1.0]]).repeat(500, 1)
+    assert code_statistics(codes).collapse(1000) == ""
+    assert code_statistics(codes.repeat(1, 16)).collapse(1000) != ""

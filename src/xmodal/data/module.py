@@ -18,7 +18,7 @@ from xmodal import paths
 from xmodal.batch import Batch, Features
 from xmodal.data.loading import EpochSampler, LabelSampler, in_memory_loader
 from xmodal.data.protocol import Index, Split
-from xmodal.encoders import Arrays
+from xmodal.encoders import Arrays, MiniLM, cached
 from xmodal.errors import UserError
 
 Role = Literal["train", "val_query", "val_database", "query", "database"]
@@ -133,19 +133,19 @@ class CrossModalDataModule(LightningDataModule):
         return int(self._pairs.text["pooled"].shape[1])
 
     @property
-    def num_labels(self) -> int:
-        """Number of labels C."""
-        return int(self._pairs.label.shape[1])
-
-    @property
     def image_token_dim(self) -> int:
-        """Size of an image token; 0 where no tokens are loaded (`tokens` is false)."""
+        """Size of an image token; 0 where the batches hold none."""
         return self._token_dim(self._pairs.image)
 
     @property
     def text_token_dim(self) -> int:
-        """Size of a text token; 0 where no tokens are loaded (`tokens` is false)."""
+        """Size of a text token; 0 where the batches hold none."""
         return self._token_dim(self._pairs.text)
+
+    @property
+    def num_labels(self) -> int:
+        """Number of labels C."""
+        return int(self._pairs.label.shape[1])
 
     @property
     def layer_sizes(self) -> tuple[int, ...]:
@@ -153,9 +153,6 @@ class CrossModalDataModule(LightningDataModule):
         if self.relevance != "finest" or self._pairs.hierarchy is None:
             return ()
         return tuple(int(size) for size in self._pairs.hierarchy.max(0) + 1)
-
-    def _token_dim(self, arrays: Arrays) -> int:
-        return int(arrays["tokens"].shape[2]) if self.tokens and "tokens" in arrays else 0
 
     @property
     def num_train(self) -> int:
@@ -195,6 +192,22 @@ class CrossModalDataModule(LightningDataModule):
     def train_set(self) -> Batch:
         """Every training pair as one batch, for methods with a closed form or with tables over the training set."""
         return self.role("train")
+
+    def label_features(self) -> Tensor:
+        """(C, 384) embeddings of the label names by MiniLM, encoded once; what GloVe vectors are in the literature.
+
+        Raises:
+            UserError: MiniLM is not installed.
+        """
+        names, encoder = [name.replace("_", " ") for name in self._pairs.label_names], MiniLM()
+        key = {"names": names, **encoder.key()}
+        try:
+            arrays = cached(
+                self.root / "features", "labels", key, lambda: {"pooled": encoder.encode(names, np.arange(0))["pooled"]}
+            )
+        except ImportError as error:
+            raise UserError(f"label names are embedded by MiniLM: {error}. Install the extra: xmodal[demo].") from error
+        return torch.as_tensor(np.asarray(arrays["pooled"], np.float32))
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """The batch as it is: its tensors were made on the device."""
@@ -253,6 +266,9 @@ class CrossModalDataModule(LightningDataModule):
             if "mask" in arrays:
                 features["mask"] = torch.as_tensor(np.asarray(arrays["mask"][index]), device=device)
         return features
+
+    def _token_dim(self, arrays: Arrays) -> int:
+        return int(arrays["tokens"].shape[2]) if self.tokens and "tokens" in arrays else 0
 
     @cached_property
     def _moments(self) -> dict[str, tuple[Tensor, Tensor]]:

@@ -1,6 +1,6 @@
 """Building blocks that more than one method uses."""
 
-from xmodal.layers.adversary import discriminator, gather_with_gradient, reversal_strength, reverse_gradient
+from xmodal.layers.adversary import discriminator, reversal_strength, reverse_gradient
 from xmodal.layers.attention import (
     AttentionBlock,
     AttentionPooling,
@@ -9,23 +9,47 @@ from xmodal.layers.attention import (
     TokenAttention,
     masked_mean,
 )
+from xmodal.layers.code_table import CodeTables
+from xmodal.layers.concepts import ConceptLearner, ConceptTransformer, aggregate_tokens
+from xmodal.layers.context_decoder import ContextDecoder, JointSpace, score_pool, token_scores
 from xmodal.layers.correlation import canonical_projections
 from xmodal.layers.decoder import decoder
+from xmodal.layers.gather import gather_with_gradient
+from xmodal.layers.graph import LabelGCN, label_graph
+from xmodal.layers.hash_head import SelectHead, tanh_head
+from xmodal.layers.queue import CodeQueue
+from xmodal.layers.token_transformer import RegionTransformer, TokenTransformer, transformer
 from xmodal.layers.trunk import MultiScaleText, perceptron
 
 __all__ = [
     "AttentionBlock",
     "AttentionPooling",
+    "CodeQueue",
+    "CodeTables",
+    "ConceptLearner",
+    "ConceptTransformer",
+    "ContextDecoder",
     "FeatureGate",
     "GroupAttention",
+    "JointSpace",
+    "LabelGCN",
     "MultiScaleText",
+    "RegionTransformer",
+    "SelectHead",
     "TokenAttention",
+    "TokenTransformer",
+    "aggregate_tokens",
     "canonical_projections",
     "decoder",
     "discriminator",
     "gather_with_gradient",
+    "label_graph",
     "masked_mean",
     "perceptron",
     "reversal_strength",
     "reverse_gradient",
+    "score_pool",
+    "tanh_head",
+    "token_scores",
+    "transformer",
 ]

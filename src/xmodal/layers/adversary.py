@@ -6,9 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
-from torchmetrics.utilities.distributed import gather_all_tensors
 
 
 class _Reverse(torch.autograd.Function):
@@ -49,31 +47,3 @@ def discriminator(sizes: Sequence[int], slope: float = 0.2) -> nn.Sequential:
     for before, after in pairwise(sizes):
         layers += [nn.Linear(before, after), nn.LeakyReLU(slope)]
     return nn.Sequential(*layers, nn.Linear(sizes[-1], 1), nn.Flatten(0))
-
-
-class _Gather(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor) -> Tensor:  # noqa: ANN401
-        parts = gather_all_tensors(rows.contiguous())
-        ctx.start = sum(len(part) for part in parts[: dist.get_rank()])
-        ctx.stop = ctx.start + len(rows)
-        return torch.cat(parts)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # noqa: ANN401
-        total = gradients[0].contiguous()
-        dist.all_reduce(total)
-        return total[ctx.start : ctx.stop]
-
-
-def gather_with_gradient(rows: Tensor) -> Tensor:
-    """The rows of all processes in rank order; the gradient of every process's loss comes back to their owner.
-
-    Every process then computes the loss of the whole batch. DDP's mean of the gradients is that loss's gradient, the
-    same as on one process; processes may hold different numbers of rows.
-
-    Args:
-        rows: (B, ...) of this process.
-    """
-    gathered: Tensor = _Gather.apply(rows)
-    return gathered

@@ -3,25 +3,35 @@
 from xmodal.losses.adversarial import discrimination, fooling
 from xmodal.losses.classification import Prediction, fused_label_prediction, label_prediction
 from xmodal.losses.code import bit_balance, graph_codes, graph_factor, normalised_laplacian, quantization, sign
+from xmodal.losses.contrastive import cosine_triplet, info_nce, multilabel_paco, ndcg_gain
 from xmodal.losses.correlation import total_correlation
 from xmodal.losses.metric import hardest_other, mean_distance, ranking_hinge, repulsion, squared_triplet
-from xmodal.losses.pairwise import Similarity, label_similarity, pairwise_likelihood
+from xmodal.losses.pairwise import Similarity, distance_margin, label_similarity, pairwise_likelihood
 from xmodal.losses.polynomial import Negatives, polynomial, polynomial_pull, polynomial_push
+from xmodal.losses.proxy import code_margin, irrelevant_pairs, multilabel_proxy
 
 __all__ = [
     "Negatives",
     "Prediction",
     "Similarity",
     "bit_balance",
+    "code_margin",
+    "cosine_triplet",
     "discrimination",
+    "distance_margin",
     "fooling",
     "fused_label_prediction",
     "graph_codes",
     "graph_factor",
     "hardest_other",
+    "info_nce",
+    "irrelevant_pairs",
     "label_prediction",
     "label_similarity",
     "mean_distance",
+    "multilabel_paco",
+    "multilabel_proxy",
+    "ndcg_gain",
     "normalised_laplacian",
     "pairwise_likelihood",
     "polynomial",

@@ -42,3 +42,23 @@ def pairwise_likelihood(code: Tensor, other: Tensor, similar: Tensor) -> Tensor:
     """
     theta = 0.5 * code @ other.T
     return (F.softplus(theta) - similar * theta).mean()
+
+
+def distance_margin(code: Tensor, other: Tensor, similar: Tensor, margin: float) -> tuple[Tensor, Tensor]:
+    """DCHMT's contrastive loss on soft codes: similar pairs together, the others at least `margin` apart.
+
+    A bit in (-1, 1) stands for the pair of probabilities ((1 - h) / 2, (1 + h) / 2); distances are Euclidean over all
+    2 K probabilities, that is |h - h'| / sqrt(2). Complementary codes of K bits are sqrt(2 K) apart.
+
+    Args:
+        code: (N, K) relaxed codes.
+        other: (M, K) relaxed codes.
+        similar: (N, M), 1 where a pair shares a label, else 0.
+        margin: of the pairs that share none.
+
+    Returns:
+        Two scalars, mean S d^2 and mean (1 - S) relu(margin - d)^2, both over all N M pairs.
+    """
+    squared = (code[:, None] - other[None]).square().sum(2) / 2  # (N, M); an expanded product would miss its zeros
+    distance = squared.clamp_min(1e-12).sqrt()
+    return (similar * squared).mean(), ((1 - similar) * (margin - distance).clamp_min(0).square()).mean()

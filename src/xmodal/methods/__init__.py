@@ -6,18 +6,30 @@ from xmodal.methods.attention_adversarial import AttentionAdversarial
 from xmodal.methods.base import RetrievalMethod
 from xmodal.methods.cca import CCA
 from xmodal.methods.dagan import DAGAN
+from xmodal.methods.dcmh import DCMH
+from xmodal.methods.dcmht import DCMHT
 from xmodal.methods.dmsf import DMSF
 from xmodal.methods.dscmr import DSCMR
+from xmodal.methods.dsph import DSPH
 from xmodal.methods.hierarchical_adversarial import HierarchicalAdversarial
+from xmodal.methods.mith import MITH
+from xmodal.methods.scahn import SCAHN
+from xmodal.methods.text_guided_clip import TextGuidedCLIP
 
 __all__ = [
     "ACMR",
     "ALSCOR",
     "CCA",
     "DAGAN",
+    "DCMH",
+    "DCMHT",
     "DMSF",
     "DSCMR",
+    "DSPH",
+    "MITH",
+    "SCAHN",
     "AttentionAdversarial",
     "HierarchicalAdversarial",
     "RetrievalMethod",
+    "TextGuidedCLIP",
 ]

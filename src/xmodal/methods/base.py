@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol, cast
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
 from torchmetrics.utilities.distributed import gather_all_tensors
@@ -29,6 +30,9 @@ class HasRoles(Protocol):
 
     def role(self, role: Literal["query", "database"]) -> Batch:
         """Every test query, or every pair they are searched in."""
+
+    def label_features(self) -> Tensor:
+        """(C, D) embeddings of the label names."""
 
 
 class RetrievalMethod(LightningModule):
@@ -77,16 +81,24 @@ class RetrievalMethod(LightningModule):
         self.log_dict(logged, on_step=False, on_epoch=True)
         return loss
 
-    def take_step(self, optimizer: Optimizer, loss: Tensor) -> None:
-        """One step of one optimizer, for methods that optimise by hand; call it inside `toggled_optimizer`."""
+    def optimizer_list(self) -> list[Optimizer]:
+        """The optimizers in the order of `configure_optimizers`, also where there is only one."""
+        found = cast("list[Optimizer] | Optimizer", self.optimizers())
+        return found if isinstance(found, list) else [found]
+
+    def take_step(self, optimizer: Optimizer, loss: Tensor, max_norm: float | None = None) -> None:
+        """One step of one optimizer, for methods that optimise by hand; call it inside `toggled_optimizer`.
+
+        Args:
+            optimizer: whose parameters are updated.
+            loss: what is minimised.
+            max_norm: clip the norm of all its gradients together to this.
+        """
         optimizer.zero_grad()
         self.manual_backward(loss)
+        if max_norm is not None:
+            self.clip_gradients(optimizer, max_norm, "norm")
         optimizer.step()
-
-    def optimizer_list(self) -> list[Optimizer]:
-        """The optimizers in the order of `configure_optimizers`, for methods that optimise by hand."""
-        found = self.optimizers()
-        return cast("list[Optimizer]", found if isinstance(found, list) else [found])
 
     def train_set(self) -> Batch:
         """The whole training set as one batch, for closed forms and for tables over the training pairs.
@@ -110,22 +122,46 @@ class RetrievalMethod(LightningModule):
             raise UserError(f"{type(self).__name__} needs a data module: call trainer.fit(model, datamodule=...).")
         return cast("HasRoles", datamodule)
 
+    def label_features(self) -> Tensor:
+        """(C, D) embeddings of the label names, on this module's device.
+
+        Raises:
+            UserError: the module was trained without a data module.
+        """
+        return self._data().label_features().to(self.device)
+
+    def total_steps(self) -> int:
+        """Training batches of the whole run, for schedules.
+
+        Raises:
+            UserError: the trainer has no last epoch.
+        """
+        steps = self.trainer.estimated_stepping_batches
+        if not 0 < steps < float("inf"):
+            raise UserError(f"{type(self).__name__} schedules its rates over the run: give trainer.max_epochs >= 1.")
+        return int(steps)
+
     def conventions(self) -> dict[str, str]:
         """What each test metric means, in words, under the names of `results`."""
         metric: Any = self.test_metrics["retrieval"]
         return {f"test/{name}": words for name, words in metric.conventions.items()} if self.results else {}
 
-    def gather_rows(self, rows: Tensor) -> Tensor:
-        """The rows of all processes, in rank order and without gradient; ranks may hold different numbers of rows."""
-        if self.trainer.world_size == 1:
-            return rows.detach()
-        return torch.cat(gather_all_tensors(rows.detach().contiguous()))
+    def gather_rows(self, rows: Tensor, *, gradient: bool = False) -> Tensor:
+        """The rows of all processes, in rank order; ranks may hold different numbers of rows.
 
-    def gather_batch(self, *rows: Tensor) -> tuple[Tensor, ...]:
-        """The rows of all processes with gradient: a loss over them is the same on any number of processes."""
+        Args:
+            rows: (B, ...) of this process.
+            gradient: keep the gradient. A loss over the global batch, computed alike on every process, then has the
+                gradient of one process.
+        """
+        rows = rows if gradient else rows.detach()
         if self.trainer.world_size == 1:
             return rows
-        return tuple(gather_with_gradient(each) for each in rows)
+        return gather_with_gradient(rows) if gradient else torch.cat(gather_all_tensors(rows.contiguous()))
+
+    def gather_batch(self, *rows: Tensor) -> tuple[Tensor, ...]:
+        """Several parts of a batch gathered with gradient."""
+        return tuple(self.gather_rows(each, gradient=True) for each in rows)
 
     def progress(self) -> float:
         """Share of the training's epochs that are over, for schedules."""
@@ -163,7 +199,7 @@ class RetrievalMethod(LightningModule):
         return {"image": image, "text": text, "label": batch["label"], "index": batch["index"]}
 
     def log_codes(self, stage: str, relaxed: Tensor) -> None:
-        """Log what shows a collapse: share of unique codes, mean size of the bit means, quantisation gap.
+        """Log what shows a collapse: unique codes, bit means, correlation of the bits, quantisation gap; warn of one.
 
         Args:
             stage: `train` or `val`.
@@ -172,7 +208,10 @@ class RetrievalMethod(LightningModule):
         found = code_statistics(relaxed)
         self.log(f"{stage}/unique_codes", found.unique)
         self.log(f"{stage}/bit_mean", found.bit_means.abs().mean())
+        self.log(f"{stage}/bit_correlation", found.bit_correlation)
         self.log(f"{stage}/quantization_gap", found.quantization_gap)
+        if cause := found.collapse(len(relaxed)):
+            rank_zero_warn(f"{self.name}, epoch {self.current_epoch}: the {stage} codes have collapsed: {cause}")
 
     def _update(self, metrics: Any, batch: Batch, dataloader_idx: int) -> tuple[Tensor, Tensor]:  # noqa: ANN401
         image, text = self.encode_image(batch["image"]), self.encode_text(batch["text"])

@@ -1,0 +1,98 @@
+"""Transformers over the tokens of an image or a text."""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """X sigmoid(1.702 x), CLIP's activation."""
+    return x * torch.sigmoid(1.702 * x)
+
+
+def transformer(
+    dim: int, layers: int, hidden: int, heads: int, dropout: float, activation: Callable[[Tensor], Tensor] = F.relu
+) -> nn.TransformerEncoder:
+    """Pre-norm encoder blocks over (B, N, dim).
+
+    Args:
+        dim: size of a token.
+        layers: number of blocks.
+        hidden: units of a block's feed-forward part.
+        heads: of the attention.
+        dropout: everywhere in a block, while training.
+        activation: of a block's feed-forward part.
+    """
+    block = nn.TransformerEncoderLayer(dim, heads, hidden, dropout, activation, batch_first=True, norm_first=True)
+    return nn.TransformerEncoder(block, layers, enable_nested_tensor=False)
+
+
+class TokenTransformer(nn.Module):
+    """SCAHN's branch: a linear map of the tokens, transformer blocks, the mean over the tokens, L2-normalised.
+
+    Args:
+        size: of a token that comes in.
+        dim: of a token inside, and of the result.
+        layers: number of blocks; 0 leaves the mean of the mapped tokens.
+        heads: of the attention.
+        hidden: units of a block's feed-forward part.
+        dropout: in the blocks, while training.
+        padding: whether the mean counts padded positions too, as the release does.
+    """
+
+    def __init__(
+        self, size: int, dim: int, layers: int, heads: int, hidden: int, dropout: float, *, padding: bool = False
+    ) -> None:
+        super().__init__()
+        self.map, self.padding = nn.Linear(size, dim), padding
+        self.blocks = transformer(dim, layers, hidden, heads, dropout) if layers else None
+
+    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(B, N, size) tokens and (B, N) mask, True where real -> (B, dim) of length 1."""
+        x = self.map(tokens)
+        if self.blocks is not None:
+            x = self.blocks(x, src_key_padding_mask=None if mask is None else ~mask)
+        if mask is None or self.padding:
+            return F.normalize(x.mean(1))
+        real = mask[:, :, None].to(x.dtype)
+        return F.normalize((x * real).sum(1) / real.sum(1).clamp_min(1))
+
+
+class RegionTransformer(nn.Module):
+    """SCAHN's reading of image regions: features with their boxes through two layers, then transformer blocks.
+
+    Without a detector the regions are the cells of a square grid of tokens.
+
+    Args:
+        size: of a region's feature, kept throughout.
+        layers: number of blocks.
+        heads: of the attention.
+        hidden: units of a block's feed-forward part.
+        dropout: in the blocks, while training.
+    """
+
+    def __init__(self, size: int, layers: int, heads: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.mix = nn.Sequential(nn.Linear(size + 5, size), nn.ReLU(), nn.Linear(size, size))
+        self.blocks = transformer(size, layers, hidden, heads, dropout)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, N, size) -> (B, N, size)."""
+        boxes = grid_boxes(tokens.shape[1]).to(tokens).expand(len(tokens), -1, -1)
+        x: Tensor = self.blocks(self.mix(torch.cat([tokens, boxes], 2)))
+        return x
+
+
+def grid_boxes(count: int) -> Tensor:
+    """(count, 5) x1, y1, x2, y2 and area of grid cells in row order, in shares of the image.
+
+    The grid is the squarest one that has so many cells.
+    """
+    rows = next(rows for rows in range(math.isqrt(count), 0, -1) if count % rows == 0)
+    columns = count // rows
+    y, x = (part.flatten() for part in torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij"))
+    corners = [x / columns, y / rows, (x + 1) / columns, (y + 1) / rows, torch.full((count,), 1 / count)]
+    return torch.stack(corners, 1)

@@ -1,0 +1,35 @@
+import pytest
+import torch
+
+from tests.methods.training import SIZES, fit
+from xmodal.methods import DSPH
+from xmodal.methods.dsph import DSPHWeights
+
+SIZE = {name: SIZES[name] for name in ("image_dim", "text_dim", "num_labels")}
+
+
+def small(**changes):
+    return DSPH(**{"bits": 8, "dropout": 0.0, "lr": 1e-2, **SIZE, **changes})
+
+
+def test_both_optimizers_step():
+    model, start = fit(small), small()
+    assert model.proxy.shape == (6, 8)
+    fresh = fit(lambda: small(lr=0.0, proxy_lr=0.0))
+    assert not torch.equal(model.proxy, fresh.proxy)
+    assert not torch.equal(model.head["image"][1].weight, fresh.head["image"][1].weight)
+    assert start.zeta == 1 - 2 * 4 / 8  # k = 3 for 6 labels: d(8, 3) = 4
+
+
+def test_a_weight_of_zero_removes_the_term():
+    model = fit(lambda: small(weights=DSPHWeights(proxy=0.0)))
+    assert model.proxy is None
+    assert "train/proxy" not in model.trainer.callback_metrics
+    logged = fit(lambda: small(weights=DSPHWeights(irrelevant=0.0))).trainer.callback_metrics
+    assert "train/irrelevant" not in logged
+    assert "train/proxy" in logged
+
+
+@pytest.mark.ddp
+def test_two_processes_train_as_one(two_processes_equal_one):
+    two_processes_equal_one(small)

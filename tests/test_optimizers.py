@@ -1,0 +1,46 @@
+import copy
+
+import pytest
+import torch
+
+from xmodal.errors import UserError
+from xmodal.optimizers import BertAdam, warmup_cosine
+
+
+def test_steps_are_the_published_ones():
+    p = torch.nn.Parameter(torch.tensor(0.5, dtype=torch.float64))
+    optimizer, values = BertAdam([p], 1e-3, total_steps=20), []
+    for gradient in (0.3, -2.0, 0.7, 0.1):
+        p.grad = torch.tensor(gradient, dtype=torch.float64)
+        optimizer.step()
+        values.append(p.item())
+    assert values == pytest.approx([0.5, 0.500197411831, 0.500076044976, 0.499906641651], abs=1e-12)
+
+
+def test_the_rate_is_the_published_one():
+    rates = [warmup_cosine(step / 20, 0.1) for step in range(4)]
+    assert rates == pytest.approx([0, 0.5, 0.9755282581, 0.9455032621], abs=1e-10)
+    assert warmup_cosine(1.0, 0.1) == pytest.approx(0)
+
+
+def test_a_resumed_optimizer_goes_on():
+    def steps(optimizer, p, count):
+        for number in range(count):
+            p.grad = torch.full_like(p, float(number + 1))
+            optimizer.step()
+
+    p = torch.nn.Parameter(torch.ones(3))
+    first = BertAdam([p], 0.1, total_steps=8)
+    steps(first, p, 3)
+    q = torch.nn.Parameter(p.detach().clone())
+    second = BertAdam([q], 0.1, total_steps=8)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    steps(first, p, 2)
+    steps(second, q, 2)
+    assert torch.equal(p, q)
+
+
+@pytest.mark.parametrize("wrong", [{"lr": -1.0}, {"total_steps": 0}, {"warmup": 1.0}])
+def test_arguments_out_of_range_are_refused(wrong):
+    with pytest.raises(UserError, match=next(iter(wrong))):
+        BertAdam([torch.nn.Parameter(torch.ones(1))], **{"lr": 1e-3, "total_steps": 5, **wrong})
