@@ -1,5 +1,6 @@
 """Building blocks that more than one method uses."""
 
+from xmodal.layers.code_discriminator import CodeDiscriminators
 from xmodal.layers.code_table import CodeTables
 from xmodal.layers.concepts import ConceptLearner, ConceptTransformer, aggregate_tokens
 from xmodal.layers.context_decoder import ContextDecoder, JointSpace, score_pool, token_scores
@@ -12,6 +13,7 @@ from xmodal.layers.token_transformer import RegionTransformer, TokenTransformer,
 from xmodal.layers.trunk import MultiScaleText, perceptron
 
 __all__ = [
+    "CodeDiscriminators",
     "CodeQueue",
     "CodeTables",
     "ConceptLearner",
