@@ -83,9 +83,9 @@ def test_loss_is_the_specified_formula(monkeypatch, fusion):
     )
     model, whole = build(monkeypatch, fusion=fusion, weights=weights)
     rows = torch.tensor([7, 2, 9])
-    before = model.image_table.clone()
+    before = model.tables.table("image").clone()
     loss = model.training_step(take(whole, rows), 0)
-    f, g, b = (table.numpy() for table in (model.image_table, model.text_table, model.code))
+    f, g, b = (t.numpy() for t in (model.tables.table("image"), model.tables.table("text"), model.code))
     h, t, label = f[rows], g[rows], whole["label"].numpy()
     similar = (label[rows] @ label.T > 0).astype(float)
 
@@ -107,7 +107,7 @@ def test_loss_is_the_specified_formula(monkeypatch, fusion):
     p = sum(1 / (1 + np.exp(-x)) for x in logits) / 2
     expected["fused_label"] = -(own * np.log(p) + (1 - own) * np.log(1 - p)).mean()
     if fusion == "labelnet":
-        guide = model.label_table.numpy()
+        guide = model.tables.table("guide").numpy()
         with torch.no_grad():
             x = model.label_net_head(model.label_net(whole["label"][rows])).numpy()
         expected["label_net"] = sum(nll(codes, guide) for codes in (h, t, guide[rows])) + (softplus(x) - own * x).mean()
@@ -144,16 +144,24 @@ def test_fused_label_prediction_is_stable_and_differentiable():
     assert torch.isfinite(far.grad).all()
 
 
+TOTAL = golden(0.1, N, BITS) + golden(0.9, N, BITS)
+
+
+def fill(model):
+    for side, start in (("image", 0.1), ("text", 0.9)):
+        model.tables.store(side, torch.arange(N), golden(start, N, BITS))
+
+
 def test_codes_are_those_of_the_graph(monkeypatch):
     model, _ = build(monkeypatch, weights=DMSFWeights(graph=1.0, quantization=2.0))
-    model.image_table, model.text_table = golden(0.1, N, BITS), golden(0.9, N, BITS)
+    fill(model)
     model.on_train_epoch_start()
-    assert torch.equal(model.code, graph_codes(model.factor, model.image_table + model.text_table))
+    assert torch.equal(model.code, graph_codes(model.factor, TOTAL))
     assert 0 < model.logged["train/unique_codes"] <= 1
     plain, _ = build(monkeypatch, weights=DMSFWeights(graph=0.0))
-    plain.image_table, plain.text_table = model.image_table, model.text_table
+    fill(plain)
     plain.on_train_epoch_start()
-    assert torch.equal(plain.code, sign(model.image_table + model.text_table))
+    assert torch.equal(plain.code, sign(TOTAL))
     assert plain.factor.numel() == 0  # no graph is built
 
 

@@ -58,7 +58,7 @@ def test_the_discriminators_move_only_the_hash_layers_and_themselves():
     model, data = small(), Toy()
     batch = data.role("train")
     feature = {side: model._feature(side, batch[side]) for side in ("image", "text")}
-    model._fooling({side: model._hash(side, f.detach()) for side, f in feature.items()}).backward()
+    model.critic.fooling({side: model._hash(side, f.detach()) for side, f in feature.items()}).backward()
     touched = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None}
     assert touched == {"hash", "critic"}
 
@@ -96,12 +96,12 @@ def test_adversarial_terms_by_hand():
     model = small()
     relaxed = {"image": torch.rand(3, 8), "text": -torch.rand(3, 8)}
     p = {
-        (d, h): torch.sigmoid(model.critic[d](relaxed[h])).detach().double().numpy()
+        (d, h): torch.sigmoid(model.critic.nets[d](relaxed[h])).detach().double().numpy()
         for d in ("image", "text")
         for h in ("image", "text")
     }
     fooling = -np.log(p["image", "text"]).mean() - np.log(p["text", "image"]).mean()
-    assert model._fooling(relaxed).item() == pytest.approx(fooling, rel=1e-5)
+    assert model.critic.fooling(relaxed).item() == pytest.approx(fooling, rel=1e-5)
     own = -np.log(p["image", "image"]).mean() - np.log(p["text", "text"]).mean()
     other = -np.log(1 - p["image", "text"]).mean() - np.log(1 - p["text", "image"]).mean()
-    assert model._discrimination(relaxed).item() == pytest.approx(own + other, rel=1e-5)
+    assert model.critic.discrimination(relaxed).item() == pytest.approx(own + other, rel=1e-5)

@@ -3,6 +3,7 @@
 import inspect
 
 import numpy as np
+import torch
 
 from xmodal import methods
 from xmodal.cli import LINKED
@@ -22,6 +23,9 @@ class Toy(CrossModalDataModule):
 
     def __init__(self, **kwargs):
         super().__init__(root=".", **({"tokens": True, "relevance": "finest", "batch_size": 32} | kwargs))
+
+    def label_features(self):
+        return torch.randn(CLASSES + 2, 384, generator=torch.Generator().manual_seed(0))
 
     def split(self):
         train, val, test = np.arange(SIZE).reshape(3, -1)
@@ -45,7 +49,16 @@ class Toy(CrossModalDataModule):
         return Pairs(*sides, label, tuple("abcdef"), hierarchy.astype(np.int64))
 
 
-SMALL = {"hidden": 64, "text_hidden": 64, "features": 64, "base": (64,), "heads": 2, "positives": "label"}
+SMALL = {
+    "hidden": 64,
+    "text_hidden": 64,
+    "features": 64,
+    "base": (64,),
+    "heads": 2,
+    "layers": 1,
+    "positives": "label",
+    "space": "projected",
+}
 
 
 def default(name, key):

@@ -9,6 +9,7 @@ from xmodal.layers.attention import (
     TokenAttention,
     masked_mean,
 )
+from xmodal.layers.code_discriminator import CodeDiscriminators
 from xmodal.layers.code_table import CodeTables
 from xmodal.layers.concepts import ConceptLearner, ConceptTransformer, aggregate_tokens
 from xmodal.layers.context_decoder import ContextDecoder, JointSpace, score_pool, token_scores
@@ -24,6 +25,7 @@ from xmodal.layers.trunk import MultiScaleText, perceptron
 __all__ = [
     "AttentionBlock",
     "AttentionPooling",
+    "CodeDiscriminators",
     "CodeQueue",
     "CodeTables",
     "ConceptLearner",

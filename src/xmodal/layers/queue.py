@@ -28,6 +28,16 @@ class CodeQueue(nn.Module):
         self.register_buffer("present", torch.full((size,), filled))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
 
+    def extend(self, code: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """These codes and labels followed by the queue's, and which of all rows are there (B + size, bool).
+
+        Args:
+            code: (B, K).
+            label: (B, C).
+        """
+        present = torch.cat([self.present.new_ones(len(code)), self.present])
+        return torch.cat([code, self.code]), torch.cat([label, self.label]), present
+
     def push(self, code: Tensor, label: Tensor) -> None:
         """Overwrite the oldest slots; under DDP give the rows of all processes, so that every queue stays the same.
 

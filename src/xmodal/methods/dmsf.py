@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import ExponentialLR
 
 from xmodal.batch import Batch, Features
 from xmodal.errors import UserError
-from xmodal.layers import MultiScaleText, perceptron
+from xmodal.layers import CodeTables, MultiScaleText, perceptron
 from xmodal.losses import (
     Similarity,
     bit_balance,
@@ -86,14 +86,9 @@ class DMSF(RetrievalMethod):
 
     name = "dmsf"
 
-    image_table: Tensor
-    text_table: Tensor
-    label_table: Tensor
     code: Tensor
     semantics: Tensor
     semantic_sum: Tensor
-    train_index: Tensor
-    train_label: Tensor
     factor: Tensor
 
     def __init__(
@@ -139,22 +134,18 @@ class DMSF(RetrievalMethod):
         if fusion == "labelnet":
             self.label_net = perceptron((num_labels, 4096, 512))
             self.label_net_hash, self.label_net_head = nn.Linear(512, bits), nn.Linear(512, num_labels)
-        sides = ("image", "text", "label") if fusion == "labelnet" else ("image", "text")
-        for side in sides:  # F, G (and the label network's codes): the last outputs for every training pair
-            self.register_buffer(f"{side}_table", torch.randn(num_train, bits))
+        sides = ("image", "text", "guide") if fusion == "labelnet" else ("image", "text")
+        self.tables = CodeTables(sides, num_train, bits)  # F, G (and the label network's codes)
         self.register_buffer("code", torch.zeros(num_train, bits))  # B
         self.register_buffer("semantics", torch.zeros(num_labels, features))  # M; zero in the first epoch
         self.register_buffer("semantic_sum", torch.zeros(num_labels, features))  # what M will be in the next
-        for name in ("train_index", "train_label", "factor"):  # of the training set; not part of a checkpoint
-            self.register_buffer(name, torch.zeros(0), persistent=False)
+        self.register_buffer("factor", torch.zeros(0), persistent=False)  # of the training set's graph
 
     def on_fit_start(self) -> None:
         """Labels of the training set, and the factorised graph, once."""
-        train = self.train_set()
-        self.train_index, order = train["index"].sort()
-        self.train_label, self.size = train["label"][order], len(order)
+        self.tables.open(self.train_set())
         if self.weights.graph:
-            similar = label_similarity(self.train_label, self.train_label, self.similarity)
+            similar = label_similarity(self.tables.label, self.tables.label, self.similarity)
             self.factor = graph_factor(similar, self.weights.graph / self.weights.quantization)
 
     def on_train_epoch_start(self) -> None:
@@ -162,7 +153,7 @@ class DMSF(RetrievalMethod):
 
         At the start of an epoch rather than at its end: a checkpoint then holds exactly the state that was validated.
         """
-        mean = self.image_table + self.text_table
+        mean = self.tables.table("image") + self.tables.table("text")
         if self.weights.quantization:
             self.code = graph_codes(self.factor, mean) if self.weights.graph else sign(mean)
             self.log_codes("train", self.code)
@@ -180,22 +171,23 @@ class DMSF(RetrievalMethod):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Image step and text step of the alternation in one backward: they share no parameter."""
         label, w = batch["label"], self.weights
-        rows = torch.searchsorted(self.train_index, batch["index"])
-        similar = label_similarity(label, self.train_label, self.similarity)  # (B, n)
+        rows, size = self.tables.rows(batch["index"]), self.tables.size
+        similar = label_similarity(label, self.tables.label, self.similarity)  # (B, n)
         image_feature, image_logit = self._predict("image", batch["image"])
         text_feature, text_logit = self._predict("text", batch["text"])
         image, text = self._codes("image", image_feature, image_logit), self._codes("text", text_feature, text_logit)
         self._store("image", rows, image)
         self._store("text", rows, text)
         self.semantic_sum += label.T @ (image_feature + text_feature).detach()
+        image_table, text_table = self.tables.table("image"), self.tables.table("text")
         terms: dict[str, Tensor] = {}
         if w.inter:
-            terms["inter"] = pairwise_likelihood(image, self.text_table, similar) + pairwise_likelihood(
-                text, self.image_table, similar
+            terms["inter"] = pairwise_likelihood(image, text_table, similar) + pairwise_likelihood(
+                text, image_table, similar
             )
         if w.intra:
-            terms["intra"] = pairwise_likelihood(image, self.image_table, similar) + pairwise_likelihood(
-                text, self.text_table, similar
+            terms["intra"] = pairwise_likelihood(image, image_table, similar) + pairwise_likelihood(
+                text, text_table, similar
             )
         if w.label:
             bce = F.binary_cross_entropy_with_logits
@@ -203,20 +195,20 @@ class DMSF(RetrievalMethod):
         if w.fused_label:
             terms["fused_label"] = fused_label_prediction(image_logit, text_logit, label)
         if w.quantization:
-            terms["quantization"] = quantization(image, self.code[rows], self.size) + quantization(
-                text, self.code[rows], self.size
+            terms["quantization"] = quantization(image, self.code[rows], size) + quantization(
+                text, self.code[rows], size
             )
         if w.balance:
-            tables = (image, self.image_table), (text, self.text_table)
+            tables = (image, image_table), (text, text_table)
             terms["balance"] = sum(
-                (bit_balance(h, table.sum(0) - table[rows].sum(0), self.size) for h, table in tables),
+                (bit_balance(h, table.sum(0) - table[rows].sum(0), size) for h, table in tables),
                 label.new_zeros(()),
             )
         if self.fusion == "labelnet" and w.label_net:
             feature = self.label_net(label)
             guide = torch.tanh(self.label_net_hash(feature))
-            self._store("label", rows, guide)
-            guided = (pairwise_likelihood(h, self.label_table, similar) for h in (image, text, guide))
+            self._store("guide", rows, guide)
+            guided = (pairwise_likelihood(h, self.tables.table("guide"), similar) for h in (image, text, guide))
             terms["label_net"] = sum(guided, F.binary_cross_entropy_with_logits(self.label_net_head(feature), label))
         return self.weigh(terms)
 
@@ -248,4 +240,4 @@ class DMSF(RetrievalMethod):
         return torch.tanh(cast("Tensor", self.hash[side](feature)))
 
     def _store(self, side: str, rows: Tensor, relaxed: Tensor) -> None:
-        getattr(self, f"{side}_table")[self.gather_rows(rows)] = self.gather_rows(relaxed)
+        self.tables.store(side, self.gather_rows(rows), self.gather_rows(relaxed))

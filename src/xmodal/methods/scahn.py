@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from xmodal.batch import Batch, Features
 from xmodal.errors import UserError
-from xmodal.layers import CodeQueue, LabelGCN, RegionTransformer, TokenTransformer, label_graph, perceptron
+from xmodal.layers import CodeDiscriminators, CodeQueue, LabelGCN, RegionTransformer, TokenTransformer, label_graph
 from xmodal.losses import cosine_triplet, multilabel_paco
 from xmodal.methods.base import RetrievalMethod
 
@@ -148,10 +148,7 @@ class SCAHN(RetrievalMethod):
                 {side: CodeQueue(queue, bits, num_labels, filled=queue_start == "noise") for side in sizes}
             )
         if weights.adversarial:
-            names = sizes if discriminators == "dual" else ("image",)
-            self.critic = nn.ModuleDict(
-                {side: nn.Sequential(perceptron((bits, 512)), nn.Linear(512, 1)) for side in names}
-            )
+            self.critic = CodeDiscriminators(bits, discriminators)
 
     def on_fit_start(self) -> None:
         """The label graph of the training set."""
@@ -181,11 +178,11 @@ class SCAHN(RetrievalMethod):
             terms["classification"] = torch.stack([self._classification(f, label) for f in feature.values()]).sum()
         with self.toggled_optimizer(main):
             if critics:  # only the hash layers feel the discriminators
-                terms["adversarial"] = self._fooling({s: self._hash(s, f.detach()) for s, f in feature.items()})
+                terms["adversarial"] = self.critic.fooling({s: self._hash(s, f.detach()) for s, f in feature.items()})
             self.take_step(main, self.weigh(terms), max_norm=2.0)
         for critic in critics:
             with self.toggled_optimizer(critic):
-                loss = self._discrimination({side: h.detach() for side, h in relaxed.items()})
+                loss = self.critic.discrimination({side: h.detach() for side, h in relaxed.items()})
                 self.take_step(critic, loss)
             self.log("train/discriminator", loss.detach(), on_step=False, on_epoch=True)
         schedules = self.lr_schedulers()
@@ -241,34 +238,12 @@ class SCAHN(RetrievalMethod):
             losses = []
             for side, other in (("image", "text"), ("text", "image")) if weight else ():
                 source = other if term == "inter" else side
-                queue, code = cast("CodeQueue", self.queue[source]), relaxed[side]
-                key = torch.cat([code, relaxed[source].detach(), queue.code])
-                present = torch.cat([queue.present.new_ones(2 * len(code)), queue.present])
-                labels, logit = torch.cat([label, label, queue.label]), self.class_head(feature[side])
-                losses.append(
-                    multilabel_paco(code, key, label, labels, logit, h["temperature"], h["alpha"], present=present)
-                )
+                code, queue = relaxed[side], cast("CodeQueue", self.queue[source])
+                key, key_label, present = queue.extend(torch.cat([code, relaxed[source].detach()]), label.repeat(2, 1))
+                logit, options = self.class_head(feature[side]), (h["temperature"], h["alpha"])
+                losses.append(multilabel_paco(code, key, label, key_label, logit, *options, present=present))
             if losses:
                 terms[term] = torch.stack(losses).sum()
         for side, code in relaxed.items():
             cast("CodeQueue", self.queue[side]).push(code, label)
         return terms
-
-    def _fooling(self, relaxed: dict[str, Tensor]) -> Tensor:
-        """- log D_v(h_t) - log D_t(h_v); one discriminator alone is told the opposite of what it learns."""
-        if len(self.critic) == 2:
-            return _call(self.critic["image"](relaxed["text"])) + _call(self.critic["text"](relaxed["image"]))
-        return _call(self.critic["image"](relaxed["text"])) + _call(-self.critic["image"](relaxed["image"]))
-
-    def _discrimination(self, relaxed: dict[str, Tensor]) -> Tensor:
-        """Each discriminator's own modality is real, the other fake."""
-        losses = []
-        for side, critic in self.critic.items():
-            other = "text" if side == "image" else "image"
-            losses += [_call(critic(relaxed[side])), _call(-critic(relaxed[other]))]
-        return torch.stack(losses).sum()
-
-
-def _call(logit: Tensor) -> Tensor:
-    """- E log sigmoid(logit): the cost of not being called real; of not being called fake for -logit."""
-    return F.softplus(-logit).mean()
