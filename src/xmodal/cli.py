@@ -96,6 +96,11 @@ class XmodalCLI(LightningCLI):
             )
         except argparse.ArgumentError as error:
             raise UserError(_short(str(error))) from error
+        except ValueError as error:  # jsonargparse wraps what a constructor raises
+            cause = error.__cause__ or error.__context__
+            if isinstance(cause, UserError):
+                raise cause from None
+            raise
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The run's own arguments, and the links that keep derived values out of every file."""

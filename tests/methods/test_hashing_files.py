@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from xmodal.__main__ import main
 from xmodal.cli import Parsed
 from xmodal.run import configuration
 from xmodal.tuning.space import read_search
@@ -55,3 +56,8 @@ def test_a_sweep_names_keys_that_exist(home, method):
         assert f".init_args.{key.removeprefix('model.')}" in known
         for value in parameter.values if parameter.kind == "choice" else ():
             resolved(method, f"--{key}={value}")
+
+
+def test_a_constructor_says_what_is_wrong_in_one_line(home, capsys):
+    assert main(["fit", "dsph", "emoji", "--bits", "20"]) == 2
+    assert "give model.zeta" in capsys.readouterr().err.splitlines()[-1]

@@ -25,7 +25,7 @@ class HasTrainSet(Protocol):
     def train_set(self) -> Batch:
         """Every training pair, on the trainer's device."""
 
-    def label_features(self) -> Tensor:
+    def label_embeddings(self) -> Tensor:
         """(C, D) embeddings of the label names."""
 
 
@@ -102,13 +102,13 @@ class RetrievalMethod(LightningModule):
         """
         return self._data().train_set()
 
-    def label_features(self) -> Tensor:
+    def label_embeddings(self) -> Tensor:
         """(C, D) embeddings of the label names, on this module's device.
 
         Raises:
             UserError: the module was trained without a data module.
         """
-        return self._data().label_features().to(self.device)
+        return self._data().label_embeddings().to(self.device)
 
     def total_steps(self) -> int:
         """Training batches of the whole run, for schedules.
