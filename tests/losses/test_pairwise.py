@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from xmodal.losses import label_similarity, pairwise_likelihood
+from xmodal.losses import distance_margin, label_similarity, pairwise_likelihood
 
 LABEL = torch.tensor([[1, 0, 1], [0, 1, 0], [1, 1, 0], [0, 0, 1]], dtype=torch.float64)
 
@@ -60,3 +60,22 @@ def test_similarity_of_label_sets(kind, expected):
 def test_pairs_without_labels_are_not_similar():
     for kind in ("shared", "dice", "cosine"):
         assert label_similarity(torch.zeros(2, 3), torch.ones(1, 3), kind).tolist() == [[0], [0]]
+
+
+def test_distance_margin_against_probabilities():
+    """The formula on the 2 K probabilities of each code, pair by pair."""
+    code, other = torch.tanh(golden(0.2, 3, 4)), torch.tanh(golden(1.1, 4, 4))
+    similar, margin = label_similarity(LABEL[:3], LABEL), 2.0
+    pairs = [np.concatenate([(1 - h) / 2, (1 + h) / 2], 1) for h in (code.numpy(), other.numpy())]
+    distance = np.linalg.norm(pairs[0][:, None] - pairs[1][None], axis=2)
+    positive, negative = distance_margin(code, other, similar, margin)
+    assert float(positive) == pytest.approx((similar.numpy() * distance**2).mean(), abs=1e-12)
+    hinge = np.maximum(margin - distance, 0) ** 2
+    assert float(negative) == pytest.approx(((1 - similar.numpy()) * hinge).mean(), abs=1e-12)
+
+
+def test_distance_margin_gradient():
+    """Also for a code against itself, whose distances of 0 would have no gradient."""
+    code, similar = golden(0.3, 4, 4).requires_grad_(), label_similarity(LABEL, LABEL)
+    assert torch.autograd.gradcheck(lambda x: sum(distance_margin(x, golden(0.9, 4, 4), similar, 3.0)), code)
+    assert torch.autograd.gradcheck(lambda x: sum(distance_margin(x, x, similar, 3.0)), code)

@@ -24,7 +24,7 @@ class Toy(CrossModalDataModule):
     def __init__(self, **kwargs):
         super().__init__(root=".", **({"tokens": True, "relevance": "finest", "batch_size": 32} | kwargs))
 
-    def label_features(self):
+    def label_embeddings(self):
         return torch.randn(CLASSES + 2, 384, generator=torch.Generator().manual_seed(0))
 
     def split(self):

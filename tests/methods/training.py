@@ -43,7 +43,7 @@ class Toy(CrossModalDataModule):
         sides["text"]["mask"] = np.arange(5) < rng.integers(2, 6, (self.size, 1))
         return Pairs(sides["image"], sides["text"], label, tuple("abcdef"))
 
-    def label_features(self):
+    def label_embeddings(self):
         return torch.randn(6, 7, generator=torch.Generator().manual_seed(0))
 
 

@@ -193,7 +193,7 @@ class CrossModalDataModule(LightningDataModule):
         """Every training pair as one batch, for methods with a closed form or with tables over the training set."""
         return self.role("train")
 
-    def label_features(self) -> Tensor:
+    def label_embeddings(self) -> Tensor:
         """(C, 384) embeddings of the label names by MiniLM, encoded once; what GloVe vectors are in the literature.
 
         Raises:

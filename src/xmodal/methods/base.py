@@ -31,7 +31,7 @@ class HasRoles(Protocol):
     def role(self, role: Literal["query", "database"]) -> Batch:
         """Every test query, or every pair they are searched in."""
 
-    def label_features(self) -> Tensor:
+    def label_embeddings(self) -> Tensor:
         """(C, D) embeddings of the label names."""
 
 
@@ -122,13 +122,13 @@ class RetrievalMethod(LightningModule):
             raise UserError(f"{type(self).__name__} needs a data module: call trainer.fit(model, datamodule=...).")
         return cast("HasRoles", datamodule)
 
-    def label_features(self) -> Tensor:
+    def label_embeddings(self) -> Tensor:
         """(C, D) embeddings of the label names, on this module's device.
 
         Raises:
             UserError: the module was trained without a data module.
         """
-        return self._data().label_features().to(self.device)
+        return self._data().label_embeddings().to(self.device)
 
     def total_steps(self) -> int:
         """Training batches of the whole run, for schedules.

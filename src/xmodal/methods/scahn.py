@@ -155,7 +155,7 @@ class SCAHN(RetrievalMethod):
         if hasattr(self, "graph"):
             label, h = self.train_set()["label"], self.hparams
             one_hot = torch.eye(label.shape[1], device=label.device)
-            feature = self.label_features() if h["label_features"] == "names" else one_hot
+            feature = self.label_embeddings() if h["label_features"] == "names" else one_hot
             self.graph.open(label_graph(label, h["threshold"]), feature)
 
     def encode_image(self, image: Features) -> Tensor:

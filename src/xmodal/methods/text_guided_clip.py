@@ -122,7 +122,7 @@ class TextGuidedCLIP(RetrievalMethod):
     def on_fit_start(self) -> None:
         """The label names that `guidance="prompt"` asks with; they belong to the model and to its checkpoint."""
         if hasattr(self, "prompt"):
-            self.label_feature.copy_(self.label_features())
+            self.label_feature.copy_(self.label_embeddings())
 
     def encode_image(self, image: Features) -> Tensor:
         """(B, bits) relaxed codes; no text is looked at."""
