@@ -10,4 +10,5 @@ def decoder(dim: int, out: int) -> nn.Sequential:
         dim: size of the embedding and of the hidden layer.
         out: size of the feature that is restored.
     """
-    return nn.Sequential(nn.Linear(dim, dim), nn.BatchNorm1d(dim), nn.LeakyReLU(0.2), nn.Linear(dim, out))
+    # The norm takes out what a bias before it adds; such a bias would only follow rounding errors.
+    return nn.Sequential(nn.Linear(dim, dim, bias=False), nn.BatchNorm1d(dim), nn.LeakyReLU(0.2), nn.Linear(dim, out))
