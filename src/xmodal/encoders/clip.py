@@ -4,7 +4,7 @@ A. Radford et al., "Learning transferable visual models from natural language su
 package open_clip_torch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from xmodal.encoders.cache import Encode
+from xmodal.encoders.image import ImageEncoder
+from xmodal.encoders.text import TextEncoder
 from xmodal.errors import UserError
 
 
@@ -62,7 +64,7 @@ class OpenClip:
         return model.eval().to(device), preprocess, name
 
 
-class OpenClipImage(OpenClip):
+class OpenClipImage(OpenClip, ImageEncoder):
     """Pictures through open_clip: `pooled` is the unit image embedding, `tokens` the patches in the joint space."""
 
     def key(self) -> Mapping[str, object]:
@@ -95,7 +97,7 @@ class OpenClipImage(OpenClip):
         return encode
 
 
-class OpenClipText(OpenClip):
+class OpenClipText(OpenClip, TextEncoder):
     """Texts through open_clip: `pooled` is the unit text embedding, `tokens` the word pieces in the joint space.
 
     Args:
@@ -117,7 +119,7 @@ class OpenClipText(OpenClip):
         """See `TextEncoder`."""
         return {**super().key(), "side": "text", "max_tokens": self.max_tokens}
 
-    def open(self, train: object) -> Encode[str]:
+    def open(self, train: Sequence[str]) -> Encode[str]:
         """See `TextEncoder`; `train` is not used.
 
         Raises:

@@ -1,8 +1,9 @@
 """Frozen image trunks: pictures in, pooled vectors and token grids out."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,20 +15,27 @@ from xmodal.encoders.cache import Encode
 from xmodal.errors import UserError
 
 
-class ImageEncoder(Protocol):
-    """A frozen trunk for pictures."""
+class ImageEncoder(ABC):
+    """A frozen trunk for pictures.
+
+    Attributes:
+        name: readable part of the cache's name.
+        batch_size: pictures per call.
+    """
 
     name: str
     batch_size: int
 
+    @abstractmethod
     def key(self) -> Mapping[str, object]:
         """Everything that changes the encoder's output."""
 
+    @abstractmethod
     def open(self) -> Encode[Image.Image]:
         """Load the trunk; the function that comes back gives `pooled` (B, D) and `tokens` (B, T, D'), float16."""
 
 
-class TimmImage:
+class TimmImage(ImageEncoder):
     """A frozen timm model; the token grid is its last feature map.
 
     Args:

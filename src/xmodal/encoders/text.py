@@ -1,9 +1,10 @@
 """Frozen text trunks: strings in, pooled vectors (and tokens) out."""
 
 import re
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from xmodal.encoders.cache import Encode
 from xmodal.errors import UserError
 
 
-class TextEncoder(Protocol):
+class TextEncoder(ABC):
     """A frozen trunk for texts.
 
     Attributes:
@@ -24,9 +25,11 @@ class TextEncoder(Protocol):
     fits: bool
     batch_size: int
 
+    @abstractmethod
     def key(self) -> Mapping[str, object]:
         """Everything that changes the encoder's output."""
 
+    @abstractmethod
     def open(self, train: Sequence[str]) -> Encode[str]:
         """Load the trunk; the function that comes back gives `pooled` (B, D), and `tokens` (B, T, D) and `mask` (B, T).
 
@@ -35,7 +38,7 @@ class TextEncoder(Protocol):
         """
 
 
-class BagOfWords:
+class BagOfWords(TextEncoder):
     """Binary bag of words over the most frequent words of the training texts.
 
     Args:
@@ -78,7 +81,7 @@ class BagOfWords:
         return encode
 
 
-class MiniLM:
+class MiniLM(TextEncoder):
     """all-MiniLM-L6-v2, a sentence encoder whose weights are an ordinary package: 384-d, and its word pieces.
 
     Args:
