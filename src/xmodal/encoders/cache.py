@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ Item = TypeVar("Item")
 Held = TypeVar("Held", covariant=True)
 Encode = Callable[[list[Item]], Mapping[str, NDArray[np.generic]]]
 AHEAD = 2  # chunks that are decoded while another is encoded
+TASK = 8  # items that a thread reads at a time
 SAVED = 8  # chunks between two marks that a killed run goes on from
 
 
@@ -137,17 +139,19 @@ def _encode(
 
 
 def _read_ahead(items: Indexed[Item | None], done: int, chunk: int) -> Iterator[tuple[int, list[Item | None]]]:
+    def read(rows: range) -> list[Item | None]:
+        return [items[row] for row in rows]
+
     with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 16)) as pool:
-        waiting: list[tuple[int, list[Future[Item | None]]]] = []
+        waiting: deque[tuple[int, list[Future[list[Item | None]]]]] = deque()
         try:
-            for start in range(done, len(items), chunk):
-                stop = min(start + chunk, len(items))
-                waiting.append((start, [pool.submit(items.__getitem__, row) for row in range(start, stop)]))
-                if len(waiting) > AHEAD:
-                    first, futures = waiting.pop(0)
-                    yield first, [future.result() for future in futures]
-            for first, futures in waiting:
-                yield first, [future.result() for future in futures]
+            for start in range(done, len(items) + AHEAD * chunk, chunk):
+                rows = range(start, min(start + chunk, len(items)))
+                if rows:
+                    waiting.append((start, [pool.submit(read, rows[k : k + TASK]) for k in range(0, len(rows), TASK)]))
+                if waiting and (len(waiting) > AHEAD or not rows):
+                    first, futures = waiting.popleft()
+                    yield first, [item for future in futures for item in future.result()]
         finally:
             pool.shutdown(cancel_futures=True)
 
