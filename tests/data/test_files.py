@@ -120,3 +120,10 @@ def test_a_read_only_folder_keeps_its_features_elsewhere(spoilt, colour, tmp_pat
     assert list((home / "data" / "fashion" / "features").glob("mean-*"))
     assert f"are kept in {home / 'data' / 'fashion' / 'features'}" in capsys.readouterr().err
     assert not os.path.lexists(spoilt / "features")
+
+
+def test_a_wrong_protocol_stops_before_anything_is_encoded(tmp_path, colour):
+    make.fashion(tmp_path)
+    with pytest.raises(UserError, match="takes 2000 queries"):
+        data.Fashion(root=str(tmp_path), image_encoder=colour).prepare_data()
+    assert not os.path.lexists(tmp_path / "features")

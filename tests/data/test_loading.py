@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from xmodal.data.loading import EpochSampler, in_memory_loader
+from xmodal.data.loading import ClassSampler, EpochSampler, in_memory_loader
+from xmodal.errors import UserError
 
 
 def positions(**arguments):
@@ -52,3 +53,39 @@ def test_iterating_leaves_the_global_generator_alone():
     before = torch.get_rng_state()
     list(in_memory_loader(whole, EpochSampler(23, 4, shuffle=True)))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+LABEL = torch.eye(6)[torch.arange(50) % 5]  # the last class has no pair
+LABEL[:3, 4] = 1
+
+
+def test_a_class_batch_holds_each_class_as_often():
+    for rows in ClassSampler(LABEL, 4, 12):
+        assert len(rows) == 12
+        groups = LABEL[rows].view(4, 3, 6)
+        assert (groups.prod(1).sum(1) >= 1).all()  # three pairs that share a label
+        assert len({tuple(group.tolist()) for group in rows.view(4, 3)}) == 4
+
+
+def test_class_batches_are_a_function_of_seed_and_epoch_and_shared_by_the_ranks():
+    sampler = ClassSampler(LABEL, 4, 12, seed=1)
+    first = [rows.tolist() for rows in sampler]
+    assert first == [rows.tolist() for rows in ClassSampler(LABEL, 4, 12, seed=1)]
+    sampler.set_epoch(1)
+    assert first != [rows.tolist() for rows in sampler]
+    shards = [list(ClassSampler(LABEL, 4, 12, seed=1, rank=rank, world=2)) for rank in range(2)]
+    assert [sorted(torch.cat(parts).tolist()) for parts in zip(*shards, strict=True)] == [
+        sorted(rows) for rows in first
+    ]
+    assert len(first) == len(sampler) == 5
+
+
+def test_a_small_class_gives_its_pairs_again():
+    label = torch.eye(2)[torch.tensor([0, 1, 1, 1, 1, 1])]
+    assert next(iter(ClassSampler(label, 2, 8))).tolist().count(0) == 4
+
+
+@pytest.mark.parametrize("classes", [1, 5, 6])
+def test_classes_that_do_not_fit_a_batch_are_refused(classes):
+    with pytest.raises(UserError, match=rf"classes_per_batch is {classes}: .* from 2 to the number of classes, 5"):
+        ClassSampler(LABEL, classes, 12)

@@ -156,6 +156,7 @@ class Benchmark(CrossModalDataModule):
     def pairs(self) -> Pairs:
         """The release with its pictures and texts encoded once, cached in `folder`."""
         release = self.release
+        self.recipe.split(release.label, release.roles, self.val)  # a wrong protocol stops here, not after the encoding
         return Pairs(
             self._image,
             self._text(),

@@ -13,11 +13,12 @@ from lightning import LightningDataModule
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.nn.functional import one_hot
+from torch.utils.data import DataLoader, Sampler
 
 from xmodal import paths
 from xmodal.batch import Batch, Features
-from xmodal.data.loading import EpochSampler, in_memory_loader
+from xmodal.data.loading import ClassSampler, EpochSampler, in_memory_loader
 from xmodal.data.protocol import Index, Split
 from xmodal.encoders import Arrays, label_embeddings
 from xmodal.errors import UserError
@@ -63,6 +64,8 @@ class CrossModalDataModule(LightningDataModule):
         relevance: what the evaluation counts as relevant: `label`: at least one shared label; `finest`: the same
             class of the finest layer, for datasets with a hierarchy, whose batches then hold it; `group`: the same
             picture, for datasets with several captions of one.
+        classes_per_batch: training batches hold so many classes (P) with batch_size / P pairs each, of the finest layer
+            where relevance is `finest`, else of the labels; 0 shuffles.
         subset: keep so many pairs only (half train, a quarter validation, a quarter test); 0 keeps all.
     """
 
@@ -77,6 +80,7 @@ class CrossModalDataModule(LightningDataModule):
         text_scaling: Scaling = "standard",
         tokens: bool = False,
         relevance: Relevance = "label",
+        classes_per_batch: int = 0,
         subset: int = 0,
     ) -> None:
         super().__init__()
@@ -92,6 +96,7 @@ class CrossModalDataModule(LightningDataModule):
             relevance,
             subset,
         )
+        self.classes_per_batch = classes_per_batch
         self.scaling: dict[str, Scaling] = {"image": image_scaling, "text": text_scaling}
         self._on_device: dict[Role, Batch] = {}
 
@@ -201,7 +206,12 @@ class CrossModalDataModule(LightningDataModule):
         if size % world:
             raise UserError(f"data.batch_size={size} does not divide among {world} devices.")
         rank = self.trainer.global_rank if self.trainer else 0
-        sampler = EpochSampler(len(whole["label"]), size, seed=self.seed, shuffle=shuffle, rank=rank, world=world)
+        sampler: Sampler[Tensor]
+        if shuffle and self.classes_per_batch:
+            label = one_hot(whole["hierarchy"][:, -1]) if self.relevance == "finest" else whole["label"]
+            sampler = ClassSampler(label, self.classes_per_batch, size, seed=self.seed, rank=rank, world=world)
+        else:
+            sampler = EpochSampler(len(whole["label"]), size, seed=self.seed, shuffle=shuffle, rank=rank, world=world)
         return in_memory_loader(whole, sampler)
 
     def _batch(self, index: Index, device: torch.device) -> Batch:
