@@ -10,11 +10,19 @@ from pathlib import Path
 from xmodal.datasets import module_of
 from xmodal.errors import UserError
 
-OPTIONS = {"protocol": str, "dialect": str, "selection": str, "max_corrupt": int}
+OPTIONS = {
+    "protocol": str,
+    "dialect": str,
+    "selection": str,
+    "query": int,
+    "train": int,
+    "val": int,
+    "max_corrupt": int,
+}
 
 
 def main(argv: Sequence[str]) -> int:
-    """`xmodal prepare NAME [--root FOLDER] [--protocol P] [--dialect D] [--selection S] [--max_corrupt N]`.
+    """`xmodal prepare NAME [--root FOLDER] [--protocol P] [--max_corrupt N] ...`: see `--help`.
 
     Raises:
         UserError: no such dataset, its files are missing or damaged, or it has no such option.

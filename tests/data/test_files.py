@@ -105,7 +105,7 @@ def test_a_missing_picture_counts_as_corrupt(tmp_path, colour):
     table = (tmp_path / "styles.csv").read_text()
     (tmp_path / "styles.csv").write_text(table + "9999,,Apparel,Topwear,Tops,Red,,,Casual,No photo\n")
     with pytest.raises(UserError, match=r"9999\.jpg \(no such file\)"):
-        data.Fashion(root=str(tmp_path), image_encoder=colour).pairs()
+        data.Fashion(root=str(tmp_path), image_encoder=colour, query=40, train=200, val=30).pairs()
 
 
 def test_a_read_only_folder_keeps_its_features_elsewhere(spoilt, colour, tmp_path_factory, monkeypatch, capsys):
