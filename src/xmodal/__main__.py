@@ -14,6 +14,7 @@ COMMANDS = {
     "compare": "a table of the runs at hand",
     "evaluate": "metrics of codes made by anybody",
     "prepare": "check and convert a dataset",
+    "datasets": "the datasets, what of them is here, and their protocols",
 }
 
 
@@ -56,6 +57,10 @@ def _run(command: str, argv: list[str]) -> int:
         from xmodal import prepare
 
         return prepare.main(argv)
+    if command == "datasets":
+        from xmodal import datasets
+
+        return datasets.main(argv)
     if command == "trial":  # not listed: the sweep starts it
         from xmodal.tuning import trial
 

@@ -28,6 +28,7 @@ class Batch(TypedDict):
         label: (B, C) float, multi-hot.
         index: (B,) int64, the pair's position in the dataset: metric states and code tables are keyed by it.
         hierarchy: (B, K) int64, class index per layer, coarsest first; hierarchical datasets only.
+        group: (B,) int64, the picture that a pair's text describes; datasets with several captions of one only.
     """
 
     image: Features
@@ -35,3 +36,4 @@ class Batch(TypedDict):
     label: Tensor
     index: Tensor
     hierarchy: NotRequired[Tensor]
+    group: NotRequired[Tensor]

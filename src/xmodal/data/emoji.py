@@ -19,7 +19,16 @@ from tqdm import tqdm
 
 from xmodal.data.module import CrossModalDataModule, Pairs
 from xmodal.data.protocol import Split, make_split
-from xmodal.encoders import BagOfWords, ImageEncoder, MiniLM, TextEncoder, TimmImage, cached
+from xmodal.encoders import (
+    BagOfWords,
+    ImageEncoder,
+    MiniLM,
+    TextEncoder,
+    TimmImage,
+    cached,
+    encode_images,
+    encode_texts,
+)
 from xmodal.errors import UserError
 
 SIDE = 128  # pixels of a rendered drawing
@@ -77,35 +86,25 @@ class Emoji(CrossModalDataModule):
 
     def pairs(self) -> Pairs:
         """Drawings and texts through the frozen encoders, cached under `features/`."""
-        index, split = self._index(), self.split()
-        key = {"dataset": "emoji", **self._key()}
-        folder = self.root / "features"
-
-        def encoded(encoder: TextEncoder) -> Any:  # noqa: ANN401
-            fitted = {"train": split.hash} if encoder.fits else {}
-            return cached(
-                folder,
-                encoder.name,
-                {**key, **encoder.key(), **fitted},
-                lambda: encoder.encode(index["text"].tolist(), split.train),
-            )
-
-        image_key = {"dataset": "emoji", "packages": key["packages"], "side": SIDE, **self.image_encoder.key()}
-        image = cached(
+        index, split, folder = self._index(), self.split(), self.root / "features"
+        texts = index["text"].tolist()
+        text = encode_texts(
             folder,
-            self.image_encoder.name,
-            image_key,
-            lambda: self.image_encoder.encode([Image.fromarray(p) for p in self._pixels()]),
+            {"dataset": "emoji", **self._key()},
+            self.text_encoder,
+            texts,
+            [texts[row] for row in split.train],
+            split.hash,
         )
-        return Pairs(
-            image, encoded(self.text_encoder), index["label"], tuple(index["label_names"].tolist()), index["hierarchy"]
-        )
+        image_key = {"dataset": "emoji", "packages": self._key()["packages"], "side": SIDE}
+        image = encode_images(folder, image_key, self.image_encoder, [Image.fromarray(p) for p in self._pixels()])
+        return Pairs(image, text, index["label"], tuple(index["label_names"].tolist()), index["hierarchy"])
 
     @classmethod
-    def prepare(cls, root: str | None = None) -> Self:
+    def prepare(cls, root: str | None = None, **options: Any) -> Self:  # noqa: ANN401 - arguments of the dataset
         """Render the drawings and encode both sides with every default encoder."""
-        cls(root=root, text_encoder=BagOfWords()).prepare_data()
-        return super().prepare(root)
+        cls(root=root, text_encoder=BagOfWords(), **options).prepare_data()
+        return super().prepare(root, **options)
 
     def picture(self, position: int) -> Image.Image:
         """The drawing of one concept, for galleries."""

@@ -1,7 +1,8 @@
 """The data module that every dataset shares: pairs, a protocol's split, frozen features, and loaders on the device."""
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -18,11 +19,12 @@ from xmodal import paths
 from xmodal.batch import Batch, Features
 from xmodal.data.loading import EpochSampler, LabelSampler, in_memory_loader
 from xmodal.data.protocol import Index, Split
-from xmodal.encoders import Arrays, MiniLM, cached
+from xmodal.encoders import Arrays, label_embeddings
 from xmodal.errors import UserError
 
 Role = Literal["train", "val_query", "val_database", "query", "database"]
 Scaling = Literal["none", "standard"]
+Relevance = Literal["label", "finest", "group"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Pairs:
         label: (N, C) multi-hot.
         label_names: C names.
         hierarchy: (N, K) class index per layer, coarsest first, or None.
+        group: (N,) id of the picture of a pair, for pictures with several captions, or None.
+        rows: by side (N,) row of the features of each pair, where several pairs share one.
     """
 
     image: Arrays
@@ -42,6 +46,8 @@ class Pairs:
     label: NDArray[np.generic]
     label_names: tuple[str, ...]
     hierarchy: NDArray[np.int64] | None = None
+    group: Index | None = None
+    rows: Mapping[str, Index] = field(default_factory=dict)
 
 
 class CrossModalDataModule(LightningDataModule):
@@ -55,7 +61,8 @@ class CrossModalDataModule(LightningDataModule):
         text_scaling: the same for the texts.
         tokens: also load token features, for methods that attend to them.
         relevance: what the evaluation counts as relevant: `label`: at least one shared label; `finest`: the same
-            class of the finest layer, for datasets with a hierarchy, whose batches then hold it.
+            class of the finest layer, for datasets with a hierarchy, whose batches then hold it; `group`: the same
+            picture, for datasets with several captions of one.
         per_label: K of P x K sampling: a training batch is drawn as K pairs of each of batch_size / K random labels; 0
             shuffles all pairs.
         drop_last: leave out a last training batch that is not full, for losses that need large batches.
@@ -72,7 +79,7 @@ class CrossModalDataModule(LightningDataModule):
         image_scaling: Scaling = "standard",
         text_scaling: Scaling = "standard",
         tokens: bool = False,
-        relevance: Literal["label", "finest"] = "label",
+        relevance: Relevance = "label",
         per_label: int = 0,
         drop_last: bool = False,
         subset: int = 0,
@@ -159,6 +166,10 @@ class CrossModalDataModule(LightningDataModule):
         """Number of training pairs."""
         return len(self._split.train)
 
+    def label_embeddings(self) -> Tensor:
+        """(C, 384) word vectors of the labels' names, for methods that start from GloVe vectors."""
+        return torch.from_numpy(label_embeddings(self._pairs.label_names))
+
     def describe(self) -> dict[str, Any]:
         """What a run record says of the data: name, protocol hash, sizes and duplicates."""
         return {
@@ -172,9 +183,9 @@ class CrossModalDataModule(LightningDataModule):
         }
 
     @classmethod
-    def prepare(cls, root: str | None = None) -> Self:
-        """Check, convert and encode the dataset once, with the defaults; `xmodal prepare` calls it."""
-        module = cls(root=root)
+    def prepare(cls, root: str | None = None, **options: Any) -> Self:  # noqa: ANN401 - arguments of the dataset
+        """Check, convert and encode the dataset once; `xmodal prepare` calls it."""
+        module = cls(root=root, **options)
         module.prepare_data()
         return module
 
@@ -192,22 +203,6 @@ class CrossModalDataModule(LightningDataModule):
     def train_set(self) -> Batch:
         """Every training pair as one batch, for methods with a closed form or with tables over the training set."""
         return self.role("train")
-
-    def label_embeddings(self) -> Tensor:
-        """(C, 384) embeddings of the label names by MiniLM, encoded once; what GloVe vectors are in the literature.
-
-        Raises:
-            UserError: MiniLM is not installed.
-        """
-        names, encoder = [name.replace("_", " ") for name in self._pairs.label_names], MiniLM()
-        key = {"names": names, **encoder.key()}
-        try:
-            arrays = cached(
-                self.root / "features", "labels", key, lambda: {"pooled": encoder.encode(names, np.arange(0))["pooled"]}
-            )
-        except ImportError as error:
-            raise UserError(f"label names are embedded by MiniLM: {error}. Install the extra: xmodal[demo].") from error
-        return torch.as_tensor(np.asarray(arrays["pooled"], np.float32))
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """The batch as it is: its tensors were made on the device."""
@@ -249,10 +244,17 @@ class CrossModalDataModule(LightningDataModule):
             if self._pairs.hierarchy is None:
                 raise UserError(f"data.relevance is 'finest', but {self.name} has no hierarchy: say 'label'.")
             batch["hierarchy"] = torch.as_tensor(self._pairs.hierarchy[index], device=device)
+        if self._pairs.group is not None:
+            batch["group"] = torch.as_tensor(self._pairs.group[index], device=device)
+        if self.relevance == "group":  # a layer of classes that are the pictures
+            if self._pairs.group is None:
+                raise UserError(f"data.relevance is 'group', but {self.name} has one caption a picture: say 'label'.")
+            batch["hierarchy"] = batch["group"][:, None]
         return batch
 
     def _features(self, side: Literal["image", "text"], index: Index, device: torch.device) -> Features:
         arrays: Arrays = getattr(self._pairs, side)
+        index = self._rows(side, index)
         mean, deviation = self._moments[side]
         pooled = torch.as_tensor(np.asarray(arrays["pooled"][index], np.float32))
         features = Features(pooled=((pooled - mean) / deviation).to(device))
@@ -270,12 +272,17 @@ class CrossModalDataModule(LightningDataModule):
     def _token_dim(self, arrays: Arrays) -> int:
         return int(arrays["tokens"].shape[2]) if self.tokens and "tokens" in arrays else 0
 
+    def _rows(self, side: str, index: Index) -> Index:
+        rows = self._pairs.rows.get(side)
+        return index if rows is None else rows[index]
+
     @cached_property
     def _moments(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Mean and deviation of the pooled training features, (D,) each; 0 and 1 where nothing is scaled."""
         moments = {}
         for side, scaling in self.scaling.items():
-            train = np.asarray(getattr(self._pairs, side)["pooled"][self._split.train], np.float32)
+            rows = self._rows(side, self._split.train)
+            train = np.asarray(getattr(self._pairs, side)["pooled"][rows], np.float32)
             mean, deviation = train.mean(0), train.std(0)
             deviation[deviation < 1e-6 * max(float(deviation.max()), 1e-12)] = 1  # a constant dimension stays constant
             if scaling == "none":

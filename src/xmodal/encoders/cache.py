@@ -2,17 +2,36 @@
 
 import hashlib
 import json
+import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from xmodal.errors import UserError
 
 Arrays = dict[str, NDArray[np.generic]]
+Item = TypeVar("Item")
+Held = TypeVar("Held", covariant=True)
+Encode = Callable[[list[Item]], Mapping[str, NDArray[np.generic]]]
+AHEAD = 2  # chunks that are decoded while another is encoded
+TASK = 8  # items that a thread reads at a time
+SAVED = 8  # chunks between two marks that a killed run goes on from
+
+
+class Indexed(Protocol[Held]):
+    """What is read one by one: a list, or pictures that are decoded when they are asked for."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, position: int, /) -> Held: ...
 
 
 def digest(key: Mapping[str, object]) -> str:
@@ -35,29 +54,139 @@ def cached(
         UserError: a file of the cache is damaged, or the folder cannot be written.
     """
     final = folder / f"{name}-{digest(key)}"
-    if not final.is_dir():
+    with _missing(final) as partial:
+        if partial:
+            shutil.rmtree(partial, ignore_errors=True)  # what a killed process left; the lock says nobody else writes
+            partial.mkdir()
+            for stem, array in build().items():
+                np.save(partial / f"{stem}.npy", array)
+            _finish(partial, final, key)
+    return _mapped(final)
+
+
+def encoded(
+    folder: Path,
+    name: str,
+    key: Mapping[str, object],
+    items: Indexed[Item | None],
+    opened: Callable[[], Encode[Item]],
+    keep: Sequence[str] = (),
+    chunk: int = 64,
+) -> Arrays:
+    """As `cached`, for an encoder that takes its items chunk by chunk: a killed run goes on where it was.
+
+    The next chunks are read by threads (pictures are decoded there) while one is encoded.
+
+    Args:
+        folder: where the caches of one dataset lie.
+        name: readable part of the cache's name, and of the progress bar.
+        key: everything that changes the values; another key is another cache.
+        items: N of them; one that is None (a corrupt picture) gets a row of zeros and is marked in `missing` (N,).
+        opened: loads the encoder; called only where something is left to encode.
+        keep: which of the encoder's arrays to keep; none named: all.
+        chunk: items per call of the encoder.
+
+    Raises:
+        UserError: a file of the cache is damaged, or the folder cannot be written.
+    """
+    final = folder / f"{name}-{digest(key)}"
+    with _missing(final) as partial:
+        if partial:
+            _encode(partial, name, items, opened, keep, chunk)
+            _finish(partial, final, key)
+    return _mapped(final)
+
+
+def _encode(
+    partial: Path, name: str, items: Indexed[Item | None], opened: Callable[[], Encode[Item]], keep: Sequence[str],
+    chunk: int,
+) -> None:  # fmt: skip
+    done, mark = 0, partial / "done"
+    if mark.is_file():
+        done = int(mark.read_text())
+    else:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+    arrays: dict[str, Any] = {path.stem: np.load(path, mmap_mode="r+") for path in partial.glob("*.npy")}
+    encode = opened()
+    bar = tqdm(total=len(items), initial=done, desc=f"{name} encodes", unit="item", unit_scale=True)
+    for number, (start, rows) in enumerate(_read_ahead(items, done, chunk), 1):
+        present = [row for row in rows if row is not None]
+        outputs = dict(encode(present)) if present else {}
+        outputs = {stem: array for stem, array in outputs.items() if not keep or stem in keep}
+        if not arrays and outputs:
+            shapes = {stem: ((len(items), *array.shape[1:]), array.dtype) for stem, array in outputs.items()}
+            shapes["missing"] = ((len(items),), np.dtype(np.bool_))
+            for stem, (shape, dtype) in shapes.items():
+                arrays[stem] = np.lib.format.open_memmap(partial / f"{stem}.npy", "w+", dtype=dtype, shape=shape)
+            arrays["missing"][:start] = True  # whole chunks of corrupt items came first
+        where = start + np.flatnonzero([row is not None for row in rows])
+        for stem, array in outputs.items():
+            arrays[stem][where] = array
+        if arrays:
+            arrays["missing"][start + np.flatnonzero([row is None for row in rows])] = True
+        bar.update(len(rows))
+        if arrays and number % SAVED == 0:
+            for array in arrays.values():
+                array.flush()
+            _write_mark(mark, start + len(rows))
+    bar.close()
+    if not arrays:
+        raise UserError(f"{name}: none of the {len(items)} items can be encoded.")
+    for array in arrays.values():
+        array.flush()
+    mark.unlink(missing_ok=True)
+
+
+def _read_ahead(items: Indexed[Item | None], done: int, chunk: int) -> Iterator[tuple[int, list[Item | None]]]:
+    def read(rows: range) -> list[Item | None]:
+        return [items[row] for row in rows]
+
+    with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 16)) as pool:
+        waiting: deque[tuple[int, list[Future[list[Item | None]]]]] = deque()
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(folder / f".{final.name}.lock").acquire()
-        except OSError as error:
-            raise UserError(
-                f"cannot write the feature cache: {error}. Make {folder} a writable folder, or name another one "
-                "in XMODAL_DATA."
-            ) from error
-        with lock:
-            if not final.is_dir():
-                _write(final, key, build())
-    return {path.stem: _open(path) for path in sorted(final.glob("*.npy"))}
+            for start in range(done, len(items) + AHEAD * chunk, chunk):
+                rows = range(start, min(start + chunk, len(items)))
+                if rows:
+                    waiting.append((start, [pool.submit(read, rows[k : k + TASK]) for k in range(0, len(rows), TASK)]))
+                if waiting and (len(waiting) > AHEAD or not rows):
+                    first, futures = waiting.popleft()
+                    yield first, [item for future in futures for item in future.result()]
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
-def _write(final: Path, key: Mapping[str, object], arrays: Mapping[str, NDArray[np.generic]]) -> None:
-    partial = final.with_name(f".{final.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # what a killed process left; the lock says that nobody else writes
-    partial.mkdir()
-    for stem, array in arrays.items():
-        np.save(partial / f"{stem}.npy", array)
+def _write_mark(mark: Path, rows: int) -> None:
+    written = mark.with_name("done.partial")
+    written.write_text(str(rows))
+    written.replace(mark)
+
+
+@contextmanager
+def _missing(final: Path) -> Iterator[Path | None]:
+    """The folder to build in, under a lock; None where the cache is there already."""
+    if final.is_dir():
+        yield None
+        return
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(final.parent / f".{final.name}.lock").acquire()
+    except OSError as error:
+        raise UserError(
+            f"cannot write the feature cache: {error}. Make {final.parent} a writable folder, or name another one "
+            "in XMODAL_DATA."
+        ) from error
+    with lock:
+        yield None if final.is_dir() else final.with_name(f".{final.name}.partial")
+
+
+def _finish(partial: Path, final: Path, key: Mapping[str, object]) -> None:
     (partial / "key.json").write_text(json.dumps(key, indent=1, sort_keys=True))
     partial.replace(final)
+
+
+def _mapped(final: Path) -> Arrays:
+    return {path.stem: _open(path) for path in sorted(final.glob("*.npy"))}
 
 
 def _open(path: Path) -> NDArray[np.generic]:

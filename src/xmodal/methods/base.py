@@ -215,7 +215,7 @@ class RetrievalMethod(LightningModule):
 
     def _update(self, metrics: Any, batch: Batch, dataloader_idx: int) -> tuple[Tensor, Tensor]:  # noqa: ANN401
         image, text = self.encode_image(batch["image"]), self.encode_text(batch["text"])
-        extra = {"hierarchy": batch["hierarchy"]} if "hierarchy" in batch else {}
+        extra = {name: value for name, value in batch.items() if name in ("hierarchy", "group")}
         split = ("query", "database")[dataloader_idx]
         metrics.update(split=split, image=image, text=text, label=batch["label"], index=batch["index"], **extra)
         return image, text

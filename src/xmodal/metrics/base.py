@@ -103,7 +103,8 @@ class CrossModalRetrieval(Metric, ABC):
                 `map[stable]`.
             hierarchy: (B, layers) class number in each layer, coarsest first. Relevant is then the same class of the
                 last layer, and a layer shared counts one grade.
-            group: (B,) id of the thing that the pair belongs to; a query's counterparts in R@K share its id.
+            group: (B,) id of the picture that a pair's text describes; a query's counterparts in R@K share its id,
+                and among the images of the database an id counts once.
 
         Raises:
             ValueError: a wrong split, shape or type, outputs that are not finite, labels that are not 0 or 1.

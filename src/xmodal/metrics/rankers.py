@@ -97,18 +97,27 @@ class Ranker(ABC):
 
         Args:
             rows: the block of queries.
-            groups: ids (Q,) and (N,); a query's counterparts have its id.
+            groups: ids (Q,) and (N,) of the pictures; a query's counterparts have its id. In the second direction,
+                whose database are pictures, one that several captions share counts once.
         """
         own = groups[0][rows, None] == groups[1][None, :]
         found = []
         for direction in range(len(self.query)):
             near = self.near(direction, rows).double()
+            if direction == 1:
+                near = near.masked_fill(repeated(groups[1]), torch.inf)
             best = near.masked_fill(~own, torch.inf).amin(1, keepdim=True)
             tied = (near == best) & best.isfinite()
             counts = ((near < best) & best.isfinite(), tied, tied & own)
             closer, items, mine = (count.sum(1).cpu().numpy() for count in counts)
             found.append((closer, items, mine))
         return found
+
+
+def repeated(ids: Tensor) -> Tensor:
+    """(N,) True for every id that has occurred before."""
+    values, order = ids.sort(stable=True)
+    return torch.zeros_like(ids, dtype=torch.bool).index_fill(0, order[1:][values[1:] == values[:-1]], True)
 
 
 class CodeRanker(Ranker):

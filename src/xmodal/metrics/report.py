@@ -9,7 +9,6 @@ from typing import Literal, TypeAlias
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from xmodal.metrics import curves
 from xmodal.metrics.definitions import average_precision, hit_at, ndcg_at, precision_at, recall_at
@@ -65,7 +64,8 @@ _WORDS = {
     r"precision_radius(\d+)": "precision of the Hamming ball of radius {0}, mean over queries; an empty ball counts 0",
     r"recall_radius(\d+)": "recall of the Hamming ball of radius {0}, mean over queries; empty queries 0",
     r"empty_radius(\d+)": "share of queries whose Hamming ball of radius {0} is empty",
-    r"hit@(\d+)": "R@{0}: probability that one of the query's own counterparts is among the first {0}; tie-aware",
+    r"hit@(\d+)": "R@{0}: probability that one of the query's own counterparts is among the first {0}; tie-aware; a "
+    "picture that several captions share counts once",
     r"random": "map of a random order of the database, in expectation: the floor under map",
     r"empty_queries": "number of queries without a relevant item in the database",
 }
@@ -102,8 +102,8 @@ def relevances(query: State, database: State, labels: int, detail: Detail) -> di
     layers: list[tuple[Tensor, Tensor]] = []
     if "hierarchy" in query:
         q, d = query["hierarchy"], database["hierarchy"]
-        counts = torch.cat([q, d]).amax(0) + 1
-        layers = [(_one_hot(q[:, k], count), _one_hot(d[:, k], count)) for k, count in enumerate(counts.tolist())]
+        classes = [torch.unique(torch.cat([q, d])[:, k]) for k in range(q.shape[1])]
+        layers = [(q[:, k, None] == found, d[:, k, None] == found) for k, found in enumerate(classes)]
         finest = layers[-1]
         every = torch.cat([layer[0] for layer in layers], 1), torch.cat([layer[1] for layer in layers], 1)
     else:
@@ -116,10 +116,6 @@ def relevances(query: State, database: State, labels: int, detail: Detail) -> di
             found["wrong"] = Relevance(*every, reverse=True)
             found |= {f"map[layer{k}]": Relevance(*layer) for k, layer in enumerate(layers[:-1], 1)}
     return found
-
-
-def _one_hot(classes: Tensor, count: int) -> Tensor:
-    return one_hot(classes, count).bool()
 
 
 def query_values(name: str, ranking: Ranking, detail: Detail, cutoffs: Cutoffs) -> Columns:

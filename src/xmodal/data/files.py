@@ -1,0 +1,224 @@
+"""Files of a dataset's folder, zips included and never unpacked; pictures are decoded on demand."""
+
+import hashlib
+import io
+import os
+import sys
+import zipfile
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from xmodal.errors import UserError
+
+LARGEST = 200 * 2**20  # bytes of one file inside a zip; no photo of any dataset comes near
+RATIO, SMALL = 200, 2**22  # unpacked to packed, of anything that is not small; no picture compresses like that
+SKIPPED = ("features", "__MACOSX")  # our own cache; what a Mac adds to its zips
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file in the folder, or a member of a zip.
+
+    Args:
+        name: with its folders, in the zip or below the root.
+        archive: the zip, or None.
+        path: of the file itself, or of the zip.
+        size: in bytes, unpacked.
+        mark: CRC-32 in a zip, 0 for a plain file.
+    """
+
+    name: str
+    archive: Path | None
+    path: Path
+    size: int
+    mark: int
+
+
+class Files:
+    """Everything below a folder, looked up by file name; may be forked and pickled: each process opens its own handles.
+
+    Args:
+        root: the dataset's folder.
+
+    Raises:
+        UserError: a zip is damaged, or holds a name that leads out of it.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._entries: dict[str, list[Entry]] = defaultdict(list)
+        self._handles: dict[tuple[int, Path], zipfile.ZipFile] = {}
+        for folder, folders, names in os.walk(root, followlinks=True):
+            folders[:] = sorted(name for name in folders if name not in SKIPPED and not name.startswith("."))
+            for name in sorted(names):
+                path = Path(folder) / name
+                if path.suffix.lower() == ".zip":
+                    self._add_zip(path)
+                elif not name.startswith("."):
+                    relative = path.relative_to(root).as_posix()
+                    self._entries[name].append(Entry(relative, None, path, path.stat().st_size, 0))
+
+    def _add_zip(self, path: Path) -> None:
+        try:
+            members = self._open(path).infolist()
+        except (zipfile.BadZipFile, OSError) as error:
+            raise UserError(f"{path} is damaged ({error}): download it again.") from error
+        for member in members:
+            name = PurePosixPath(member.filename.replace("\\", "/"))
+            if name.is_absolute() or ".." in name.parts:
+                raise UserError(f"{path} holds {member.filename!r}, which leads out of it: this is no dataset's file.")
+            if not member.is_dir() and not set(SKIPPED) & set(name.parts):
+                self._entries[name.name].append(Entry(str(name), path, path, member.file_size, member.CRC))
+
+    def entries(self, suffix: str = "", inside: str = "") -> list[Entry]:
+        """Every file with an ending and with a folder (or part of a name) in its path, ordered by path."""
+        every = (entry for several in self._entries.values() for entry in several)
+        found = (entry for entry in every if entry.name.lower().endswith(suffix) and inside in entry.name)
+        return sorted(found, key=lambda entry: (entry.name, str(entry.path)))
+
+    def find(self, name: str) -> Entry | None:
+        """The file of a name; folders in front of it need not agree, because authors write those of their machines.
+
+        Raises:
+            UserError: several files fit equally well.
+        """
+        path = PurePosixPath(name.strip().replace("\\", "/"))
+        several = self._entries.get(path.name, [])
+        for depth in range(min(len(path.parts), 4), 0, -1):  # the longest agreement from the right wins
+            tail = path.parts[-depth:]
+            fits = [entry for entry in several if PurePosixPath(entry.name).parts[-depth:] == tail]
+            if len(fits) > 1:
+                raise UserError(
+                    f"{name!r} may be {' or '.join(f'{e.name} in {e.path}' for e in fits[:3])}: keep one of them."
+                )
+            if fits:
+                return fits[0]
+        return None
+
+    def read(self, entry: Entry) -> bytes:
+        """The content of a file.
+
+        Raises:
+            UserError: it is damaged, encrypted, or unpacks to something that no dataset holds.
+        """
+        if entry.archive is None:
+            return entry.path.read_bytes()
+        try:
+            handle = self._open(entry.archive)
+            member = handle.getinfo(entry.name)
+            _bounded(member, entry)
+            return handle.read(member)
+        except UserError:
+            raise
+        except Exception as error:  # zipfile, zlib and lzma have no common base
+            raise UserError(f"{entry.name} in {entry.archive} is damaged ({error}).") from error
+
+    def text(self, entry: Entry) -> str:
+        """The content of a text file, UTF-8 where it is, else Latin-1."""
+        content = self.read(entry)
+        try:
+            return content.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            return content.decode("latin-1")
+
+    def _open(self, path: Path) -> zipfile.ZipFile:
+        key = (os.getpid(), path)
+        if key not in self._handles:
+            self._handles[key] = zipfile.ZipFile(path)
+        return self._handles[key]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_handles": {}}
+
+
+def _bounded(member: zipfile.ZipInfo, entry: Entry) -> None:
+    size, packed = member.file_size, max(member.compress_size, 1)
+    if size > LARGEST or (size > SMALL and size > RATIO * packed):
+        raise UserError(
+            f"{entry.name} in {entry.archive} would unpack from {packed} to {size} bytes: this is no dataset's file."
+        )
+
+
+class Photos:
+    """Pictures in files; None for one that is missing or corrupt, an error when there are more of those than allowed.
+
+    Args:
+        files: where they lie.
+        names: file names, in the dataset's order.
+        max_corrupt: so many may be missing or corrupt.
+    """
+
+    def __init__(self, files: Files, names: Sequence[str], max_corrupt: int = 0) -> None:
+        self.files, self.names, self.max_corrupt = files, list(names), max_corrupt
+        self.found = [files.find(name) for name in self.names]
+        self.corrupt: dict[int, str] = {}
+        if names and not any(self.found):
+            raise UserError(
+                f"none of the {len(self.names)} pictures is in {files.root}, the first is {self.names[0]!r}: put the "
+                "pictures there, as a folder or as a zip."
+            )
+
+    @property
+    def fingerprint(self) -> str:
+        """Of names, sizes and checksums: another picture, another cache."""
+        digest = hashlib.sha256()
+        for name, entry in zip(self.names, self.found, strict=True):
+            digest.update(f"{name}\0{entry.size if entry else ''}\0{entry.mark if entry else ''}\n".encode())
+        return digest.hexdigest()[:16]
+
+    def __getitem__(self, position: int, /) -> Image.Image | None:
+        entry = self.found[position]
+        try:
+            return Image.open(io.BytesIO(self.files.read(entry) if entry else b"")).convert("RGB")
+        except (UserError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            self.corrupt[position] = f"{self.names[position]} ({error if entry else 'no such file'})"
+            if len(self.corrupt) > self.max_corrupt:
+                named = "; ".join(self.corrupt.values())
+                raise UserError(
+                    f"{len(self.corrupt)} pictures are missing or corrupt, {self.max_corrupt} allowed: {named}. "
+                    f"Download them again, or leave them out with --data.max_corrupt={len(self.corrupt)} or more."
+                ) from error
+            sys.stderr.write(f"left out: {self.corrupt[position]}\n")
+            return None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+class Pixels:
+    """Pictures in an array (N, H, W, 3) or (N, 3, H, W).
+
+    Args:
+        array: uint8, or numbers from 0 to 255.
+        name: for messages and for the cache's key.
+
+    Raises:
+        UserError: no axis of 3 colours.
+    """
+
+    def __init__(self, array: NDArray[Any], name: str) -> None:
+        colours = [axis for axis in (1, 3) if array.ndim == 4 and array.shape[axis] == 3]
+        if len(colours) != 1:
+            raise UserError(f"{name} has shape {array.shape}: pictures are N x H x W x 3 or N x 3 x H x W.")
+        self.array, self.name = np.moveaxis(array, colours[0], 3), name
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the shape and of every hundredth picture."""
+        digest = hashlib.sha256(f"{self.name} {self.array.shape} {self.array.dtype}".encode())
+        for row in range(0, len(self.array), 100):
+            digest.update(np.ascontiguousarray(self.array[row]).tobytes())
+        return digest.hexdigest()[:16]
+
+    def __getitem__(self, position: int, /) -> Image.Image | None:
+        return Image.fromarray(np.ascontiguousarray(self.array[position]).astype(np.uint8))
+
+    def __len__(self) -> int:
+        return len(self.array)

@@ -1,0 +1,29 @@
+"""Food-71: 30,817 recipes' photos with 316 ingredients, 5 coarse and 66 fine classes (as TORCH prepared it)."""
+
+from xmodal.data.benchmark import hashing_recipes
+from xmodal.data.hierarchical import TwoLayers
+from xmodal.data.recipes import Cut
+
+
+class Food71(TwoLayers):
+    """VGG or AlexNet features with ingredient vectors; layers of 5 and 66 classes."""
+
+    name = "food71"
+    sizes = (5, 66)
+    num_classes = 71
+    expected = "label.mat, ingredient.mat, and image_vgg.mat or image_alexnet.mat (keys as the files' names)"
+    origin = "the authors of TORCH (linked from their repository)"
+    recipes = hashing_recipes(
+        4500,
+        None,
+        before={
+            "torch": Cut(
+                "RandomState(0) (TORCH's own seed is not known): 4,500 queries, the rest database and trained on",
+                4500,
+                None,
+                "legacy",
+                0,
+                size=30817,
+            ),
+        },
+    )

@@ -1,0 +1,106 @@
+"""MIRFLICKR-25K (Huiskes and Lew, MIR 2008): 25,000 Flickr photos with tags and 24 concepts.
+
+20,015 pairs in the usual selection (1,386 tags of at least 20 uses); 24,581 where every labelled photo is kept.
+"""
+
+import re
+from typing import Any, Literal
+
+import numpy as np
+
+from xmodal.data.benchmark import Benchmark, hashing_recipes
+from xmodal.data.files import Entry, Files, Photos
+from xmodal.data.recipes import Cut, PerLabel
+from xmodal.data.release import Release
+
+CLASSIC, LABELLED = 20015, 24581
+
+
+class MIRFlickr25K(Benchmark):
+    """Photos or features, tags as a vector (the classic selection) or as text, 24 concepts.
+
+    Args:
+        selection: of the original release: `tags`: photos with a label and at least one of the 1,386 frequent tags,
+            text = vector over those tags (20,015 pairs); `labels`: every photo with a label, text = all its raw tags
+            (24,581 pairs, DCMHT).
+    """
+
+    name = "mirflickr25k"
+    num_classes = 24
+    expected = (
+        "mirflickr25k.zip (im1.jpg ..., meta/tags/, doc/common_tags.txt) and mirflickr25k_annotations_v080.zip; or "
+        "FLICKR-25K.mat; or mirflickr25k-{iall,yall,lall}.mat; or imgList/tagList/labelList.mat; or "
+        "index/caption/label.mat with the photos"
+    )
+    origin = "press.liacs.nl/mirflickr (LIACS, Leiden); the .mat files from the authors of the methods named"
+    recipes = hashing_recipes(
+        2000,
+        10000,
+        {
+            "dcmh": Cut(
+                "file order: 2,000 queries, next 10,000 train, 18,015 database (DCMH, SSAH, AGAH, DADH)",
+                2000,
+                10000,
+                size=CLASSIC,
+            ),
+            "torchcmh": Cut(
+                "RandomState(6): 2,000 queries, 10,000 train (torchcmh)", 2000, 10000, "legacy", 6, size=CLASSIC
+            ),
+            "mith": Cut("RandomState(1): 2,000 queries, 10,000 train (MITH)", 2000, 10000, "legacy", 1, size=CLASSIC),
+            "ucch": Cut(
+                "file order: the last 2,000 are queries, the first 10,000 train (UCCH)",
+                2000,
+                10000,
+                last=True,
+                size=CLASSIC,
+            ),
+            "djsrh": PerLabel(
+                "160 queries of the first label, 80 of each other, 5,000 train (DJSRH, UCCH's peers)", size=CLASSIC
+            ),
+            "dchmt": Cut(
+                "RandomState(1814): 5,000 queries, 10,000 train (DCHMT, QinLab, DSPH)", 5000, 10000, "legacy", 1814
+            ),
+            "dchmt-defaults": Cut(
+                "RandomState(1814): 5,120 queries, 10,240 train (DCHMT's defaults)", 5120, 10240, "legacy", 1814
+            ),
+        },
+    )
+
+    def __init__(self, selection: Literal["tags", "labels"] = "tags", **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(**kwargs)
+        self.selection = selection
+
+    def original(self) -> Release | None:
+        """Tags from `meta/tags`, concepts from the 24 annotation files without `_r1`, folders or zips alike."""
+        files = Files(self.root)
+        tags = {_number(entry): entry for entry in files.entries(".txt", "tags/tags")}
+        concepts = {
+            entry.name.rpartition("/")[2].removesuffix(".txt"): entry
+            for entry in files.entries(".txt")
+            if "annotations" in f"{entry.path}/{entry.name}" and not entry.name.endswith(("_r1.txt", "README.txt"))
+        }
+        if not tags or len(concepts) != 24:
+            return None
+        numbers = sorted(tags)
+        row = {number: position for position, number in enumerate(numbers)}
+        label = np.zeros((len(numbers), 24), np.uint8)
+        names = tuple(sorted(concepts))
+        for column, name in enumerate(names):
+            for line in files.text(concepts[name]).split():
+                label[row[int(line)], column] = 1
+        words = [[word for word in files.text(tags[number]).lower().splitlines() if word] for number in numbers]
+        photos = Photos(files, [f"im{number}.jpg" for number in numbers], self.max_corrupt)
+        common = next((entry for entry in files.entries("common_tags.txt")), None)
+        if self.selection == "labels" or common is None:
+            text: Any = [" ".join(each) for each in words]
+            return Release("original", photos, text, label, names)
+        column_of = {line.split()[0]: k for k, line in enumerate(files.text(common).splitlines()) if line.strip()}
+        text = np.zeros((len(numbers), len(column_of)), np.float32)
+        for position, each in enumerate(words):
+            text[position, [column_of[word] for word in each if word in column_of]] = 1
+        kept = np.flatnonzero(text.any(1))
+        return Release("original", photos, text, label, names).take(kept, left_out_without_tag=len(numbers) - len(kept))
+
+
+def _number(entry: Entry) -> int:
+    return int(re.findall(r"\d+", entry.name.rpartition("/")[2])[0])

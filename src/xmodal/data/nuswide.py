@@ -1,0 +1,99 @@
+"""NUS-WIDE (Chua et al., CIVR 2009): 269,648 Flickr photos with tags and 81 concepts, and its usual selections."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xmodal.data.benchmark import Benchmark, hashing_recipes
+from xmodal.data.files import Files, Photos
+from xmodal.data.recipes import Cut, Official, Recipe
+from xmodal.data.release import Release
+from xmodal.errors import UserError
+
+TC21 = (
+    *("animal", "beach", "buildings", "clouds", "flowers", "grass", "lake", "mountain", "ocean", "person", "plants"),
+    *("reflection", "road", "rocks", "sky", "snow", "sunset", "tree", "vehicle", "water", "window"),
+)
+TC10 = ("animal", "buildings", "clouds", "grass", "lake", "person", "plants", "sky", "water", "window")  # most frequent
+
+
+class NUSWide(Benchmark):
+    """Photos or features, the 1,000 frequent tags as a vector or all tags as text, 10 or 21 concepts.
+
+    Args:
+        selection: `tc21`: photos with one of the 21 most frequent concepts (195,834); `tc10`: of the ten most frequent
+            (186,577); `10k`: 10,000 photos with exactly one of ten classes, official lists (CLIP4CMR).
+    """
+
+    name = "nuswide"
+    expected = (
+        "Groundtruth/AllLabels/Labels_*.txt, NUS_WID_Tags/All_Tags.txt or AllTags1k.txt, ImageList/Imagelist.txt and "
+        "the photos; or nus-wide-tc{10,21}-{iall or xall,yall,lall}.mat; or NUS-WIDE-TC21.mat; or imgList21/tagList21/"
+        "labelList21.mat; or index/caption/label.mat with the photos; or clip_train.pkl and clip_test.pkl (10k)"
+    )
+    origin = "the NUS-WIDE page of the National University of Singapore; the photos on application, or a re-upload"
+    recipes: ClassVar[Mapping[str, Recipe]] = hashing_recipes(
+        2100,
+        10500,
+        {
+            "last": Cut(
+                "file order: the last 2,100 are queries, the first 10,000 train (DADH, UCCH)", 2100, 10000, last=True
+            ),
+            "agah": Cut("file order: 2,100 queries, next 10,000 train (AGAH)", 2100, 10000, size=195834),
+            "mith": Cut("RandomState(1): 2,100 queries, 10,500 train (MITH)", 2100, 10500, "legacy", 1),
+            "torchcmh": Cut("RandomState(7): 2,100 queries, 10,500 train (torchcmh)", 2100, 10500, "legacy", 7),
+            "ugach": Cut("file order: 1,866 queries (1 %), the rest trained on (UGACH)", 1866, None, size=186577),
+            "srsh": Cut("file order: 2,000 queries, the rest database, 10,000 train (SRSH)", 2000, 10000, size=186577),
+            "dchmt": Cut("RandomState(1814): 5,000 queries, 10,000 train (DCHMT, QinLab)", 5000, 10000, "legacy", 1814),
+            "official": Official("the lists of the files: 8,000 train, 1,000 val, 1,000 test (NUS-WIDE-10k)"),
+        },
+    )
+
+    def __init__(self, selection: Literal["tc10", "tc21", "10k"] = "tc21", **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(**kwargs)
+        self.selection = selection
+
+    def file_match(self) -> str:
+        """`tc10` and `tc21` files may lie in one folder."""
+        return self.selection
+
+    def arrange(self, release: Release) -> Release:
+        """Refuse the files of another selection."""
+        wanted = 21 if self.selection == "tc21" else 10
+        if release.label.shape[1] != wanted:
+            raise UserError(
+                f"{self.root} holds {release.label.shape[1]} labels, selection {self.selection} has {wanted}: say "
+                "--data.selection tc10, tc21 or 10k."
+            )
+        return release
+
+    def original(self) -> Release | None:
+        """Concepts, tags and photo list of the release; photos without one of the concepts are left out and counted."""
+        files = Files(self.root)
+        names = TC21 if self.selection == "tc21" else TC10
+        concepts = [files.find(f"AllLabels/Labels_{name}.txt") for name in names]
+        lists = files.find("Imagelist.txt")
+        tags = files.find("AllTags1k.txt") or files.find("All_Tags.txt")
+        if self.selection == "10k" or not all(concepts) or lists is None or tags is None:
+            return None
+        columns = [np.array(files.text(entry).split(), np.uint8) for entry in concepts if entry]
+        photos = [line.strip() for line in files.text(lists).splitlines() if line.strip()]
+        lines = files.text(tags).splitlines()
+        if {len(column) for column in columns} | {len(lines)} != {len(photos)}:
+            counts = sorted({len(column) for column in columns})
+            raise UserError(
+                f"{self.root} lists {len(photos)} photos, {counts} labels and {len(lines)} tag lines: use the "
+                "original files."
+            )
+        label = np.stack(columns, 1)
+        kept = np.flatnonzero(label.any(1))
+        text: NDArray[Any] | list[str]
+        if tags.name.endswith("AllTags1k.txt"):
+            text = np.array([lines[row].split() for row in kept], np.float32)
+        else:  # a photo id, then the tags
+            text = [" ".join(lines[row].split()[1:]) for row in kept]
+        images = Photos(files, [photos[row] for row in kept], self.max_corrupt)
+        notes = {"left_out_without_label": len(photos) - len(kept)}
+        return Release("original", images, text, label[kept], names, notes=notes)

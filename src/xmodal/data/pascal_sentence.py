@@ -1,0 +1,42 @@
+"""Pascal Sentence (Rashtchian et al., NAACL workshop 2010): 1,000 photos of 20 classes with five sentences each."""
+
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from xmodal.data.benchmark import Benchmark, hashing_recipes
+from xmodal.data.files import Files, Photos
+from xmodal.data.recipes import Official
+from xmodal.data.release import Release
+
+
+class PascalSentence(Benchmark):
+    """DSCMR's VGG-19 and sentence features with their lists, or photos with their sentences joined."""
+
+    name = "pascal-sentence"
+    num_classes = 20
+    expected = (
+        "{train,test}_{img,txt,img_lab}.mat (DSCMR); or <class>/*.jpg with <class>/*.txt of the same names, five "
+        "sentences to a file, in folders or zips"
+    )
+    origin = "the authors of DSCMR (Zhen et al., CVPR 2019); vision.cs.uiuc.edu/pascal-sentences for the photos"
+    recipes = hashing_recipes(
+        100,
+        800,
+        before={
+            "official": Official("the lists of DSCMR's files: 800 train, 100 test (the other 100 are not in them)"),
+        },
+    )
+
+    def original(self) -> Release | None:
+        """Photos by class folder; the sentences of a photo are one text."""
+        files = Files(self.root)
+        photos = [PurePosixPath(entry.name) for entry in files.entries(".jpg")]
+        texts = [files.find(f"{path.parent.name}/{path.stem}.txt") for path in photos]
+        if not photos or not all(texts):
+            return None
+        names = sorted({path.parent.name for path in photos})
+        label = np.eye(len(names), dtype=np.uint8)[[names.index(path.parent.name) for path in photos]]
+        sentences = [" ".join(files.text(entry).split()) for entry in texts if entry]
+        images = Photos(files, [str(path) for path in photos], self.max_corrupt)
+        return Release("original", images, sentences, label, tuple(names))

@@ -1,0 +1,153 @@
+"""Named protocols: how the literature cuts a dataset into queries, training pairs and database, as read in its code.
+
+A recipe fixes the test roles exactly. Validation pairs, which no published recipe has, are cut out of its training
+pairs, so that nothing is chosen on the queries.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xmodal.data.protocol import Index, Split, make_split
+from xmodal.errors import UserError
+
+Roles = Mapping[str, Index]
+
+
+class Recipe(Protocol):
+    """A named protocol."""
+
+    @property
+    def words(self) -> str:
+        """What it does and where it was read, for lists."""
+
+    def split(self, label: NDArray[np.generic], roles: Roles, val: int) -> Split:
+        """The index lists over a dataset.
+
+        Args:
+            label: (N, C) multi-hot labels.
+            roles: official lists of positions that the release brings (`train`, `val`, `test`).
+            val: validation pairs to cut out of the training pairs.
+
+        Raises:
+            UserError: the dataset is not the one the recipe was written for, or is too small.
+        """
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Queries, then training pairs, then the rest of the database, along an order.
+
+    Args:
+        words: see `Recipe`.
+        query: number of queries.
+        train: number of training pairs; None: every pair that is not a query.
+        order: `file`: as the files have it; `legacy`: `numpy.random.RandomState(seed).permutation` (what
+            `numpy.random.seed` gives); `modern`: `numpy.random.default_rng(seed).permutation`.
+        seed: of the permutation.
+        last: the queries are the last of the order, and the training pairs still its first.
+        size: number of pairs the recipe was written for; None: any.
+    """
+
+    words: str
+    query: int
+    train: int | None
+    order: Literal["file", "legacy", "modern"] = "file"
+    seed: int = 0
+    last: bool = False
+    size: int | None = None
+
+    def split(self, label: NDArray[np.generic], roles: Roles, val: int) -> Split:
+        """See `Recipe`."""
+        pairs = _sized(len(label), self.size)
+        order = np.arange(pairs)
+        if self.order == "legacy":
+            order = np.random.RandomState(self.seed).permutation(pairs)
+        elif self.order == "modern":
+            order = np.random.default_rng(self.seed).permutation(pairs)
+        train = pairs - self.query if self.train is None else self.train
+        if self.query < 1 or train < 2 or self.query + train > pairs:
+            raise UserError(
+                f"the protocol takes {self.query} queries and {train} training pairs, but there are {pairs} pairs: "
+                "choose another protocol, or smaller data.query and data.train."
+            )
+        query, others = (order[-self.query :], order[: -self.query]) if self.last else np.split(order, [self.query])
+        return make_split(others[:train], np.sort(query), val, seed=0, database="train", rest=others[train:])
+
+
+@dataclass(frozen=True)
+class PerLabel:
+    """Queries and training pairs drawn label by label, as DJSRH does: 160 queries of the first label, 80 of each other.
+
+    Args:
+        words: see `Recipe`.
+        train: number of training pairs.
+        size: number of pairs the recipe was written for.
+        first: queries of the first label; as many times 2.5 are drawn for training.
+        each: queries of each other label; as many times 2.5 are drawn for training.
+        seed: of the draws; the authors' own is not known.
+    """
+
+    words: str
+    train: int = 5000
+    size: int | None = None
+    first: int = 160
+    each: int = 80
+    seed: int = 0
+
+    def split(self, label: NDArray[np.generic], roles: Roles, val: int) -> Split:
+        """See `Recipe`."""
+        pairs = _sized(len(label), self.size)
+        random = np.random.RandomState(self.seed)
+        taken, query, pool = np.zeros(pairs, bool), [], []
+        for column in range(label.shape[1]):
+            index = random.permutation(np.flatnonzero(label[:, column]))
+            index, queries = index[~taken[index]], self.each if column else self.first
+            query.append(index[:queries])
+            pool.append(index[queries : queries + 5 * queries // 2])
+            taken[index[: queries + 5 * queries // 2]] = True
+        rest = random.permutation(np.flatnonzero(~taken))
+        drawn = np.concatenate(pool)
+        fill = max(self.train - len(drawn), 0)
+        train, others = np.concatenate([drawn, rest[:fill]]), rest[fill:]
+        return make_split(train, np.sort(np.concatenate(query)), val, seed=0, database="train", rest=others)
+
+
+@dataclass(frozen=True)
+class Official:
+    """The lists that the release brings: its test pairs are the queries; its validation pairs, if any, the validation.
+
+    Args:
+        words: see `Recipe`.
+        database: `test`: the gallery is the queries' own pairs; `train`: the training pairs.
+        size: number of pairs in all lists; None: any.
+    """
+
+    words: str
+    database: Literal["test", "train"] = "test"
+    size: int | None = None
+
+    def split(self, label: NDArray[np.generic], roles: Roles, val: int) -> Split:
+        """See `Recipe`."""
+        if "train" not in roles or "test" not in roles:
+            raise UserError("these files bring no official lists of training and test pairs: choose another protocol.")
+        _sized(sum(map(len, roles.values())), self.size)
+        train, test = np.sort(roles["train"]), np.sort(roles["test"])
+        if "val" not in roles:
+            return make_split(train, test, val, seed=0, database=self.database)
+        held = np.sort(roles["val"])
+        return (
+            Split(train, held, held, test, test) if self.database == "test" else Split(train, held, train, test, train)
+        )
+
+
+def _sized(pairs: int, size: int | None) -> int:
+    if size is not None and pairs != size:
+        raise UserError(
+            f"the protocol was written for {size:,} pairs, but these files hold {pairs:,}: choose another protocol, "
+            "such as `xmodal`, which takes any number."
+        )
+    return pairs

@@ -1,0 +1,129 @@
+import multiprocessing
+import os
+import zipfile
+
+import numpy as np
+import pytest
+
+from tests.data import make
+from xmodal import data
+from xmodal.data.files import Files, Photos
+from xmodal.errors import UserError
+
+
+def test_zips_and_folders_are_one_place(tmp_path):
+    make.zipped(tmp_path / "a.zip", {"photos/1.jpg": make.jpeg(1)})
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "2.jpg").write_bytes(make.jpeg(2))
+    photos = Photos(Files(tmp_path), ["1.jpg", "/elsewhere/2.jpg"])
+    assert [photos[k].size for k in range(2)] == [(20, 16)] * 2
+
+
+def test_folders_in_front_decide_between_files_of_one_name(tmp_path):
+    make.zipped(tmp_path / "a.zip", {"train/1.jpg": make.jpeg(1), "test/1.jpg": make.jpeg(2)})
+    files = Files(tmp_path)
+    assert files.find("data/test/1.jpg").name == "test/1.jpg"
+    with pytest.raises(UserError, match=r"'1\.jpg' may be train/1\.jpg in .* or test/1\.jpg"):
+        files.find("1.jpg")
+
+
+@pytest.mark.parametrize("name", ["../outside.jpg", "/etc/outside.jpg", "a/../../outside.jpg"])
+def test_a_name_that_leads_out_is_refused(tmp_path, name):
+    make.zipped(tmp_path / "a.zip", {name: make.jpeg(1)})
+    with pytest.raises(UserError, match="leads out of it"):
+        Files(tmp_path)
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
+    make.zipped(tmp_path / "a.zip", {"1.jpg": bytes(2**23)})
+    files = Files(tmp_path)
+    with pytest.raises(UserError, match=r"would unpack from .* to 8388608 bytes"):
+        files.read(files.find("1.jpg"))
+
+
+def test_a_damaged_zip_is_named(tmp_path):
+    make.zipped(tmp_path / "a.zip", {"1.jpg": make.jpeg(1)})
+    whole = (tmp_path / "a.zip").read_bytes()
+    (tmp_path / "a.zip").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"a\.zip is damaged"):
+        Files(tmp_path)
+
+
+def _sizes(photos, rows, results):
+    results.put([int(np.asarray(photos[row]).sum()) for row in rows])
+
+
+def test_forked_processes_read_through_handles_of_their_own(tmp_path):
+    make.zipped(tmp_path / "a.zip", {f"{k}.jpg": make.jpeg(k) for k in range(40)})
+    photos = Photos(Files(tmp_path), [f"{k}.jpg" for k in range(40)])
+    expected = [int(np.asarray(photos[row]).sum()) for row in range(40)]  # the parent's handle is open
+    context = multiprocessing.get_context("fork")
+    results = [context.SimpleQueue() for _ in range(2)]
+    workers = [context.Process(target=_sizes, args=(photos, range(40), queue)) for queue in results]
+    for worker in workers:
+        worker.start()
+    assert [queue.get() for queue in results] == [expected] * 2
+    for worker in workers:
+        worker.join()
+
+
+def spoil(root, member):
+    """Give one picture of the zip other bytes, as a bad download leaves them."""
+    with zipfile.ZipFile(root / "images.zip") as file:
+        contents = {name: file.read(name) for name in file.namelist() if not name.endswith("/")}
+    contents[member] = b"no picture"
+    make.zipped(root / "images.zip", contents)
+
+
+@pytest.fixture
+def spoilt(tmp_path):
+    make.fashion(tmp_path)
+    spoil(tmp_path, "images/7.jpg")
+    return tmp_path
+
+
+def test_a_corrupt_picture_is_named_and_refused(spoilt, colour):
+    with pytest.raises(
+        UserError, match=r"1 pictures are missing or corrupt, 0 allowed: 7\.jpg .*--data\.max_corrupt=1"
+    ):
+        data.Fashion(root=str(spoilt), image_encoder=colour, query=40, train=200, val=30).pairs()
+
+
+def test_allowed_corrupt_pictures_are_counted_named_and_in_no_role(spoilt, colour, capsys):
+    options = {"root": str(spoilt), "image_encoder": colour, "query": 40, "train": 290, "val": 30}
+    module = data.Fashion(max_corrupt=2, **options)
+    said = module.describe()
+    assert said["corrupt_images"] == ["7.jpg"]
+    assert "left out: 7.jpg" in capsys.readouterr().err
+    assert sum(said["split_sizes"][role] for role in ("train", "val_query", "query")) == 329
+    with pytest.raises(UserError, match=r"1 pictures are missing or corrupt, 0 allowed: 7\.jpg"):  # from the cache too
+        data.Fashion(**options).describe()
+
+
+def test_a_missing_picture_counts_as_corrupt(tmp_path, colour):
+    make.fashion(tmp_path)
+    table = (tmp_path / "styles.csv").read_text()
+    (tmp_path / "styles.csv").write_text(table + "9999,,Apparel,Topwear,Tops,Red,,,Casual,No photo\n")
+    with pytest.raises(UserError, match=r"9999\.jpg \(no such file\)"):
+        data.Fashion(root=str(tmp_path), image_encoder=colour, query=40, train=200, val=30).pairs()
+
+
+def test_a_read_only_folder_keeps_its_features_elsewhere(spoilt, colour, tmp_path_factory, monkeypatch, capsys):
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("XMODAL_HOME", str(home))
+    spoilt.chmod(0o555)
+    try:
+        module = data.Fashion(root=str(spoilt), image_encoder=colour, max_corrupt=1, query=40, train=200, val=30)
+        module.pairs()
+    finally:
+        spoilt.chmod(0o755)
+    assert list((home / "data" / "fashion" / "features").glob("mean-*"))
+    assert f"are kept in {home / 'data' / 'fashion' / 'features'}" in capsys.readouterr().err
+    assert not os.path.lexists(spoilt / "features")
+
+
+def test_a_wrong_protocol_stops_before_anything_is_encoded(tmp_path, colour):
+    make.fashion(tmp_path)
+    with pytest.raises(UserError, match="takes 2000 queries"):
+        data.Fashion(root=str(tmp_path), image_encoder=colour).prepare_data()
+    assert not os.path.lexists(tmp_path / "features")

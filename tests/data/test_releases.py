@@ -1,0 +1,138 @@
+"""The original releases, as downloaded."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests.data import make
+from xmodal import data
+from xmodal.data.nuswide import TC21
+from xmodal.errors import UserError
+
+
+def test_mirflickr_in_both_selections(tmp_path):
+    make.mirflickr(tmp_path)
+    classic = data.MIRFlickr25K(root=str(tmp_path)).release
+    assert classic.notes == {"left_out_without_tag": 1, "left_out_without_label": 1}
+    assert (len(classic.label), classic.text.shape) == (28, (30, 3))
+    kept = data.MIRFlickr25K(root=str(tmp_path), selection="labels")
+    assert (len(kept.release.label), kept.caption(0)) == (29, "sky nobodyelse")
+    assert np.array_equal(classic.label[0], make.multi_hot(24)[0])
+    assert classic.image.names[classic.image_rows[6]] == "im9.jpg"  # im4 and im7 are left out
+
+
+def test_nuswide_keeps_photos_with_one_of_its_concepts(tmp_path):
+    make.nuswide(tmp_path, TC21)
+    module = data.NUSWide(root=str(tmp_path))
+    assert module.release.notes == {"left_out_without_label": 1}
+    assert (module.caption(2), module.picture(2).size) == ("sky tag3", (20, 16))
+    (tmp_path / "NUS_WID_Tags" / "All_Tags.txt").write_text("1 sky\n")
+    with pytest.raises(UserError, match=r"lists 30 photos, .* labels and 1 tag lines"):
+        _ = data.NUSWide(root=str(tmp_path)).release
+
+
+def test_coco_for_hashing_and_for_captions(tmp_path):
+    make.coco(tmp_path)
+    module = data.MSCOCO(root=str(tmp_path))
+    assert (module.release.label.shape, module.release.notes["left_out_without_label"]) == ((27, 80), 3)
+    assert module.caption(0) == "A photo 1 of things, caption 0."
+    assert module.release.label_names[0] == "thing1"
+    every = data.MSCOCO(root=str(tmp_path), captions="all", relevance="group").release
+    assert (len(every.label), len(every.image), every.group.tolist()[4:6]) == (150, 30, [0, 1])
+
+
+LISTS = ("Flickr_8k.trainImages.txt", "Flickr_8k.devImages.txt", "Flickr_8k.testImages.txt")
+
+
+@pytest.mark.parametrize("layout", ["kaggle", "token"])
+def test_flickr8k_with_its_official_lists(tmp_path, layout, colour):
+    make.flickr_captions(tmp_path, layout)
+    make.flickr_lists(tmp_path, LISTS)
+    module = data.Flickr8k(root=str(tmp_path), image_encoder=colour)
+    split = module.split()
+    assert split.sizes() == {"train": 75, "val_query": 25, "val_database": 25, "query": 40, "database": 40}
+    assert module.release.notes["images_in_no_list"] == 2
+    assert module.caption(5 * 3 + 2) == "A dog, number 3, runs 2 ."
+    assert set(split.query // 5) == set(range(20, 28))
+
+
+def test_flickr30k_from_any_of_its_files(tmp_path):
+    (tmp_path / "results").mkdir()
+    make.flickr_captions(tmp_path / "results", "results")
+    make.flickr_lists(tmp_path / "results", ("train.txt", "val.txt", "test.txt"))
+    release = data.Flickr30k(root=str(tmp_path / "results")).release
+    assert (len(release.label), release.text[7]) == (150, "A dog, number 1, runs 2 .")
+    (tmp_path / "karpathy").mkdir()
+    make.karpathy(tmp_path / "karpathy", "flickr30k")
+    assert data.Flickr30k(root=str(tmp_path / "karpathy")).release.roles["train"].tolist() == list(range(75))
+
+
+def test_regions_of_scan_are_tokens(tmp_path):
+    make.scan(tmp_path)
+    module = data.Flickr30k(root=str(tmp_path), tokens=True)
+    release = module.release
+    assert release.image["tokens"].shape == (22, 6, 20)
+    assert np.allclose(release.image["pooled"][21], release.image["tokens"][21].mean(0), atol=1e-6)
+    assert len(module.split().query) == 30
+
+
+def test_captions_of_a_picture_share_its_features_and_its_group(tmp_path, colour):
+    make.flickr_captions(tmp_path)
+    make.flickr_lists(tmp_path, LISTS)
+    module = data.Flickr8k(root=str(tmp_path), image_encoder=colour)
+    batch = module.role("query")
+    assert torch.equal(batch["image"]["pooled"][0], batch["image"]["pooled"][4])
+    assert not torch.equal(batch["image"]["pooled"][4], batch["image"]["pooled"][5])
+    assert batch["group"].tolist() == [row // 5 for row in batch["index"].tolist()]
+    assert torch.equal(batch["hierarchy"][:, 0], batch["group"])
+    assert "hierarchy" not in data.Flickr8k(root=str(tmp_path), image_encoder=colour, relevance="label").role("query")
+
+
+def test_a_list_of_unknown_photos_is_refused(tmp_path):
+    make.flickr_captions(tmp_path)
+    make.flickr_lists(tmp_path, LISTS)
+    (tmp_path / LISTS[2]).write_text("nowhere.jpg\n")
+    with pytest.raises(UserError, match=r"testImages\.txt lists 1 photos without captions, such as nowhere\.jpg"):
+        _ = data.Flickr8k(root=str(tmp_path)).release
+
+
+def test_pascal_sentences_belong_to_their_photos(tmp_path):
+    make.pascal(tmp_path)
+    release = data.PascalSentence(root=str(tmp_path)).release
+    assert (release.label.shape, release.label_names[3]) == ((40, 20), "class03")
+    assert release.text[0].startswith("sentence 0. sentence 1.")
+
+
+def test_fashion_is_a_strict_tree_and_every_photo_is_encoded(tmp_path, colour):
+    make.fashion(tmp_path)
+    module = data.Fashion(root=str(tmp_path), query=40, train=200, val=30, image_encoder=colour)
+    release = module.release
+    assert len(module.pairs().image["pooled"]) == 332
+    assert (len(release.label), (release.hierarchy.max(0) + 1).tolist()) == (330, [2, 2, 3])
+    assert release.notes["left_out_off_tree_or_rare"] == 2
+    assert module.caption(3) == "Shirts number 3, with a comma"
+    assert module.role("query")["hierarchy"].shape == (40, 3)
+    assert (release.label.sum(1) == 3).all()
+    every = data.Fashion(root=str(tmp_path), labels="attributes", relevance="label").release
+    assert len(every.label) == 332
+    assert {name.partition(":")[0] for name in every.label_names} == {
+        "subCategory",
+        "articleType",
+        "baseColour",
+        "usage",
+    }
+
+
+def test_another_table_is_refused(tmp_path):
+    make.fashion(tmp_path)
+    (tmp_path / "styles.csv").write_text("id,title\n1,shirt\n")
+    with pytest.raises(UserError, match="not those of the release: id, masterCategory"):
+        _ = data.Fashion(root=str(tmp_path)).release
+
+
+def test_class_batches_are_of_the_finest_layer(tmp_path, colour):
+    make.fashion(tmp_path)
+    options = {"root": str(tmp_path), "query": 40, "train": 200, "val": 30, "image_encoder": colour, "batch_size": 12}
+    module = data.Fashion(classes_per_batch=3, **options)
+    for batch in module.train_dataloader():
+        assert batch["hierarchy"][:, 2].bincount().tolist() == [4, 4, 4]

@@ -1,0 +1,82 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from xmodal.encoders import OpenClipImage, OpenClipText
+from xmodal.errors import UserError
+
+CONFIGURATION = {
+    "embed_dim": 24,
+    "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 16},
+    "text_cfg": {"context_length": 20, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    path = tmp_path_factory.mktemp("clip") / "tiny-clip-for-tests.json"
+    path.write_text(json.dumps(CONFIGURATION))
+    return str(path)
+
+
+def picture(seed):
+    return Image.fromarray(np.random.default_rng(seed).integers(256, size=(40, 50, 3), dtype=np.uint8))
+
+
+def test_patches_and_pooled_are_in_the_joint_space(model):
+    arrays = OpenClipImage(model, "random").open()([picture(k) for k in range(3)])
+    assert arrays["pooled"].shape == (3, 24)
+    assert arrays["tokens"].shape == (3, 4, 24)
+    assert np.allclose(np.linalg.norm(arrays["pooled"].astype(np.float32), axis=1), 1, atol=1e-2)
+
+
+def test_the_end_token_is_the_pooled_text_before_normalisation(model):
+    arrays = OpenClipText(model, "random", max_tokens=12).open([])(["a dog", "a man on a bicycle in the rain"])
+    assert arrays["tokens"].shape == (2, 12, 24)
+    lengths = arrays["mask"].sum(1)
+    assert lengths.tolist() == [4, 10]
+    for row, length in enumerate(lengths):
+        end = arrays["tokens"][row, length - 1].astype(np.float32)
+        assert np.allclose(end / np.linalg.norm(end), arrays["pooled"][row], atol=5e-3)
+
+
+def test_long_texts_are_cut(model):
+    arrays = OpenClipText(model, "random", max_tokens=6).open([])(["one two three four five six seven eight"])
+    assert arrays["mask"].sum() == 6
+    with pytest.raises(UserError, match=r"max_tokens is 32: .* reads from 3 to 20"):
+        OpenClipText(model, "random").open([])
+
+
+def test_random_weights_are_the_same_again_and_leave_the_generator_alone(model):
+    before = torch.get_rng_state()
+    first, second = (OpenClipImage(model, "random").open()([picture(0)])["pooled"] for _ in range(2))
+    assert np.array_equal(first, second)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_local_checkpoint_is_loaded_and_part_of_the_key(model, tmp_path):
+    encoder = OpenClipImage(model, "random")
+    trunk, _, _ = encoder._load()
+    torch.save({name: value + 0.01 for name, value in trunk.state_dict().items()}, tmp_path / "weights.pt")
+    local = OpenClipImage(model, str(tmp_path / "weights.pt"))
+    assert not np.array_equal(local.open()([picture(0)])["pooled"], encoder.open()([picture(0)])["pooled"])
+    before = local.key()
+    torch.save({}, tmp_path / "weights.pt")
+    assert local.key() != before != encoder.key()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model": "nowhere.json"}, r"no model configuration nowhere\.json"),
+        ({"model": "ViT-Z-99"}, "open_clip has no model 'ViT-Z-99'"),
+        ({"model": "ViT-B-32", "weights": "nowhere.pt"}, "with weights 'nowhere.pt'"),
+        ({"model": "hf-hub:nobody/nothing"}, "open_clip has no model 'hf-hub:nobody/nothing'"),
+    ],
+)
+def test_what_is_not_there_is_said_with_the_way_out(options, message):
+    with pytest.raises(UserError, match=message):
+        OpenClipImage(**options).open()

@@ -1,0 +1,87 @@
+"""Features that are encoded chunk by chunk: resumed after a kill, corrupt items marked."""
+
+import multiprocessing
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from xmodal.encoders import encoded
+from xmodal.errors import UserError
+
+
+def double(items):
+    return {"pooled": np.array([[2 * item, 1] for item in items], np.float16), "tokens": np.zeros((len(items), 3, 2))}
+
+
+def test_every_item_has_its_row_whatever_the_chunks(tmp_path):
+    arrays = encoded(tmp_path, "double", {}, list(range(11)), lambda: double, chunk=4)
+    assert arrays["pooled"][:, 0].tolist() == [2 * k for k in range(11)]
+    assert isinstance(arrays["pooled"], np.memmap)
+    assert not arrays["missing"].any()
+    again = encoded(tmp_path, "double", {}, list(range(11)), lambda: pytest.fail("encoded twice"), chunk=4)
+    assert again["tokens"].shape == (11, 3, 2)
+
+
+def test_only_what_is_asked_for_is_kept(tmp_path):
+    arrays = encoded(tmp_path, "double", {}, [1, 2], lambda: double, keep=("pooled",))
+    assert sorted(arrays) == ["missing", "pooled"]
+
+
+@pytest.mark.parametrize("gone", [{0, 1, 2, 3}, {5}, {10}])
+def test_corrupt_items_are_marked_and_zero(tmp_path, gone):
+    items = [None if k in gone else k for k in range(11)]
+    arrays = encoded(tmp_path, "double", {}, items, lambda: double, chunk=3)
+    assert set(np.flatnonzero(arrays["missing"])) == gone
+    assert arrays["pooled"][:, 1].tolist() == [float(k not in gone) for k in range(11)]
+
+
+def test_nothing_but_corrupt_items_is_an_error(tmp_path):
+    with pytest.raises(UserError, match="none of the 3 items can be encoded"):
+        encoded(tmp_path, "double", {}, [None] * 3, lambda: double)
+    assert not list(tmp_path.glob("double-*"))
+
+
+def _crawl(folder, log):
+    def slowly(items):
+        log.extend(items)
+        time.sleep(0.02)
+        return double(items)
+
+    encoded(folder, "double", {}, list(range(400)), lambda: slowly, chunk=2)
+
+
+def test_a_killed_run_goes_on_from_its_last_mark(tmp_path):
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=_crawl, args=(tmp_path, []))
+    process.start()
+    while not list(tmp_path.glob(".double-*.partial/done")):
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert not list(tmp_path.glob("double-*"))
+    done = int(next(tmp_path.glob(".double-*.partial/done")).read_text())
+    seen = []
+
+    def counted(items):
+        seen.extend(items)
+        return double(items)
+
+    arrays = encoded(tmp_path, "double", {}, list(range(400)), lambda: counted, chunk=7)
+    assert seen == list(range(done, 400))
+    assert done >= 16
+    assert arrays["pooled"][:, 0].tolist() == [2 * k for k in range(400)]
+
+
+def test_an_error_keeps_what_was_done(tmp_path):
+    class Stops(list):
+        def __getitem__(self, position):
+            if position == 390:
+                raise UserError("picture 390 is corrupt")
+            return super().__getitem__(position)
+
+    with pytest.raises(UserError, match="picture 390"):
+        encoded(tmp_path, "double", {}, Stops(range(400)), lambda: double, chunk=4)
+    assert int(next(tmp_path.glob(".double-*.partial/done")).read_text()) >= 300

@@ -1,0 +1,76 @@
+import pytest
+
+from tests.data import make
+from xmodal.__main__ import main
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.setenv("XMODAL_DATA", str(tmp_path))
+    return tmp_path
+
+
+def test_every_dataset_is_listed_with_what_is_here(root, capsys):
+    (root / "fashion" / "features" / "timm-0123").mkdir(parents=True)
+    (root / "mscoco").mkdir()
+    assert main(["datasets"]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert {"emoji", "wikipedia", "nuswide", "flickr8k", "fashionvc", "xmedianet"} <= lines.keys()
+    assert "here, 1 feature caches" in lines["fashion"]
+    assert "here, not encoded" in lines["mscoco"]
+    assert "not here" in lines["flickr30k"]
+
+
+def test_one_dataset_says_files_origin_and_protocols(root, capsys):
+    assert main(["datasets", "mirflickr25k"]) == 0
+    said = capsys.readouterr().out
+    assert str(root / "mirflickr25k") in said
+    assert "mirflickr25k_annotations_v080.zip" in said
+    assert "RandomState(1814)" in said
+
+
+@pytest.mark.parametrize("command", ["datasets", "prepare"])
+def test_an_unknown_dataset_is_one_line_with_the_names(command, capsys):
+    assert main([command, "mirflicker"]) == 2
+    assert "no dataset 'mirflicker'; the datasets are: emoji, fashion" in capsys.readouterr().err
+
+
+def test_prepare_takes_a_protocol_and_a_dialect(root, capsys):
+    (root / "mirflickr25k").mkdir()
+    make.djsrh_vgg(root / "mirflickr25k", make.v73)
+    assert main(["prepare", "mirflickr25k", "--dialect", "djsrh-vgg", "--protocol", "dcmh"]) == 2
+    assert "written for 20,015 pairs, but these files hold 30" in capsys.readouterr().err
+
+
+def test_prepare_of_missing_files_says_what_where_from(root, capsys):
+    assert main(["prepare", "nuswide", "--selection", "tc10"]) == 2
+    error = capsys.readouterr().err
+    assert f"its files are not in {root / 'nuswide'}" in error
+    assert "Expected there: Groundtruth/AllLabels" in error
+
+
+def test_an_option_that_a_dataset_lacks_is_refused(capsys):
+    assert main(["prepare", "flickr8k", "--selection", "tc10"]) == 2
+    assert "flickr8k has no option selection" in capsys.readouterr().err
+
+
+def test_prepare_encodes_and_says_so(root, capsys):
+    (root / "xmedianet").mkdir()
+    make.mrl(root / "xmedianet" / "xmedianet_deep_doc2vec_data.h5py")
+    assert main(["prepare", "xmedianet"]) == 0
+    said = capsys.readouterr().out
+    assert "split_sizes: {'train': 210, 'val_query': 12, 'val_database': 12, 'query': 14, 'database': 14}" in said
+    assert "image features 50-d, text features 30-d" in said
+
+
+@pytest.mark.parametrize(
+    "argument",
+    ["image_encoder=OpenClipImage", "image_encoder=TimmImage", "text_encoder=OpenClipText", "text_encoder=BagOfWords"],
+)
+def test_encoders_are_chosen_by_name_on_the_command_line(home, argument):
+    from xmodal.cli import Parsed
+    from xmodal.run import configuration
+
+    parsed = Parsed([*configuration("cca", "fashion"), "--model.dim=8", f"--data.{argument}"])
+    chosen = parsed.config.data.init_args[argument.partition("=")[0]]
+    assert chosen.class_path.endswith(argument.partition("=")[2])
