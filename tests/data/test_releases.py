@@ -133,6 +133,6 @@ def test_another_table_is_refused(tmp_path):
 def test_class_batches_are_of_the_finest_layer(tmp_path, colour):
     make.fashion(tmp_path)
     options = {"root": str(tmp_path), "query": 40, "train": 200, "val": 30, "image_encoder": colour, "batch_size": 12}
-    module = data.Fashion(classes_per_batch=3, **options)
+    module = data.Fashion(per_label=4, **options)
     for batch in module.train_dataloader():
-        assert batch["hierarchy"][:, 2].bincount().tolist() == [4, 4, 4]
+        assert sorted(batch["hierarchy"][:, 2].bincount().tolist())[-3:] == [4, 4, 4]

@@ -58,6 +58,7 @@ SMALL = {
     "layers": 1,
     "positives": "label",
     "space": "projected",
+    "optimizer": "adam",
 }
 
 

@@ -13,6 +13,7 @@ from lightning import LightningDataModule
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import one_hot
 from torch.utils.data import DataLoader
 
 from xmodal import paths
@@ -63,8 +64,8 @@ class CrossModalDataModule(LightningDataModule):
         relevance: what the evaluation counts as relevant: `label`: at least one shared label; `finest`: the same
             class of the finest layer, for datasets with a hierarchy, whose batches then hold it; `group`: the same
             picture, for datasets with several captions of one.
-        per_label: K of P x K sampling: a training batch is drawn as K pairs of each of batch_size / K random labels; 0
-            shuffles all pairs.
+        per_label: K of P x K sampling: a training batch is drawn as K pairs of each of batch_size / K random labels
+            (classes of the finest layer where relevance is `finest`); 0 shuffles all pairs.
         drop_last: leave out a last training batch that is not full, for losses that need large batches.
         subset: keep so many pairs only (half train, a quarter validation, a quarter test); 0 keeps all.
     """
@@ -227,7 +228,8 @@ class CrossModalDataModule(LightningDataModule):
             raise UserError(f"data.batch_size={size} does not divide among {world} devices.")
         shard = {"seed": self.seed, "rank": self.trainer.global_rank if self.trainer else 0, "world": world}
         if shuffle and self.per_label:
-            return in_memory_loader(whole, LabelSampler(whole["label"], size, self.per_label, **shard))
+            label = one_hot(whole["hierarchy"][:, -1]) if self.relevance == "finest" else whole["label"]
+            return in_memory_loader(whole, LabelSampler(label, size, self.per_label, **shard))
         pairs = len(whole["label"])
         drop_last = shuffle and self.drop_last and pairs > size  # the only batch stays
         sampler = EpochSampler(pairs, size, shuffle=shuffle, drop_last=drop_last, **shard)

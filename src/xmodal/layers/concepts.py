@@ -64,11 +64,12 @@ class ConceptTransformer(nn.Module):
         layers: number of blocks.
         hidden: units of a block's feed-forward part.
         heads: of the attention.
+        projects: project the second output; False where nothing reads it, so that no parameter is idle.
     """
 
     position: Tensor
 
-    def __init__(self, dim: int, bits: int, layers: int, hidden: int, heads: int) -> None:
+    def __init__(self, dim: int, bits: int, layers: int, hidden: int, heads: int, *, projects: bool = True) -> None:
         super().__init__()
         angle = torch.arange(bits)[:, None] / 10_000 ** (torch.arange(0, dim, 2) / dim)
         position = torch.stack([angle.sin(), angle.cos()], 2).flatten(1)[:, :dim] / math.sqrt(dim)
@@ -76,7 +77,7 @@ class ConceptTransformer(nn.Module):
         self.blocks = transformer(dim, layers, hidden, heads, 0.0, quick_gelu)
         self.bit = nn.Parameter(torch.empty(bits, dim).uniform_(-1 / math.sqrt(dim), 1 / math.sqrt(dim)))
         self.bias = nn.Parameter(torch.zeros(bits))
-        self.project = nn.Linear(dim, dim)
+        self.project = nn.Linear(dim, dim) if projects else nn.Identity()
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(B, K, dim) -> (B, K) relaxed codes and (B, K, dim) of length 1, for the contrast of concepts."""

@@ -130,10 +130,12 @@ class MITH(RetrievalMethod):
         if not image_token_dim or not text_token_dim:
             raise UserError("mith reads tokens: set data.tokens=true and encoders that give them on both sides.")
         self.weights, self.top = weights, top
-        sizes = {"image": image_dim, "text": text_dim, "image_token": image_token_dim, "text_token": text_token_dim}
-        self.space = JointSpace(sizes, dim, space)
+        widths = {"image": image_dim, "text": text_dim, "image_token": image_token_dim, "text_token": text_token_dim}
+        self.space = JointSpace(widths, dim, space)
         self.learner = ConceptLearner(dim, bits, hidden)
-        self.bits = nn.ModuleDict({side: ConceptTransformer(dim, bits, layers, hidden, heads) for side in SIDES})
+        sizes = dim, bits, layers, hidden, heads
+        contrasts = bool(weights.contrast)
+        self.bits = nn.ModuleDict({side: ConceptTransformer(*sizes, projects=contrasts) for side in SIDES})
         self.tables = CodeTables(
             tuple(f"{side}_{kind}" for side in SIDES for kind in ("coarse", "token")), num_train, bits
         )
