@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+import yaml
 from lightning import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -26,7 +27,6 @@ from xmodal.tracking.record import config_hash, write_atomically
 
 LEFTOVERS = ("checkpoints", "metrics", "result.json", "codes.npz", "evaluation.npz", "gallery.png")
 PER_RUN = (
-    "config",
     "seed_everything",
     "variant",
     "group",
@@ -148,7 +148,7 @@ class XmodalCLI(LightningCLI):
         config.pop("config", None)  # the files it came from; their content is here
         self.yaml = self.parser.dump(config, skip_unset=False)
         self.hash = config_hash(self.yaml)
-        setup = {key: value for key, value in self.config.as_dict().items() if key not in PER_RUN}
+        setup = {key: value for key, value in yaml.safe_load(self.yaml).items() if key not in PER_RUN}
         self.setup_hash = config_hash(json.dumps(setup, sort_keys=True, default=str))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - the trainer's own arguments
