@@ -36,3 +36,11 @@ def test_the_readme_has_commands_and_they_include_the_two():
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", README))))
 def test_a_link_of_the_readme_leads_somewhere(path):
     assert path.startswith("https://") or (CHECKOUT / path).exists(), path
+
+
+def test_the_measured_numbers_of_the_readme_stand_in_the_records_table():
+    measured = (CHECKOUT / "results" / "measured.csv").read_text()
+    rows = re.findall(r"^\| (DMSF|CCA)[^|]*\|[^|]*\| ([^|]+) \| ([^|]+) \|$", README, re.M)
+    assert len(rows) >= 13
+    for _, i2t, t2i in rows:
+        assert f"{i2t},{t2i}," in measured

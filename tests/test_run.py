@@ -155,7 +155,7 @@ def test_another_configuration_starts_anew(home, capsys):
 
 
 BAD = [
-    (["train", "dsmf", "emoji"], "METHOD is 'dsmf'; the methods are: cca, dmsf"),
+    (["train", "dsmf", "emoji"], "METHOD is 'dsmf'; the methods are: acmr, "),
     (["train", "dmsf", "imagenet"], "DATA is 'imagenet'; dmsf has experiment files for: emoji, wikipedia"),
     (["train", "dmsf", "emoji", "--bits", "0"], "BITS is '0': give a whole number from 1 to 4096"),
     (["train", "dmsf", "emoji", "--bits", "-3"], "BITS is '-3': give a whole number from 1 to 4096"),
@@ -223,3 +223,5 @@ def test_smoke_and_compare_cover_every_method(home, capsys):
     assert lines[0].split()[:3] == ["method", "dataset", "size"]
     assert len(lines) == 2  # smoke runs are no results
     assert lines[1].split()[:4] == ["cca", "emoji", "16", "bits"]
+    assert run(capsys, "compare", "--format=csv")[1].splitlines()[1].startswith("cca,emoji,16 bits,base,0,0.")
+    assert run(capsys, "compare", "--format=markdown")[1].splitlines()[1].startswith("| --- | --- |")

@@ -222,6 +222,7 @@ def _quieten() -> None:
         "The number of training batches",  # terms are logged as epoch means, so the interval does not matter
         "The '.*dataloader' does not have many workers",  # batches are indexed on the device
         "`isinstance\\(treespec, LeafSpec\\)` is deprecated",  # lightning 2.6 with torch 2.14, harmless
+        "It is recommended to use `self.log",  # the metrics are the same on every rank already
         "Checkpoint directory .* exists and is not empty",  # a run that goes on
         "Be aware that when using `ckpt_path`, callbacks used to create the checkpoint",  # `xmodal test` needs none
     ):

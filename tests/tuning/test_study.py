@@ -13,6 +13,7 @@ import pytest
 import yaml
 from optuna.trial import TrialState
 
+from tests.conftest import CHECKOUT
 from xmodal.__main__ import main
 
 SPACE = {
@@ -153,7 +154,8 @@ def test_failures_in_a_row_end_the_sweep_with_the_reason(small):
     assert "cannot write the feature cache" in done.stderr
     assert "3 trials of dmsf-emoji-16 failed one after the other" in done.stderr
     assert "Traceback" not in done.stderr
-    assert not (small / "experiments" / "dmsf" / "tuned").exists()
+    tuned = "experiments/dmsf/tuned/emoji-16.yaml"
+    assert (small / tuned).read_text() == (CHECKOUT / tuned).read_text()  # nothing was written
 
 
 def test_unknown_keys_of_a_space_are_refused_before_the_first_trial(small, capsys):

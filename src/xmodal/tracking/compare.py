@@ -1,6 +1,7 @@
 """`xmodal compare`: a table of the runs at hand, made from their records only."""
 
 import argparse
+import csv
 import statistics
 import sys
 from collections import defaultdict
@@ -16,12 +17,20 @@ COLUMNS = ("method", "dataset", "size", "variant", "seeds", "i2t", "t2i", "mean"
 def main(argv: Sequence[str]) -> int:
     """`xmodal compare`: mAP@all on the query set, mean and deviation over seeds; compare within one split."""
     parser = argparse.ArgumentParser(prog="xmodal compare", description=main.__doc__)
-    parser.parse_args(list(argv))
+    parser.add_argument("--format", choices=("text", "markdown", "csv"), default="text", help="of the table")
+    form = parser.parse_args(list(argv)).format
     rows = table(read_results(paths.runs()))
     if not rows:
         sys.stdout.write(f"no evaluated runs under {paths.runs()}: `make train METHOD=dmsf BITS=64` makes one.\n")
         return 0
     shown = [COLUMNS, *rows]
+    if form == "csv":
+        csv.writer(sys.stdout, lineterminator="\n").writerows(shown)
+        return 0
+    if form == "markdown":
+        shown.insert(1, ("---",) * len(COLUMNS))
+        sys.stdout.writelines(f"| {' | '.join(row)} |\n" for row in shown)
+        return 0
     widths = [max(len(row[column]) for row in shown) for column in range(len(COLUMNS))]
     for row in shown:
         sys.stdout.write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n")

@@ -6,6 +6,7 @@ goes on where a killed one stopped: a trial whose process vanished is recorded a
 
 import argparse
 import contextlib
+import subprocess
 import sys
 import threading
 import warnings
@@ -248,17 +249,19 @@ class Sweep:
     def _evaluate(self, tuned: Path) -> dict[str, Any]:
         """The one evaluation on the query set; a record of the same configuration is used again."""
         from xmodal.cli import Parsed
-        from xmodal.run import train
 
         options = argparse.Namespace(**vars(self.options) | {"bits": None, "dim": None})
-        tags = ("--variant=tuned", f"--group={self.name}", "--job_type=tuned")
-        arguments = [*configuration(None, None, [tuned]), *overrides(options), *tags]
-        parsed = Parsed(arguments)
+        own = [*overrides(options), "--variant=tuned", f"--group={self.name}", "--job_type=tuned"]
+        parsed = Parsed([*configuration(None, None, [tuned]), *own])
         for record in read_results(parsed.folder):
             if record["config_hash"] == parsed.hash:
                 return record
-        path = train(arguments)
-        return next(record for record in read_results(path.parent))
+        # In a process of its own: on several devices DDP starts the other ranks from its command line.
+        command = [sys.executable, "-m", "xmodal", "train", f"--config={tuned}", *own]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+        if done.returncode:
+            raise UserError(f"the best trial is written to {tuned}, but its evaluation failed; the reason is above.")
+        return next(read_results(Path(done.stdout.splitlines()[-1]).parent))
 
 
 def _text(value: Value) -> str:
