@@ -56,6 +56,7 @@ compare: setup ## a table of the runs at hand
 	@$(XMODAL) compare
 
 test: setup ## the tests
+	@$(XMODAL) prepare emoji > /dev/null
 	@$(BIN)/python -m pytest -q
 
 lint: setup ## ruff and the floors between packages

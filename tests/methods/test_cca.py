@@ -4,13 +4,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.conftest import CHECKOUT
 from xmodal.data import Wikipedia
 from xmodal.errors import UserError
 from xmodal.layers import canonical_projections
 from xmodal.run import configuration, train
 from xmodal.tracking import read_results
 
-REAL = Path(os.environ.get("XMODAL_WIKIPEDIA", Path(__file__).parents[3] / "shared" / "data" / "wikipedia"))
+REAL = Path(os.environ.get("XMODAL_WIKIPEDIA", CHECKOUT / "data" / "wikipedia"))
 
 
 def correlated(samples, correlations, image_dim=6, text_dim=5, seed=0):
