@@ -4,18 +4,20 @@ import torch
 from torch import Tensor
 
 WORD = 64
+_ROWS = 1 << 16  # rows whose bytes are held at once
+_GATHER = 0x0102040810204080  # times eight bytes that are 0 or 1: their bits, in order, in the highest byte
 
 
 def pack_bits(bits: Tensor) -> Tensor:
     """Pack a boolean matrix (B, K) into int64 words (B, ceil(K / 64)); column k is bit k % 64 of word k // 64."""
     rows, columns = bits.shape
     words = -(-columns // WORD)
-    padded = torch.zeros(rows, words * WORD, dtype=torch.uint8, device=bits.device)
-    padded[:, :columns] = bits
-    octets = padded.view(rows, words * 8, 8)
-    packed = octets[:, :, 0].clone(memory_format=torch.contiguous_format)
-    for place in range(1, 8):
-        packed |= octets[:, :, place] << place
+    packed = torch.empty(rows, words * 8, dtype=torch.uint8, device=bits.device)
+    padded = torch.zeros(min(rows, _ROWS), words * WORD, dtype=torch.uint8, device=bits.device)
+    for start in range(0, rows, _ROWS):
+        part = padded[: rows - start]
+        part[:, :columns] = bits[start : start + _ROWS]
+        packed[start : start + _ROWS] = part.view(torch.int64).mul_(_GATHER).bitwise_right_shift_(56)
     return packed.view(torch.int64)
 
 

@@ -20,7 +20,7 @@ Array = NDArray[Any]
 
 _LEVEL_BLOCK = 512  # queries whose histograms are held at once
 _DENSE_BLOCK = 32  # queries whose distances to the whole database are held at once
-_SORTED_PAIRS = 1 << 20  # pairs whose tie groups are held at once
+_SORTED_PAIRS = 1 << 19  # pairs whose tie groups are held at once
 _GPU_PAIRS = 1 << 24  # distances held at once on a GPU
 _SCORE_TILE = 1024  # database items in one matrix product, always: equal shapes give equal sums whatever the sharding
 
@@ -51,9 +51,14 @@ class Relevance:
         return max(2, 1 + min(int(self.query.sum(1).max()), int(self.database.sum(1).max())))
 
     @cached_property
+    def packed(self) -> tuple[Tensor, Tensor]:
+        """Labels as int64 words: (Q, V) of the queries and (N, V) of the database."""
+        return pack_bits(self.query), pack_bits(self.database)
+
+    @cached_property
     def words(self) -> tuple[Array, Array]:
-        """Labels as uint64 words: (Q, V) of the queries and (V, N) of the database."""
-        query, database = (pack_bits(side).cpu().numpy().view(np.uint64) for side in (self.query, self.database))
+        """The same for the CPU's kernels: uint64, (Q, V) and (V, N)."""
+        query, database = (side.cpu().numpy().view(np.uint64) for side in self.packed)
         return query, np.ascontiguousarray(database.T)
 
 
@@ -165,8 +170,8 @@ class CodeRanker(Ranker):
         if relevance.grades == 2 and find_spec("triton"):
             from xmodal.metrics import kernels_triton  # here: a CPU needs no triton and pays for no import
 
-            labels = pack_bits(query_label), pack_bits(database_label)
-            return kernels_triton.histogram(query, database, *labels, self.bits, query_label.shape[1])
+            wanted, items = relevance.packed
+            return kernels_triton.histogram(query, database, wanted[rows], items, self.bits, query_label.shape[1])
         codes = unpack_bits(query, self.bits), unpack_bits(database, self.bits)
         return kernels_torch.histogram(*codes, query_label, database_label, relevance.grades)
 
