@@ -202,7 +202,8 @@ def binned(problem: Problem, graded: bool = False) -> np.ndarray:
 
 def binned_in_torch(problem: Problem) -> np.ndarray:
     """The same without the fused kernel, from unpacked codes."""
-    return kernels_torch.histogram(problem.query, problem.database, problem.query_label, problem.database_label, 2)
+    sides = problem.query, problem.database, problem.query_label, problem.database_label
+    return kernels_torch.histogram(*sides, grades=2).cpu().numpy()
 
 
 def device_name(device: str) -> str:

@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from xmodal.metrics.ranking import Ranking
@@ -13,7 +12,7 @@ _HALF_EXACT = 2048  # integers up to here are exact in float16
 
 def histogram(
     query: Tensor, database: Tensor, query_labels: Tensor, database_labels: Tensor, grades: int, pairs: int = 1 << 26
-) -> NDArray[np.int32]:
+) -> Tensor:
     """Histogram over Hamming distance and shared labels: the result of one matrix product is the bin of each pair.
 
     distance + (bits + 1) * shared = sum_k q_k + sum_k d_k (1 - 2 q_k) + (bits + 1) sum_c y_c z_c, all small integers,
@@ -52,7 +51,7 @@ def histogram(
         out = torch.stack([out[:, 0], out[:, 1:].sum(1)], 1)
     padded = torch.zeros(queries, grades, bits + 1, dtype=torch.int32, device=query.device)
     padded[:, : out.shape[1]] = out
-    return padded.cpu().numpy()
+    return padded
 
 
 def _most(labels: Tensor) -> Tensor:

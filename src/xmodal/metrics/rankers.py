@@ -160,12 +160,11 @@ class CodeRanker(Ranker):
             )
         else:
             pairs = zip(self.query, self.database, strict=True)
-            counts = np.stack(
-                [self._histogram_on_gpu(query[rows], database, rows, relevance) for query, database in pairs]
-            )
+            found = torch.stack([self._histogram_on_gpu(query[rows], items, rows, relevance) for query, items in pairs])
+            counts = torch.empty(found.shape, dtype=torch.int32, pin_memory=True).copy_(found).numpy()
         return counts[:, :, ::-1] if relevance.reverse else counts
 
-    def _histogram_on_gpu(self, query: Tensor, database: Tensor, rows: slice, relevance: Relevance) -> Array:
+    def _histogram_on_gpu(self, query: Tensor, database: Tensor, rows: slice, relevance: Relevance) -> Tensor:
         query_label, database_label = relevance.query[rows], relevance.database
         if relevance.grades == 2 and find_spec("triton"):
             from xmodal.metrics import kernels_triton  # here: a CPU needs no triton and pays for no import
