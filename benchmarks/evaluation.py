@@ -244,14 +244,10 @@ def plot(rows: list[Row], file: Path) -> None:
                 for size in sizes
             ]
             places = np.arange(len(sizes)) + (n - len(names) / 2) * 0.8 / len(names)
-            colour = (
-                "C3"
-                if name.startswith("xmodal")
-                else "0.3"
-                if name.startswith("floor")
-                else f"C{n + 2 if n > 1 else 0}"
-            )
-            ax.bar(places, values, 0.8 / len(names), label=name, color=colour, hatch="//" if "both" in name else None)
+            own = [other for other in names if other.startswith("xmodal")]
+            colour = "0.3" if name.startswith("floor") else f"C{n + 2 if n > 1 else 0}"
+            colour = ("C3", "lightcoral", "maroon")[own.index(name)] if name in own else colour
+            ax.bar(places, values, 0.8 / len(names), label=name, color=colour)
         ax.set_yscale("log")
         ax.set_xticks(range(len(sizes)), sizes)
         ax.set(title=f"{codes}, {rows[0].device}", ylabel="seconds for one mAP (one direction)")
