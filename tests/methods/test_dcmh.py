@@ -53,8 +53,3 @@ def test_the_rate_falls_linearly():
 def test_a_weight_of_zero_removes_the_term(term):
     logged = fit(lambda: small(weights=DCMHWeights(**{term: 0.0}))).trainer.callback_metrics
     assert {name for name in ("likelihood", "quantization", "balance") if f"train/{name}" not in logged} == {term}
-
-
-@pytest.mark.ddp
-def test_two_processes_train_as_one(two_processes_equal_one):
-    two_processes_equal_one(small)

@@ -60,11 +60,6 @@ def test_training_finds_the_labels():
     assert model.trainer.callback_metrics["val/map"] > before + 0.1
 
 
-@pytest.mark.ddp
-def test_two_processes_train_as_one(two_processes_equal_one):
-    two_processes_equal_one(lambda: small(lr=1e-2))
-
-
 def test_a_code_knows_nothing_of_its_pair():
     model, batch = small().eval(), Toy().role("query")
     alone = model.predict_step(batch, 0)["image"]

@@ -1,4 +1,3 @@
-import pytest
 import torch
 
 from tests.methods.training import SIZES, fit
@@ -28,8 +27,3 @@ def test_a_weight_of_zero_removes_the_term():
     logged = fit(lambda: small(weights=DSPHWeights(irrelevant=0.0))).trainer.callback_metrics
     assert "train/irrelevant" not in logged
     assert "train/proxy" in logged
-
-
-@pytest.mark.ddp
-def test_two_processes_train_as_one(two_processes_equal_one):
-    two_processes_equal_one(small)

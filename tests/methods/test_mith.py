@@ -75,8 +75,3 @@ def test_a_weight_of_zero_removes_the_term(term):
 def test_features_that_do_not_fit_are_refused(wrong):
     with pytest.raises(UserError, match=r"tokens: set data|say space='projected'"):
         small(**wrong)
-
-
-@pytest.mark.ddp
-def test_two_processes_train_as_one(two_processes_equal_one):
-    two_processes_equal_one(small)

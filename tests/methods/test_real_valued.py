@@ -167,6 +167,24 @@ def test_reranking_against_a_sort():
     assert words["reranked_map_i2t"].startswith("first 4 hits re-ranked: mAP")
 
 
+def test_recall_of_reranked_pictures_with_several_captions():
+    """All hits re-ranked by the score, R@K over 4 pictures and 12 captions computed plainly."""
+    group = torch.arange(12) // 3
+    batch = {"label": torch.ones(12, 1), "index": torch.arange(12), "group": group}
+    sides = {"image": encoded(0, 4).at(group), "text": encoded(1, 12)}
+
+    def score(image, text):
+        return (image.embedding * text.embedding.flip(1)).sum(1)
+
+    values, _ = reranked_metrics(score, (batch, sides), (batch, sides), 0)
+    scores = sides["image"].embedding[::3] @ sides["text"].embedding.flip(1).T  # (4, 12)
+    for top in (1, 5):
+        best = scores.argsort(1, descending=True)[:, :top] // 3
+        assert values[f"reranked_hit@{top}_i2t"] == (best == torch.arange(4)[:, None]).any(1).float().mean()
+    best = scores.T.argmax(1)
+    assert values["reranked_hit@1_t2i"] == pytest.approx(float((best == group).float().mean()), abs=1e-6)
+
+
 def test_the_score_sees_both_sides_but_the_embedding_does_not():
     data = Toy()
     model = build("attention_adversarial", data).eval()

@@ -2,7 +2,6 @@ import math
 
 import pytest
 import torch
-from torch.optim import SGD
 
 from tests.methods.training import SIZES, Toy, fit
 from xmodal.errors import UserError
@@ -70,13 +69,3 @@ def test_scores():
 def test_features_that_do_not_fit_are_refused(wrong):
     with pytest.raises(UserError, match=r"tokens: set data|say space='projected'"):
         small(**wrong)
-
-
-@pytest.mark.ddp
-def test_two_processes_train_as_one(two_processes_equal_one):
-    class Plain(TextGuidedCLIP):
-        def configure_optimizers(self):  # an adaptive rate would blow up the rounding of gradients that are 0
-            return SGD(self.parameters(), 0.1)
-
-    sizes = {"dim": 8, "width": 8, "layers": 1, "dropout": 0.0}
-    two_processes_equal_one(lambda: Plain(bits=8, space="projected", **sizes, **SIZE))

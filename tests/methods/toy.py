@@ -50,6 +50,8 @@ class Toy(CrossModalDataModule):
 
 
 SMALL = {
+    "dim": 64,
+    "width": 32,
     "hidden": 64,
     "text_hidden": 64,
     "features": 64,
@@ -75,4 +77,4 @@ def build(name, data, size=16, **arguments):
     linked = {key: getattr(data, key) for key in LINKED if key in parameters}
     small = {key: value for key, value in SMALL.items() if isinstance(default(name, key), type(value))}
     unit = "bits" if "bits" in parameters and cls.name != "cca" else "dim"
-    return cls(**{unit: size}, **linked, **small, **arguments)
+    return cls(**small | {unit: size} | linked | arguments)

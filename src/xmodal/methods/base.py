@@ -177,7 +177,7 @@ class RetrievalMethod(LightningModule):
         """Log `val/map_i2t`, `val/map_t2i` and their mean `val/map`, the one that is monitored."""
         self.log_dict(self._compute("val", self.val_metrics))
         if self.kind == "binary":
-            self.log_codes("val", torch.cat(self._relaxed))
+            self.log_codes("val", self.gather_rows(torch.cat(self._relaxed)))
             self._relaxed.clear()
         self.val_metrics.reset()
 

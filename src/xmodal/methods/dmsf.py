@@ -157,7 +157,7 @@ class DMSF(RetrievalMethod):
         if self.weights.quantization:
             self.code = graph_codes(self.factor, mean) if self.weights.graph else sign(mean)
             self.log_codes("train", self.code)
-        self.semantics = F.normalize(self.trainer.strategy.reduce(self.semantic_sum, reduce_op="sum"))
+        self.semantics = F.normalize(self.semantic_sum)
         self.semantic_sum = torch.zeros_like(self.semantic_sum)
 
     def encode_image(self, image: Features) -> Tensor:
@@ -170,14 +170,14 @@ class DMSF(RetrievalMethod):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Image step and text step of the alternation in one backward: they share no parameter."""
-        label, w = batch["label"], self.weights
-        rows, size = self.tables.rows(batch["index"]), self.tables.size
+        rows, size, w = self.gather_rows(self.tables.rows(batch["index"])), self.tables.size, self.weights
+        label = self.tables.label[rows]
         similar = label_similarity(label, self.tables.label, self.similarity)  # (B, n)
-        image_feature, image_logit = self._predict("image", batch["image"])
-        text_feature, text_logit = self._predict("text", batch["text"])
+        image_feature, image_logit = self.gather_batch(*self._predict("image", batch["image"]))
+        text_feature, text_logit = self.gather_batch(*self._predict("text", batch["text"]))
         image, text = self._codes("image", image_feature, image_logit), self._codes("text", text_feature, text_logit)
-        self._store("image", rows, image)
-        self._store("text", rows, text)
+        self.tables.store("image", rows, image)
+        self.tables.store("text", rows, text)
         self.semantic_sum += label.T @ (image_feature + text_feature).detach()
         image_table, text_table = self.tables.table("image"), self.tables.table("text")
         terms: dict[str, Tensor] = {}
@@ -207,7 +207,7 @@ class DMSF(RetrievalMethod):
         if self.fusion == "labelnet" and w.label_net:
             feature = self.label_net(label)
             guide = torch.tanh(self.label_net_hash(feature))
-            self._store("guide", rows, guide)
+            self.tables.store("guide", rows, guide)
             guided = (pairwise_likelihood(h, self.tables.table("guide"), similar) for h in (image, text, guide))
             terms["label_net"] = sum(guided, F.binary_cross_entropy_with_logits(self.label_net_head(feature), label))
         return self.weigh(terms)
@@ -238,6 +238,3 @@ class DMSF(RetrievalMethod):
             share = F.logsigmoid(logit).softmax(1)  # p_c / sum of p, also where every p is tiny
             feature = self.fusion_keep * feature + (1 - self.fusion_keep) * share @ self.semantics
         return torch.tanh(cast("Tensor", self.hash[side](feature)))
-
-    def _store(self, side: str, rows: Tensor, relaxed: Tensor) -> None:
-        self.tables.store(side, self.gather_rows(rows), self.gather_rows(relaxed))

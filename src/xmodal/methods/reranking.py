@@ -1,7 +1,7 @@
 """The second stage of a two-stage retrieval: a score that needs both sides re-orders the first hits of a ranking."""
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -80,4 +80,4 @@ def _scores(score: Score, query: Encoded, database: Encoded, top: int) -> Tensor
 
 
 def _extra(batch: Batch, rows: Tensor | slice) -> dict[str, Tensor]:
-    return {"hierarchy": batch["hierarchy"][rows]} if "hierarchy" in batch else {}
+    return {name: cast("Tensor", value)[rows] for name, value in batch.items() if name in ("hierarchy", "group")}
