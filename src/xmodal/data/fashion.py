@@ -32,7 +32,8 @@ class Fashion(Benchmark):
             attribute of more than half of the products (usage Casual: 78 %) is left out, because with it 72 % of all
             pairs would be relevant, and without it 25 % are.
         relevance: see `CrossModalDataModule`; `attributes` needs `label`.
-        image_encoder: see `Benchmark`; default EfficientNet-Lite0 at 96 pixels, because the photos have 60 x 80.
+        image_encoder: see `Benchmark`; default EfficientNet-Lite0 at 96 pixels, because the photos have 60 x 80, and on
+            whole photos, because a product fills its frame.
     """
 
     name = "fashion"
@@ -47,7 +48,7 @@ class Fashion(Benchmark):
         image_encoder: ImageEncoder | None = None,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
-        super().__init__(relevance=relevance, image_encoder=image_encoder or TimmImage(size=96), **kwargs)
+        super().__init__(relevance=relevance, image_encoder=image_encoder or TimmImage(size=96, fit="squash"), **kwargs)
         self.labels = labels
 
     def original(self) -> Release | None:
