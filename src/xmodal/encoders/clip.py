@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from xmodal.encoders.cache import Encode
-from xmodal.encoders.image import ImageEncoder
+from xmodal.encoders.image import ImageEncoder, stamp
 from xmodal.encoders.text import TextEncoder
 from xmodal.errors import UserError
 
@@ -36,7 +36,7 @@ class OpenClip:
 
     def key(self) -> Mapping[str, object]:
         """Everything that changes the encoder's output."""
-        files = {part: _stamp(Path(part)) for part in (self.model, self.weights) if Path(part).is_file()}
+        files = {part: stamp(Path(part)) for part in (self.model, self.weights) if Path(part).is_file()}
         return {"encoder": "open_clip", "model": self.model, "weights": self.weights, "files": files, "version": 1}
 
     def _load(self) -> tuple[Any, Any, str]:
@@ -152,8 +152,3 @@ class OpenClipText(OpenClip, TextEncoder):
 def _half(values: Tensor) -> NDArray[np.generic]:
     array: NDArray[np.generic] = values.half().cpu().numpy()
     return array
-
-
-def _stamp(path: Path) -> str:
-    status = path.stat()
-    return f"{status.st_size} {status.st_mtime_ns}"
