@@ -18,13 +18,22 @@ def warm_up() -> None:
     multiprocessing.get_context("forkserver").set_forkserver_preload(["xmodal.tuning.trial"])
 
 
-def run_trial(arguments: Sequence[str], devices: int, report: Callable[[int, float], bool]) -> tuple[float, str]:
-    """Run one trial in its own process.
+def run_trial(
+    arguments: Sequence[str],
+    devices: int,
+    report: Callable[[int, float], bool],
+    *,
+    whole: bool = False,
+    gpus: str = "",
+) -> tuple[float, str]:
+    """Run one trial, or one whole run, in its own process.
 
     Args:
         arguments: for `XmodalCLI`.
         devices: more than one starts a fresh process, because DDP starts its other ranks from the command line.
         report: called with epoch and value after every validation; its answer says whether to stop.
+        whole: a run with checkpoints and an evaluation on the query set instead of a trial.
+        gpus: what CUDA may see, as CUDA_VISIBLE_DEVICES has it; all by default.
 
     Returns:
         The best value, and the path of the record.
@@ -33,7 +42,7 @@ def run_trial(arguments: Sequence[str], devices: int, report: Callable[[int, flo
         TrialError: the process died, or the training failed.
     """
     ours, theirs = multiprocessing.Pipe()
-    process = _start(theirs, arguments, devices)
+    process = _start(theirs, arguments, devices, whole, gpus)
     theirs.close()  # so that a dead process closes the pipe
     try:
         while True:
@@ -51,15 +60,21 @@ def run_trial(arguments: Sequence[str], devices: int, report: Callable[[int, flo
         process()
 
 
-def _start(connection: Connection, arguments: Sequence[str], devices: int) -> Callable[[], int | None]:
+def _start(
+    connection: Connection, arguments: Sequence[str], devices: int, whole: bool, gpus: str
+) -> Callable[[], int | None]:
     """Start the process; the returned function waits for it and gives its exit status."""
     if devices > 1:
-        command = [sys.executable, "-m", "xmodal", "trial", str(connection.fileno()), *arguments]
-        fresh = subprocess.Popen(command, pass_fds=[connection.fileno()])
+        what = "run" if whole else "trial"
+        command = [sys.executable, "-m", "xmodal", "trial", str(connection.fileno()), what, *arguments]
+        seen = {"CUDA_VISIBLE_DEVICES": gpus} if gpus else {}
+        fresh = subprocess.Popen(command, pass_fds=[connection.fileno()], env={**os.environ, **seen})
         return fresh.wait
     from xmodal.tuning import trial
 
-    forked = multiprocessing.get_context("forkserver").Process(target=trial.run, args=(connection, list(arguments)))
+    forked = multiprocessing.get_context("forkserver").Process(
+        target=trial.run, args=(connection, list(arguments)), kwargs={"whole": whole, "gpus": gpus}
+    )
     forked.start()
 
     def status() -> int | None:
