@@ -219,7 +219,7 @@ def leave_outputs(cli: "XmodalCLI") -> None:
     import numpy as np
     import torch
 
-    from xmodal.tracking import log_outputs
+    from xmodal.tracking.loggers import log_outputs
 
     if not cli.trainer.is_global_zero:
         return
@@ -251,7 +251,8 @@ def leave_outputs(cli: "XmodalCLI") -> None:
 
 def leave_record(cli: "XmodalCLI", started: float, metrics: dict[str, float]) -> Path:
     """Write `result.json` (see DESIGN: what a run leaves) and return its path."""
-    from xmodal.tracking import machine, provenance, run_id, write_result
+    from xmodal.tracking import machine, provenance, write_result
+    from xmodal.tracking.loggers import run_id
 
     result: dict[str, Any] = {
         "method": cli.method,
