@@ -3,14 +3,15 @@
 import pytest
 
 from xmodal.errors import UserError
-from xmodal.tracking.tables import Spread, Table
+from xmodal.tracking.groups import Spread
+from xmodal.tracking.tables import Table
 
 TABLE = Table(
     "dmsf on a_b, 16 bits",
     ("variant", "mean", "p", ""),
     (
-        ("full", Spread.of([0.5, 0.6]), "", ""),
-        ("no_graph", Spread.of([0.25, 0.375]), "0.0300", "better"),
+        ("full", Spread(0.55, 0.07071067811865474), "", ""),
+        ("no_graph", Spread(0.3125, 0.08838834764831845), "0.0300", "better"),
     ),
     ("Mean +- deviation; 95 % & more.",),
 )
@@ -66,8 +67,7 @@ def test_latex():
 
 
 def test_a_single_seed_has_no_deviation():
-    assert str(Spread.of([0.5])) == "0.5000"
-    assert Table("", ("mean",), ((Spread.of([0.5]),),)).csv() == "mean,mean deviation\n0.5,\n"
+    assert Table("", ("mean",), ((Spread(0.5, None),),)).csv() == "mean,mean deviation\n0.5,\n"
 
 
 def test_the_files_lie_beside_each_other_and_an_unwritable_folder_is_said(tmp_path):

@@ -3,29 +3,11 @@
 import csv
 import io
 import re
-import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Self
 
+from xmodal.tracking.groups import Spread
 from xmodal.tracking.record import write_atomically
-
-
-class Spread(NamedTuple):
-    """A mean over seeds and the sample deviation; None where there is one seed."""
-
-    mean: float
-    deviation: float | None
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Self:
-        """Of one value for each seed."""
-        return cls(statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None)
-
-    def __str__(self) -> str:
-        return f"{self.mean:.4f}" + ("" if self.deviation is None else f" +- {self.deviation:.4f}")
-
 
 Cell = str | Spread
 

@@ -5,15 +5,14 @@ checkpoint where it was interrupted.
 """
 
 import argparse
-import os
 import queue
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 from tqdm import tqdm
@@ -22,9 +21,8 @@ from xmodal import paths
 from xmodal.errors import UserError
 from xmodal.run import add_run_options, configuration, experiment_file, whole
 from xmodal.tracking import read_results
-from xmodal.tuning.worker import TrialError, run_trial, warm_up
-
-Record = dict[str, Any]
+from xmodal.tracking.groups import Group, Record
+from xmodal.tuning.worker import TrialError, device_groups, run_trial, warm_up
 
 
 def add_grid_options(parser: argparse.ArgumentParser) -> None:
@@ -108,8 +106,8 @@ class Grid:
             raise UserError(f"several runs would share the folder {', '.join(sorted(twice))}: give each a name.")
         self.folder = folders[0].parents[1]  # runs/<method>/<dataset>
 
-    def records(self) -> dict[str, list[Record]]:
-        """Run what is missing; the records of every row, in the order of the seeds.
+    def groups(self) -> dict[str, Group]:
+        """Run what is missing; the runs of every row, in the order of the seeds.
 
         Raises:
             UserError: another grid is at work here, the folder cannot be written, or runs failed; the others end first.
@@ -122,15 +120,15 @@ class Grid:
                 f"{len(failed)} of {len(self.labels)} runs failed: {'; '.join(failed)}. The reasons are above. "
                 "The same command runs them again, and them only."
             )
-        return {name: [run.record() or {} for run in runs] for name, runs in self.rows.items()}
+        return {name: Group(tuple(run.record() or {} for run in runs)) for name, runs in self.rows.items()}
 
     def _run(self, missing: Sequence[Run]) -> list[str]:
         """Run them side by side; the labels of those that failed."""
         warm_up()
         failed: list[str] = []
-        slots: queue.SimpleQueue[str] = queue.SimpleQueue()
-        for gpus in deal_gpus(self.workers, self.devices):
-            slots.put(gpus)
+        slots: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        for visible in device_groups(self.workers, self.devices):
+            slots.put(visible)
         stopped = threading.Event()
 
         def report(_epoch: int, _value: float) -> bool:
@@ -139,11 +137,11 @@ class Grid:
             return False
 
         def start(arguments: Sequence[str]) -> None:
-            gpus = slots.get()
+            visible = slots.get()
             try:
-                run_trial(arguments, self.devices, report, whole=True, gpus=gpus)
+                run_trial(arguments, self.devices, report, visible, whole=True)
             finally:
-                slots.put(gpus)
+                slots.put(visible)
 
         total, done = len(self.labels), len(self.labels) - len(missing)
         sys.stderr.write(f"{done} of {total} runs are done\n")
@@ -167,18 +165,15 @@ class Grid:
         return failed
 
 
-def deal_gpus(workers: int, devices: int) -> list[str]:
-    """CUDA_VISIBLE_DEVICES of each worker, round robin, `devices` each; empty strings where there is no GPU."""
-    import torch
-
-    if not torch.cuda.is_available():
-        return [""] * workers
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = given.split(",") if given else [str(number) for number in range(torch.cuda.device_count())]
-    return [
-        ",".join(names[(worker * devices + number) % len(names)] for number in range(devices))
-        for worker in range(workers)
-    ]
+def origin(groups: Iterable[Group]) -> tuple[str, ...]:
+    """Notes of a table: seeds, queries, and the commits that the runs come from."""
+    records = [record for group in groups for record in group.records]
+    seeds = ", ".join(map(str, dict.fromkeys(record["seed"] for record in records)))
+    commits = sorted({f"{record['commit']}"[:10] + "+" * bool(record["dirty"]) for record in records})
+    return (
+        f"Mean +- sample deviation over seeds {seeds}; {records[0]['split_sizes']['query']} queries.",
+        f"Commit {', '.join(commits)} (+: with uncommitted changes).",
+    )
 
 
 def _resolved(row: Sequence[str], seed: int) -> Run:

@@ -40,20 +40,22 @@ class Report(Callback):
             self.pruned = trainer.should_stop = True
 
 
-def run(connection: Connection | None, arguments: Sequence[str], *, whole: bool = False, gpus: str = "") -> None:
+def run(
+    connection: Connection | None, arguments: Sequence[str], visible: str | None = None, *, whole: bool = False
+) -> None:
     """Train under `arguments`; leave a record; send `done` or `failed`.
 
     Args:
         connection: to the parent; None on ranks other than 0.
         arguments: for `XmodalCLI`.
+        visible: CUDA devices of this process, as `CUDA_VISIBLE_DEVICES` has them; None leaves them as they are.
         whole: a whole run of `xmodal train`, checkpointed and evaluated on the query set, instead of a trial, which
             leaves the query set closed.
-        gpus: what CUDA may see, as CUDA_VISIBLE_DEVICES has it; all by default.
     """
     started = time.perf_counter()
     report = Report(connection)
-    if gpus:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpus
+    if visible is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible  # before anything asks CUDA
     try:
         if not torch.cuda.is_available():
             torch.set_num_threads(1)  # several trials share the cores; more threads make small models slower
