@@ -18,8 +18,9 @@ TORCH_INDEX ?=
 DATA ?= emoji
 give = $(if $(2),--$(1)='$(2)')
 RUN_OPTIONS = $(call give,bits,$(BITS)) $(call give,dim,$(DIM)) $(call give,seed,$(SEED)) $(call give,epochs,$(EPOCHS)) $(call give,devices,$(DEVICES))
+GRID_OPTIONS = $(call give,bits,$(BITS)) $(call give,dim,$(DIM)) $(call give,seeds,$(SEEDS)) $(call give,workers,$(WORKERS)) $(call give,epochs,$(EPOCHS)) $(call give,devices,$(DEVICES))
 
-.PHONY: help setup prepare sweep train smoke compare test lint types format constraints ci clean
+.PHONY: help setup prepare sweep ablate train smoke compare test lint types format constraints ci clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -45,6 +46,9 @@ prepare: setup ## encode a dataset's features once: DATA=emoji
 
 sweep: setup ## search and evaluate: METHOD=dmsf BITS=64 [DIM=] [DATA=emoji] [TRIALS=] [WORKERS=] [DEVICES=] [STORAGE=]
 	@$(XMODAL) sweep '$(METHOD)' '$(DATA)' $(RUN_OPTIONS) $(call give,trials,$(TRIALS)) $(call give,workers,$(WORKERS)) $(call give,storage,$(STORAGE))
+
+ablate: setup ## the full method against its variants: METHOD=dmsf [BITS=] [DIM=] [DATA=emoji] [SEEDS=0,1,2] [WORKERS=] [EPOCHS=] [DEVICES=]
+	@$(XMODAL) ablate '$(METHOD)' '$(DATA)' $(GRID_OPTIONS)
 
 train: setup ## one run, one evaluation: METHOD=dmsf [DATA=emoji] [BITS=] [DIM=] [SEED=] [EPOCHS=] [DEVICES=]
 	@$(XMODAL) train '$(METHOD)' '$(DATA)' $(RUN_OPTIONS)

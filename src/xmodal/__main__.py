@@ -10,6 +10,7 @@ COMMANDS = {
     "fit": "fit one run and leave the query set closed",
     "test": "evaluate a checkpoint",
     "sweep": "search a method's space with Optuna, then evaluate the best once",
+    "ablate": "the full method and its variants under several seeds, as a table",
     "smoke": "one epoch of every method on a small subset",
     "compare": "a table of the runs at hand",
     "evaluate": "metrics of codes made by anybody",
@@ -45,6 +46,10 @@ def _run(command: str, argv: list[str]) -> int:
         from xmodal.tuning import study
 
         return study.main(argv)
+    if command == "ablate":
+        from xmodal.tuning import ablate
+
+        return ablate.main(argv)
     if command == "smoke":
         from xmodal import smoke
 

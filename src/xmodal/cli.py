@@ -22,7 +22,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from xmodal import data, methods, paths
 from xmodal.errors import UserError
-from xmodal.tracking import close, loggers
+from xmodal.tracking.loggers import close, loggers
 from xmodal.tracking.record import config_hash, write_atomically
 
 LEFTOVERS = ("checkpoints", "metrics", "result.json", "codes.npz", "evaluation.npz", "gallery.png")

@@ -12,6 +12,8 @@ from xmodal import paths
 from xmodal.errors import UserError
 
 if TYPE_CHECKING:  # importing these takes seconds; the arguments are checked before
+    from lightning import Callback
+
     from xmodal.cli import XmodalCLI
 
 MAX_SIZE = 4096  # bits or dimensions; more than any published method uses
@@ -42,11 +44,14 @@ def main(command: str, argv: Sequence[str]) -> int:
     return 0
 
 
-def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """The short options that `train`, `sweep` and `ablate` share."""
+def add_run_options(parser: argparse.ArgumentParser, *, seed: bool = True) -> None:
+    """The short options that `train`, `sweep`, `ablate` and `bits` share; those of several seeds leave `seed` out."""
     parser.add_argument("--bits", help="code length of a binary method")
     parser.add_argument("--dim", help="embedding size of a real-valued method")
-    parser.add_argument("--seed", help="seed of the run")
+    if seed:
+        parser.add_argument("--seed", help="seed of the run")
+    else:
+        parser.set_defaults(seed=None)
     parser.add_argument("--epochs", help="number of epochs")
     parser.add_argument("--devices", help="number of devices")
 
@@ -144,12 +149,13 @@ def size_names(method: str) -> tuple[str, ...]:
     )
 
 
-def train(arguments: Sequence[str], *, test: bool = True) -> Path:
+def train(arguments: Sequence[str], *, test: bool = True, callbacks: Sequence["Callback"] = ()) -> Path:
     """Fit, evaluate the best epoch once on the query set, leave the record; an interrupted run goes on.
 
     Args:
         arguments: as for `XmodalCLI`.
         test: whether to open the query set.
+        callbacks: as for `XmodalCLI`.
 
     Returns:
         The path of `result.json`.
@@ -160,7 +166,7 @@ def train(arguments: Sequence[str], *, test: bool = True) -> Path:
     from xmodal.cli import XmodalCLI
 
     started = time.perf_counter()
-    with XmodalCLI(arguments) as cli:
+    with XmodalCLI(arguments, callbacks=callbacks) as cli:
         last, best = (cli.folder / "checkpoints" / name for name in ("last.ckpt", "best.ckpt"))
         resume = last if last.is_file() else None  # what another run left was cleared away
         if resume:
@@ -213,7 +219,7 @@ def leave_outputs(cli: "XmodalCLI") -> None:
     import numpy as np
     import torch
 
-    from xmodal.tracking import log_outputs
+    from xmodal.tracking.loggers import log_outputs
 
     if not cli.trainer.is_global_zero:
         return
@@ -245,7 +251,8 @@ def leave_outputs(cli: "XmodalCLI") -> None:
 
 def leave_record(cli: "XmodalCLI", started: float, metrics: dict[str, float]) -> Path:
     """Write `result.json` (see DESIGN: what a run leaves) and return its path."""
-    from xmodal.tracking import machine, provenance, run_id, write_result
+    from xmodal.tracking import machine, provenance, write_result
+    from xmodal.tracking.loggers import run_id
 
     result: dict[str, Any] = {
         "method": cli.method,

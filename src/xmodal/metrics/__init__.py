@@ -17,7 +17,8 @@ from xmodal.metrics.functional import cosine_ranking, hamming_ranking
 from xmodal.metrics.ranking import Ranking, random_ranking, ranking_from_histogram
 from xmodal.metrics.report import Cutoffs, describe
 from xmodal.metrics.retrieval import CosineRetrieval, HammingRetrieval, retrieval_metrics
-from xmodal.metrics.statistics import bootstrap_interval, code_statistics, paired_test
+from xmodal.metrics.statistics import code_statistics
+from xmodal.significance import bootstrap_interval, paired_test
 
 __all__ = [
     "CosineRetrieval",

@@ -10,11 +10,12 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from xmodal.errors import UserError
+
+if TYPE_CHECKING:  # torch takes seconds, and a table of records does not need it
+    import torch
 
 PACKAGES = (
     "torch",
@@ -63,8 +64,10 @@ def provenance() -> dict[str, Any]:
     }
 
 
-def machine(device: torch.device) -> dict[str, Any]:
+def machine(device: "torch.device") -> dict[str, Any]:
     """The device's name and the peak memory so far, in bytes."""
+    import torch
+
     if device.type == "cuda":
         return {"device": torch.cuda.get_device_name(device), "peak_memory": torch.cuda.max_memory_allocated(device)}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
@@ -79,16 +82,24 @@ def write_result(folder: Path, result: Mapping[str, Any]) -> Path:
 
 
 def read_results(folder: Path) -> Iterator[dict[str, Any]]:
-    """Every record under a folder, sorted by path; each gets its own path under `path`.
+    """Every record under a folder, sorted by path.
 
     Raises:
         UserError: a record is damaged.
     """
-    for path in sorted(folder.rglob("result.json")):
-        try:
-            yield {**json.loads(path.read_text()), "path": str(path)}
-        except json.JSONDecodeError as error:
-            raise UserError(f"the record {path} is damaged ({error}): delete its folder and run again.") from error
+    return (read_result(path) for path in sorted(folder.rglob("result.json")))
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """One record, with its own path under `path`.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        return {**json.loads(path.read_text()), "path": str(path)}
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"the record {path} is damaged ({error}): delete its folder and run again.") from error
 
 
 def _git(*arguments: str) -> str | None:

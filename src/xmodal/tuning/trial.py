@@ -1,6 +1,6 @@
-"""One trial, in its own process: trains, reports every epoch through a pipe, and asks whether to go on.
+"""One trial or run, in its own process: trains, reports every epoch through a pipe, and asks whether to go on.
 
-The process never touches the study: the parent does. A pipe that closes without `done` is a trial that died.
+The process never touches the study: the parent does. A pipe that closes without `done` is a process that died.
 """
 
 import os
@@ -15,7 +15,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from xmodal.cli import XmodalCLI
 from xmodal.errors import UserError
-from xmodal.run import leave_record
+from xmodal.run import leave_record, train
 
 
 class Report(Callback):
@@ -40,16 +40,31 @@ class Report(Callback):
             self.pruned = trainer.should_stop = True
 
 
-def run(connection: Connection | None, arguments: Sequence[str]) -> None:
-    """Train under `arguments` with the query set closed; leave a record of the validation; send `done` or `failed`."""
+def run(
+    connection: Connection | None, arguments: Sequence[str], visible: str | None = None, *, whole: bool = False
+) -> None:
+    """Train under `arguments`; leave a record; send `done` or `failed`.
+
+    Args:
+        connection: to the parent; None on ranks other than 0.
+        arguments: for `XmodalCLI`.
+        visible: CUDA devices of this process, as `CUDA_VISIBLE_DEVICES` has them; None leaves them as they are.
+        whole: a whole run of `xmodal train`, checkpointed and evaluated on the query set, instead of a trial, which
+            leaves the query set closed.
+    """
     started = time.perf_counter()
     report = Report(connection)
+    if visible is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible  # before anything asks CUDA
     try:
         if not torch.cuda.is_available():
             torch.set_num_threads(1)  # several trials share the cores; more threads make small models slower
-        with XmodalCLI(arguments, checkpoints=False, callbacks=[report]) as cli:
-            cli.trainer.fit(cli.model, datamodule=cli.datamodule)
-            path = leave_record(cli, started, {"val/map": report.best})
+        if whole:
+            path = train(arguments, callbacks=[report])
+        else:
+            with XmodalCLI(arguments, checkpoints=False, callbacks=[report]) as cli:
+                cli.trainer.fit(cli.model, datamodule=cli.datamodule)
+                path = leave_record(cli, started, {"val/map": report.best})
     except UserError as error:
         _send(connection, ("failed", str(error)))
     except EOFError:
@@ -66,7 +81,7 @@ def _send(connection: Connection | None, message: tuple[object, ...]) -> None:
 
 
 def main(argv: Sequence[str]) -> int:
-    """`xmodal trial FD <arguments>`: a trial in a fresh process, as DDP needs it; FD is its end of the pipe."""
+    """`xmodal trial FD trial|run <arguments>`: a fresh process, as DDP needs it; FD is its end of the pipe."""
     leader = int(os.environ.get("LOCAL_RANK", "0")) == 0
-    run(Connection(int(argv[0])) if leader else None, argv[1:])
+    run(Connection(int(argv[0])) if leader else None, argv[2:], whole=argv[1] == "run")
     return 0
