@@ -52,8 +52,8 @@ train: setup ## one run, one evaluation: METHOD=dmsf [DATA=emoji] [BITS=] [DIM=]
 smoke: setup ## one epoch of every method on 64 pairs of emoji
 	@$(XMODAL) smoke
 
-compare: setup ## a table of the runs at hand
-	@$(XMODAL) compare
+compare: setup ## a table and runs/compare.html, a page of the runs at hand: [METHODS=] [DATA=] [BITS=]
+	@$(XMODAL) compare $(call give,methods,$(METHODS)) $(call give,data,$(if $(filter file,$(origin DATA)),,$(DATA))) $(call give,bits,$(BITS))
 
 test: setup ## the tests
 	@$(XMODAL) prepare emoji > /dev/null

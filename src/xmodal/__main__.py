@@ -11,7 +11,7 @@ COMMANDS = {
     "test": "evaluate a checkpoint",
     "sweep": "search a method's space with Optuna, then evaluate the best once",
     "smoke": "one epoch of every method on a small subset",
-    "compare": "a table of the runs at hand",
+    "compare": "a table and a page of the runs at hand",
     "evaluate": "metrics of codes made by anybody",
     "prepare": "check and convert a dataset",
     "datasets": "the datasets, what of them is here, and their protocols",
