@@ -12,6 +12,7 @@ COMMANDS = {
     "sweep": "search a method's space with Optuna, then evaluate the best once",
     "smoke": "one epoch of every method on a small subset",
     "compare": "a table and a page of the runs at hand",
+    "dashboard": "the studies in a browser",
     "evaluate": "metrics of codes made by anybody",
     "prepare": "check and convert a dataset",
     "datasets": "the datasets, what of them is here, and their protocols",
@@ -53,6 +54,10 @@ def _run(command: str, argv: list[str]) -> int:
         from xmodal.tracking import compare
 
         return compare.main(argv)
+    if command == "dashboard":
+        from xmodal.tuning import dashboard
+
+        return dashboard.main(argv)
     if command == "prepare":
         from xmodal import prepare
 

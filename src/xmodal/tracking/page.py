@@ -108,7 +108,9 @@ def _size_charts(ranked: Sequence[Contest]) -> list[Chart]:
         lines = [Line(method, found, dashed=kind == "real") for (method, kind), found in points.items()]
         if lines:
             sizes = sorted({contest.group.size for contest in ranked})
-            charts.append(line_chart(title, "bits of a code, or dimensions (dashed)", lines, sizes, log=True))
+            charts.append(
+                line_chart(title, "bits of a code, or dimensions of an embedding (hollow)", lines, sizes, log=True)
+            )
     return charts
 
 
@@ -213,7 +215,7 @@ def _place(group: Group) -> str:
 
 
 def _p_value(value: float) -> str:
-    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+    return ("p < 0.001" if value < 0.001 else f"p = {value:.3f}").replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _names(ranked: Sequence[Contest]) -> str:
