@@ -17,10 +17,12 @@ export WANDB_CONFIG_DIR ?= $(VENV)/cache/wandb
 TORCH_INDEX ?=
 DATA ?= emoji
 give = $(if $(2),--$(1)='$(2)')
+# $(call with,module,extra) installs an extra of the package where its module is missing.
+with = $(BIN)/python -c 'import $(1)' 2>/dev/null || $(BIN)/python -m pip install -q -c constraints.txt -e '.[$(2)]'
 RUN_OPTIONS = $(call give,bits,$(BITS)) $(call give,dim,$(DIM)) $(call give,seed,$(SEED)) $(call give,epochs,$(EPOCHS)) $(call give,devices,$(DEVICES))
 GRID_OPTIONS = $(call give,bits,$(BITS)) $(call give,dim,$(DIM)) $(call give,seeds,$(SEEDS)) $(call give,workers,$(WORKERS)) $(call give,epochs,$(EPOCHS)) $(call give,devices,$(DEVICES))
 
-.PHONY: help setup prepare sweep ablate train smoke compare test lint types format constraints ci clean
+.PHONY: help setup prepare sweep ablate train smoke compare dashboard test lint types format constraints ci clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -56,8 +58,12 @@ train: setup ## one run, one evaluation: METHOD=dmsf [DATA=emoji] [BITS=] [DIM=]
 smoke: setup ## one epoch of every method on 64 pairs of emoji
 	@$(XMODAL) smoke
 
-compare: setup ## a table of the runs at hand
-	@$(XMODAL) compare
+compare: setup ## a table and runs/compare.html, a page of the runs at hand: [METHODS=] [DATA=] [BITS=]
+	@$(XMODAL) compare $(call give,methods,$(METHODS)) $(call give,data,$(if $(filter file,$(origin DATA)),,$(DATA))) $(call give,bits,$(BITS))
+
+dashboard: setup ## the studies in a browser: [STORAGE=] [PORT=8080]
+	@$(call with,optuna_dashboard,dashboard)
+	@$(XMODAL) dashboard $(call give,storage,$(STORAGE)) $(call give,port,$(PORT))
 
 test: setup ## the tests
 	@$(XMODAL) prepare emoji > /dev/null

@@ -12,7 +12,8 @@ COMMANDS = {
     "sweep": "search a method's space with Optuna, then evaluate the best once",
     "ablate": "the full method and its variants under several seeds, as a table",
     "smoke": "one epoch of every method on a small subset",
-    "compare": "a table of the runs at hand",
+    "compare": "a table and a page of the runs at hand",
+    "dashboard": "the studies in a browser",
     "evaluate": "metrics of codes made by anybody",
     "prepare": "check and convert a dataset",
     "datasets": "the datasets, what of them is here, and their protocols",
@@ -58,6 +59,10 @@ def _run(command: str, argv: list[str]) -> int:
         from xmodal.tracking import compare
 
         return compare.main(argv)
+    if command == "dashboard":
+        from xmodal.tuning import dashboard
+
+        return dashboard.main(argv)
     if command == "prepare":
         from xmodal import prepare
 

@@ -23,17 +23,9 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from xmodal import data, methods, paths
 from xmodal.errors import UserError
 from xmodal.tracking.loggers import close, loggers
-from xmodal.tracking.record import config_hash, write_atomically
+from xmodal.tracking.record import PER_RUN, config_hash, write_atomically
 
 LEFTOVERS = ("checkpoints", "metrics", "result.json", "codes.npz", "evaluation.npz", "gallery.png")
-PER_RUN = (
-    "seed_everything",
-    "variant",
-    "group",
-    "job_type",
-    "save_codes",
-    "gallery",
-)  # differ between runs of one setup
 LINKED = (
     "image_dim",
     "text_dim",

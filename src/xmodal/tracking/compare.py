@@ -1,4 +1,4 @@
-"""`xmodal compare`: a table of the runs at hand, made from their records only."""
+"""`xmodal compare`: a table and a page of the runs at hand, made from their records only."""
 
 import argparse
 import csv
@@ -6,19 +6,52 @@ import sys
 from collections.abc import Iterable, Sequence
 
 from xmodal import paths
+from xmodal.errors import UserError
 from xmodal.tracking.groups import Record, collect, group
+from xmodal.tracking.page import write_page
 
 COLUMNS = ("method", "dataset", "size", "variant", "seeds", "i2t", "t2i", "mean", "val", "split")
 
 
 def main(argv: Sequence[str]) -> int:
-    """`xmodal compare`: mAP@all on the query set, mean and deviation over seeds; compare within one split."""
-    parser = argparse.ArgumentParser(prog="xmodal compare", description=main.__doc__)
+    """`xmodal compare`: mAP@all on the query set, as a table here and as a page with tests, plots and galleries."""
+    parser = argparse.ArgumentParser(prog="xmodal compare", description=main.__doc__, allow_abbrev=False)
+    parser.add_argument("--methods", metavar="NAME[,NAME]", help="methods to compare; default: all")
+    parser.add_argument("--data", metavar="NAME[,NAME]", help="datasets; default: all")
+    parser.add_argument("--bits", metavar="N[,N]", help="sizes, in bits of a code or dimensions; default: all")
     parser.add_argument("--format", choices=("text", "markdown", "csv"), default="text", help="of the table")
-    form = parser.parse_args(list(argv)).format
+    options = parser.parse_args(list(argv))
     records, broken = collect(paths.runs())
-    sys.stderr.writelines(f"xmodal compare: left out: {reason}\n" for reason in broken)
-    rows = table(records)
+    for name, key in (("methods", "method"), ("data", "dataset"), ("bits", "size")):
+        records = _select(records, name, key, getattr(options, name))
+    if broken:
+        sys.stderr.write(f"{len(broken)} broken records are left out; {'; '.join(broken)}\n")
+    groups = group(records)
+    page = paths.runs() / "compare.html"
+    write_page(page, groups, broken)
+    sys.stderr.write(f"page: {page}\n")
+    return _print_table(table(records), options.format)
+
+
+def _select(records: list[Record], name: str, key: str, wanted: str | None) -> list[Record]:
+    """The records that have one of the wanted values.
+
+    Raises:
+        UserError: a value that no record has.
+    """
+    if not wanted:
+        return records
+    there = {str(record[key]) for record in records}
+    values = wanted.split(",")
+    if unknown := [value for value in values if value not in there]:
+        raise UserError(
+            f"{name.upper()} is {wanted!r}, and no run has {', '.join(unknown)}; there are: "
+            f"{', '.join(sorted(there, key=lambda each: (len(each), each))) or 'none'}."
+        )
+    return [record for record in records if str(record[key]) in values]
+
+
+def _print_table(rows: Sequence[tuple[str, ...]], form: str) -> int:
     if not rows:
         sys.stdout.write(f"no evaluated runs under {paths.runs()}: `make train METHOD=dmsf BITS=64` makes one.\n")
         return 0

@@ -1,4 +1,4 @@
-"""A retrieval gallery: queries with what was found for them, right hits framed green and wrong ones red."""
+"""A retrieval gallery: queries with what was found for them, right hits framed green, wrong ones red and dashed."""
 
 import textwrap
 from collections.abc import Callable, Mapping
@@ -71,7 +71,7 @@ def _cell(
 ) -> None:
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
-        spine.set(color=colour, linewidth=2.5)
+        spine.set(color=colour, linewidth=2.5, linestyle="--" if colour == WRONG else "-")
     drawn = picture(position) if side == "image" else None
     if drawn is not None:
         axes.imshow(np.asarray(drawn))

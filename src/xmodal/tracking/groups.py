@@ -83,7 +83,10 @@ class Group:
     @cached_property
     def queries(self) -> Floats | None:
         """(Q, 3) AP of every query for each of `MEASURES`, mean over the seeds; None where a run kept none of it."""
-        found = [_per_query(Path(record["path"]).with_name("evaluation.npz")) for record in self.records]
+        found = [
+            read_arrays(Path(record["path"]).with_name("evaluation.npz"), "query_index", "ap_i2t", "ap_t2i")
+            for record in self.records
+        ]
         first = found[0]
         if first is None or any(each is None or not np.array_equal(each[0], first[0]) for each in found):
             return None
@@ -157,10 +160,10 @@ def _complete(record: Record) -> Record:
     return record
 
 
-def _per_query(path: Path) -> tuple[Any, Floats, Floats] | None:
-    """Positions of the queries and AP in both directions; None if the file is missing or damaged."""
+def read_arrays(path: Path, *names: str) -> list[NDArray[Any]] | None:
+    """Arrays of a run's `evaluation.npz`; None if the file is missing or damaged, or lacks one."""
     try:
         with path.open("rb") as file, np.load(file) as kept:
-            return kept["query_index"], kept["ap_i2t"], kept["ap_t2i"]
+            return [kept[name] for name in names]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None

@@ -12,11 +12,22 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from xmodal.errors import UserError
 
 if TYPE_CHECKING:  # torch takes seconds, and a table of records does not need it
     import torch
 
+PER_RUN = (
+    "seed_everything",
+    "variant",
+    "group",
+    "job_type",
+    "save_codes",
+    "gallery",
+)  # differ between runs of one setup
+_YAML: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the compiled one is ten times as fast, where it is built
 PACKAGES = (
     "torch",
     "lightning",
@@ -100,6 +111,23 @@ def read_result(path: Path) -> dict[str, Any]:
         return {**json.loads(path.read_text()), "path": str(path)}
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"the record {path} is damaged ({error}): delete its folder and run again.") from error
+
+
+def read_settings(folder: Path) -> dict[str, str]:
+    """The leaves of a run's `config.yaml` as text, by dotted key; empty where the file is missing or damaged."""
+    try:
+        tree = yaml.load((folder / "config.yaml").read_text(), _YAML)
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return dict(_leaves(tree, "")) if isinstance(tree, dict) else {}
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _git(*arguments: str) -> str | None:
