@@ -209,6 +209,7 @@ def nuswide(root, concepts):
         lines = "\n".join(map(str, label[:, column]))
         (root / "Groundtruth" / "AllLabels" / f"Labels_{concept}.txt").write_text(lines)
     (root / "NUS_WID_Tags" / "All_Tags.txt").write_text("\n".join(f"{k * 7}   sky tag{k}" for k in range(N)))
+    (root / "NUS_WID_Tags" / "AllTags1k.txt").write_text("\n".join("\t".join(map(str, row)) for row in tags(40)))
     (root / "ImageList" / "Imagelist.txt").write_text("\r\n".join(names))
     zipped(root / "Flickr.zip", {f"Flickr/{name.replace(chr(92), '/')}": jpeg(k) for k, name in enumerate(names)})
 

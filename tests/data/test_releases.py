@@ -15,19 +15,25 @@ def test_mirflickr_in_both_selections(tmp_path):
     classic = data.MIRFlickr25K(root=str(tmp_path)).release
     assert classic.notes == {"left_out_without_tag": 1, "left_out_without_label": 1}
     assert (len(classic.label), classic.text.shape) == (28, (30, 3))
-    kept = data.MIRFlickr25K(root=str(tmp_path), selection="labels")
+    kept = data.MIRFlickr25K(root=str(tmp_path), selection="labels", text="words")
     assert (len(kept.release.label), kept.caption(0)) == (29, "sky nobodyelse")
+    words = data.MIRFlickr25K(root=str(tmp_path), text="words")
+    assert (len(words.release.label), words.caption(3)) == (28, "sky nobodyelse")  # im4 is left out
     assert np.array_equal(classic.label[0], make.multi_hot(24)[0])
     assert classic.image.names[classic.image_rows[6]] == "im9.jpg"  # im4 and im7 are left out
 
 
 def test_nuswide_keeps_photos_with_one_of_its_concepts(tmp_path):
     make.nuswide(tmp_path, TC21)
-    module = data.NUSWide(root=str(tmp_path))
+    module = data.NUSWide(root=str(tmp_path), text="words")
     assert module.release.notes == {"left_out_without_label": 1}
     assert (module.caption(2), module.picture(2).size) == ("sky tag3", (20, 16))
+    assert np.array_equal(data.NUSWide(root=str(tmp_path)).release.text[2], make.tags(40)[3])
     (tmp_path / "NUS_WID_Tags" / "All_Tags.txt").write_text("1 sky\n")
     with pytest.raises(UserError, match=r"lists 30 photos, .* labels and 1 tag lines"):
+        _ = data.NUSWide(root=str(tmp_path), text="words").release
+    (tmp_path / "NUS_WID_Tags" / "AllTags1k.txt").unlink()
+    with pytest.raises(UserError, match=r"lacks AllTags1k\.txt of NUS_WID_Tags\.zip, which data\.text=vector"):
         _ = data.NUSWide(root=str(tmp_path)).release
 
 
@@ -115,12 +121,8 @@ def test_fashion_is_a_strict_tree_and_every_photo_is_encoded(tmp_path, colour):
     assert (release.label.sum(1) == 3).all()
     every = data.Fashion(root=str(tmp_path), labels="attributes", relevance="label").release
     assert len(every.label) == 332
-    assert {name.partition(":")[0] for name in every.label_names} == {
-        "subCategory",
-        "articleType",
-        "baseColour",
-        "usage",
-    }
+    assert {name.partition(":")[0] for name in every.label_names} == {"subCategory", "articleType", "baseColour"}
+    assert every.notes["left_out_labels"] == ["subCategory:Topwear", "usage:Casual"]  # of most products
 
 
 def test_another_table_is_refused(tmp_path):

@@ -46,8 +46,8 @@ class Benchmark(CrossModalDataModule):
             ours: a seeded permutation, with `query` and `train`.
         dialect: the form of the files, where the folder holds several: `original` or a name of
             `xmodal.data.dialects.DIALECTS`.
-        image_encoder: trunk for pictures; default EfficientNet-Lite0 with ImageNet weights. Features that the
-            files bring are taken as they are.
+        image_encoder: trunk for pictures; default EfficientNet-Lite0 with ImageNet weights at 128 pixels, which
+            suits two cores. Features that the files bring are taken as they are.
         text_encoder: trunk for texts; default MiniLM. Tag vectors that the files bring are taken as they are.
         query: number of queries of protocol `xmodal`; default: as the dataset's first other protocol.
         train: number of training pairs of protocol `xmodal`, the same way.
@@ -75,7 +75,7 @@ class Benchmark(CrossModalDataModule):
     ) -> None:
         super().__init__(**kwargs)
         self.protocol, self.dialect = protocol or next(iter(self.recipes)), dialect
-        self.image_encoder, self.text_encoder = image_encoder or TimmImage(), text_encoder or MiniLM()
+        self.image_encoder, self.text_encoder = image_encoder or TimmImage(size=128), text_encoder or MiniLM()
         self.query, self.train, self.val, self.max_corrupt = query, train, val, max_corrupt
         if dialect not in (None, ORIGINAL, *dialects.DIALECTS):
             raise UserError(f"data.dialect is {dialect!r}; there are: {', '.join((ORIGINAL, *dialects.DIALECTS))}.")

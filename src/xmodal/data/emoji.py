@@ -52,7 +52,7 @@ class Emoji(CrossModalDataModule):
     """About 1,600 drawings with names and keywords; labels are group, subgroup and the most frequent keywords.
 
     Args:
-        image_encoder: trunk of the drawings; default EfficientNet-Lite0 with ImageNet weights.
+        image_encoder: trunk of the drawings; default EfficientNet-Lite0 with ImageNet weights on whole drawings.
         text_encoder: trunk of the texts; default MiniLM.
         database: `test`: the query concepts' other modality is the gallery, so nothing seen in training is retrieved;
             `train`: the gallery is every concept that is not a query, as hashing papers do.
@@ -74,7 +74,8 @@ class Emoji(CrossModalDataModule):
         **kwargs: Any,  # noqa: ANN401 - the arguments of CrossModalDataModule, read from its signature
     ) -> None:
         super().__init__(**kwargs)
-        self.image_encoder, self.text_encoder = image_encoder or TimmImage(), text_encoder or MiniLM()
+        self.image_encoder = image_encoder or TimmImage(size=SIDE, fit="squash")
+        self.text_encoder = text_encoder or MiniLM()
         self.database, self.query, self.val, self.keywords = database, query, val, keywords
 
     def split(self) -> Split:

@@ -12,6 +12,7 @@ from xmodal.data.benchmark import Benchmark, hashing_recipes
 from xmodal.data.files import Entry, Files, Photos
 from xmodal.data.recipes import Cut, PerLabel
 from xmodal.data.release import Release
+from xmodal.errors import UserError
 
 CLASSIC, LABELLED = 20015, 24581
 
@@ -20,9 +21,9 @@ class MIRFlickr25K(Benchmark):
     """Photos or features, tags as a vector (the classic selection) or as text, 24 concepts.
 
     Args:
-        selection: of the original release: `tags`: photos with a label and at least one of the 1,386 frequent tags,
-            text = vector over those tags (20,015 pairs); `labels`: every photo with a label, text = all its raw tags
-            (24,581 pairs, DCMHT).
+        selection: of the original release: `tags`: photos with a label and at least one of the 1,386 frequent tags
+            (20,015 pairs); `labels`: every photo with a label (24,581 pairs, DCHMT).
+        text: of the original release: `vector` over the frequent tags, or `words`: all raw tags of a photo.
     """
 
     name = "mirflickr25k"
@@ -66,9 +67,14 @@ class MIRFlickr25K(Benchmark):
         },
     )
 
-    def __init__(self, selection: Literal["tags", "labels"] = "tags", **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        selection: Literal["tags", "labels"] = "tags",
+        text: Literal["vector", "words"] = "vector",
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
         super().__init__(**kwargs)
-        self.selection = selection
+        self.selection, self.text = selection, text
 
     def original(self) -> Release | None:
         """Tags from `meta/tags`, concepts from the 24 annotation files without `_r1`, folders or zips alike."""
@@ -90,16 +96,19 @@ class MIRFlickr25K(Benchmark):
                 label[row[int(line)], column] = 1
         words = [[word for word in files.text(tags[number]).lower().splitlines() if word] for number in numbers]
         photos = Photos(files, [f"im{number}.jpg" for number in numbers], self.max_corrupt)
-        common = next((entry for entry in files.entries("common_tags.txt")), None)
-        if self.selection == "labels" or common is None:
-            text: Any = [" ".join(each) for each in words]
-            return Release("original", photos, text, label, names)
+        common = files.find("common_tags.txt")
+        if common is None:
+            raise UserError(f"{self.root} lacks doc/common_tags.txt, the frequent tags: it is in mirflickr25k.zip.")
         column_of = {line.split()[0]: k for k, line in enumerate(files.text(common).splitlines()) if line.strip()}
-        text = np.zeros((len(numbers), len(column_of)), np.float32)
+        vector = np.zeros((len(numbers), len(column_of)), np.float32)
         for position, each in enumerate(words):
-            text[position, [column_of[word] for word in each if word in column_of]] = 1
-        kept = np.flatnonzero(text.any(1))
-        return Release("original", photos, text, label, names).take(kept, left_out_without_tag=len(numbers) - len(kept))
+            vector[position, [column_of[word] for word in each if word in column_of]] = 1
+        text: Any = vector if self.text == "vector" else [" ".join(each) for each in words]
+        release = Release("original", photos, text, label, names)
+        if self.selection == "labels":
+            return release
+        kept = np.flatnonzero(vector.any(1))
+        return release.take(kept, left_out_without_tag=len(numbers) - len(kept))
 
 
 def _number(entry: Entry) -> int:

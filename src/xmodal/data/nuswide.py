@@ -20,11 +20,12 @@ TC10 = ("animal", "buildings", "clouds", "grass", "lake", "person", "plants", "s
 
 
 class NUSWide(Benchmark):
-    """Photos or features, the 1,000 frequent tags as a vector or all tags as text, 10 or 21 concepts.
+    """Photos or features, the 1,000 frequent tags as a vector or all tags as words, 10 or 21 concepts.
 
     Args:
         selection: `tc21`: photos with one of the 21 most frequent concepts (195,834); `tc10`: of the ten most frequent
             (186,577); `10k`: 10,000 photos with exactly one of ten classes, official lists (CLIP4CMR).
+        text: of the original release: `vector` over the 1,000 frequent tags, or `words`: all tags of a photo.
     """
 
     name = "nuswide"
@@ -51,9 +52,14 @@ class NUSWide(Benchmark):
         },
     )
 
-    def __init__(self, selection: Literal["tc10", "tc21", "10k"] = "tc21", **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        selection: Literal["tc10", "tc21", "10k"] = "tc21",
+        text: Literal["vector", "words"] = "vector",
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
         super().__init__(**kwargs)
-        self.selection = selection
+        self.selection, self.text = selection, text
 
     def file_match(self) -> str:
         """`tc10` and `tc21` files may lie in one folder."""
@@ -75,9 +81,12 @@ class NUSWide(Benchmark):
         names = TC21 if self.selection == "tc21" else TC10
         concepts = [files.find(f"AllLabels/Labels_{name}.txt") for name in names]
         lists = files.find("Imagelist.txt")
-        tags = files.find("AllTags1k.txt") or files.find("All_Tags.txt")
-        if self.selection == "10k" or not all(concepts) or lists is None or tags is None:
+        if self.selection == "10k" or not all(concepts) or lists is None:
             return None
+        name = "AllTags1k.txt" if self.text == "vector" else "All_Tags.txt"
+        tags = files.find(name)
+        if tags is None:
+            raise UserError(f"{self.root} lacks {name} of NUS_WID_Tags.zip, which data.text={self.text} is read from.")
         columns = [np.array(files.text(entry).split(), np.uint8) for entry in concepts if entry]
         photos = [line.strip() for line in files.text(lists).splitlines() if line.strip()]
         lines = files.text(tags).splitlines()
@@ -90,7 +99,7 @@ class NUSWide(Benchmark):
         label = np.stack(columns, 1)
         kept = np.flatnonzero(label.any(1))
         text: NDArray[Any] | list[str]
-        if tags.name.endswith("AllTags1k.txt"):
+        if self.text == "vector":
             text = np.array([lines[row].split() for row in kept], np.float32)
         else:  # a photo id, then the tags
             text = [" ".join(lines[row].split()[1:]) for row in kept]

@@ -39,6 +39,11 @@ def digest(key: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def location(folder: Path, name: str, key: Mapping[str, object]) -> Path:
+    """The folder of a cache, `folder/<name>-<digest of key>`."""
+    return folder / f"{name}-{digest(key)}"
+
+
 def cached(
     folder: Path, name: str, key: Mapping[str, object], build: Callable[[], Mapping[str, NDArray[np.generic]]]
 ) -> Arrays:
@@ -53,7 +58,7 @@ def cached(
     Raises:
         UserError: a file of the cache is damaged, or the folder cannot be written.
     """
-    final = folder / f"{name}-{digest(key)}"
+    final = location(folder, name, key)
     with _missing(final) as partial:
         if partial:
             shutil.rmtree(partial, ignore_errors=True)  # what a killed process left; the lock says nobody else writes
@@ -89,7 +94,7 @@ def encoded(
     Raises:
         UserError: a file of the cache is damaged, or the folder cannot be written.
     """
-    final = folder / f"{name}-{digest(key)}"
+    final = location(folder, name, key)
     with _missing(final) as partial:
         if partial:
             _encode(partial, name, items, opened, keep, chunk)

@@ -6,7 +6,6 @@ package open_clip_torch.
 
 import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from torch import nn
 
 from xmodal.batch import Features, Raw
 from xmodal.encoders.cache import Encode
-from xmodal.encoders.image import ImageEncoder
+from xmodal.encoders.image import ImageEncoder, stamp
 from xmodal.encoders.text import TextEncoder
 from xmodal.encoders.trunk import Trunk, half, located, on_device
 from xmodal.errors import UserError
@@ -96,7 +95,7 @@ class OpenClip:
     def key(self) -> Mapping[str, object]:
         """Everything that changes the encoder's output."""
         paths = {part: located(part) for part in (self.model, self.weights)}
-        files = {part: _stamp(path) for part, path in paths.items() if path.is_file()}
+        files = {part: stamp(path) for part, path in paths.items() if path.is_file()}
         return {"encoder": "open_clip", "model": self.model, "weights": self.weights, "files": files, "version": 1}
 
     def _load(self, *, weights: bool) -> tuple[Any, Any, str]:
@@ -220,8 +219,3 @@ class OpenClipText(OpenClip, TextEncoder):
             return half(trunk(Raw(ids=trunk.transform(texts).to(on_device()))))
 
         return encode
-
-
-def _stamp(path: Path) -> str:
-    status = path.stat()
-    return f"{status.st_size} {status.st_mtime_ns}"

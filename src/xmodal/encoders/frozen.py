@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from xmodal.encoders.cache import Arrays, Indexed, encoded
+from xmodal.encoders.cache import Arrays, Indexed, encoded, location
 from xmodal.encoders.image import ImageEncoder
 from xmodal.encoders.text import TextEncoder
 
@@ -29,7 +29,7 @@ def encode_images(
         images: N pictures, decoded when they are indexed; None for one that is corrupt.
         tokens: keep the token grids too; they take a dozen times the room.
     """
-    key, keep = _kept({**key, **encoder.key()}, tokens=tokens)
+    key, keep = _kept(folder, encoder.name, {**key, **encoder.key()}, tokens=tokens)
     return encoded(folder, encoder.name, key, images, encoder.open, keep, encoder.batch_size)
 
 
@@ -72,7 +72,7 @@ def encode_texts(
         tokens: keep the tokens too.
     """
     fitted = {"train": split_hash} if encoder.fits else {}
-    key, keep = _kept({**key, **encoder.key(), **fitted}, tokens=tokens)
+    key, keep = _kept(folder, encoder.name, {**key, **encoder.key(), **fitted}, tokens=tokens)
     arrays = encoded(folder, encoder.name, key, texts, lambda: encoder.open(train), keep, encoder.batch_size)
     if "mask" in arrays:  # no text reaches beyond the longest
         longest = int(np.flatnonzero(arrays["mask"].any(0))[-1]) + 1
@@ -80,5 +80,11 @@ def encode_texts(
     return arrays
 
 
-def _kept(key: dict[str, object], *, tokens: bool) -> tuple[dict[str, object], tuple[str, ...]]:
-    return (key, ()) if tokens else ({**key, "keep": "pooled"}, ("pooled",))
+def _kept(
+    folder: Path, name: str, key: dict[str, object], *, tokens: bool
+) -> tuple[dict[str, object], tuple[str, ...]]:
+    """The key of the cache and what it keeps; a cache with tokens serves without them too, where it is the only one."""
+    pooled = {**key, "keep": "pooled"}
+    if tokens or (location(folder, name, key).is_dir() and not location(folder, name, pooled).is_dir()):
+        return key, ()
+    return pooled, ("pooled",)

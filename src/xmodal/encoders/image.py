@@ -2,9 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -57,7 +56,9 @@ class TimmImage(ImageEncoder):
         weights: `packaged` (EfficientNet-Lite0's ImageNet weights, an ordinary package), `pretrained` (timm downloads
             them), the path of a local checkpoint, a checkpoint of this suite (.ckpt) whose run trained the trunk, or
             `random` (seed 0).
-        size: side of the square that pictures are resized to, in pixels.
+        size: side of the square that the model sees, in pixels; None: the one it was trained for.
+        fit: `crop`: the model's own rule, the short side is resized to a little more than `size` and the middle is cut
+            out; `squash`: the whole picture is resized to the square, for drawings and products that fill their frame.
         batch_size: pictures per forward pass; no influence on the result.
 
     Raises:
@@ -65,74 +66,102 @@ class TimmImage(ImageEncoder):
     """
 
     def __init__(
-        self, model: str = "tf_efficientnet_lite0", weights: str = "packaged", size: int = 128, batch_size: int = 64
+        self,
+        model: str = "tf_efficientnet_lite0",
+        weights: str = "packaged",
+        size: int | None = None,
+        fit: Literal["crop", "squash"] = "crop",
+        batch_size: int = 64,
     ) -> None:
         if weights == "packaged" and model != "tf_efficientnet_lite0":
             raise UserError(
                 f"weights='packaged' are those of tf_efficientnet_lite0, not of {model!r}: say 'pretrained' or a file."
             )
-        self.name, self.model, self.weights, self.size, self.batch_size = "timm", model, weights, size, batch_size
+        if size is not None and size < 32:
+            raise UserError(f"image_encoder.size is {size}: give a number from 32, or none for the model's own.")
+        self.name, self.model, self.weights, self.size, self.fit = "timm", model, weights, size, fit
+        self.batch_size = batch_size
 
     def key(self) -> Mapping[str, object]:
         """See `ImageEncoder`."""
+        file = located(self.weights)
         return {
             "encoder": "timm",
             "model": self.model,
             "weights": self.weights,
             "size": self.size,
-            "resize": "bicubic",
+            "resize": "bicubic" if self.fit == "squash" else "crop",
             "version": 1,
+            **({"file": stamp(file)} if file.is_file() else {}),
         }
 
     def open(self) -> Encode[Image.Image]:
         """See `ImageEncoder`.
 
         Raises:
-            UserError: the weights cannot be found.
+            UserError: the weights cannot be found, or the model takes pictures of one size only.
         """
         trunk = self.trunk().eval().to(on_device()).to(memory_format=torch.channels_last)  # a fifth faster on a CPU
 
         @torch.inference_mode()
         def encode(images: list[Image.Image]) -> Mapping[str, NDArray[np.generic]]:
-            return half(trunk(Raw(pixels=torch.stack([trunk.transform(image) for image in images]).to(on_device()))))
+            pixels = torch.stack([trunk.transform(image.convert("RGB")) for image in images])
+            return half(trunk(Raw(pixels=pixels.to(on_device()))))
 
         return encode
 
     def trunk(self, *, weights: bool = True) -> Trunk:
         """See `ImageEncoder`."""
-        trunk = TimmTrunk(*self._load(weights=weights))
-        trunk.transform, trunk.encoder = partial(_pixels, size=self.size), self
+        model = self._load(weights=weights)
+        transform, normalise = self._preprocessing(model)
+        trunk = TimmTrunk(model, normalise)
+        trunk.transform, trunk.encoder = transform, self
         if weights and self.weights.endswith(".ckpt"):
             trunk.load(located(self.weights), "image")
         return trunk
 
-    def _load(self, *, weights: bool = True) -> tuple[Any, Callable[[Tensor], Tensor]]:
-        """A timm model, and what its input pixels (0 to 255) are turned into."""
+    def _load(self, *, weights: bool) -> Any:  # noqa: ANN401 - a timm model
         import timm
-        from timm.data.config import resolve_model_data_config
 
         if self.weights == "packaged":
-            return _efficientnet_lite0(weights=weights), lambda pixels: (pixels - 127) / 128
+            return _efficientnet_lite0(weights=weights)
         pretrained = weights and self.weights == "pretrained"
         none = not weights or pretrained or self.weights == "random" or self.weights.endswith(".ckpt")
         try:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)  # for `random`
-                trunk: nn.Module = timm.create_model(
+                return timm.create_model(
                     self.model, pretrained=pretrained, checkpoint_path="" if none else str(located(self.weights))
                 )
         except (OSError, RuntimeError) as error:
             raise UserError(
                 f"no weights for {self.model} (weights={self.weights!r}): {error}. Download the file and give its path."
             ) from error
+
+    def _preprocessing(self, trunk: Any) -> tuple[Callable[[Image.Image], Tensor], Callable[[Tensor], Tensor]]:  # noqa: ANN401
+        """What a picture is turned into, (3, size, size) from 0 to 255, and what a batch of those is."""
+        from timm.data.config import resolve_model_data_config
+        from timm.data.transforms_factory import create_transform
+
         data = resolve_model_data_config(trunk)
-        mean, std = (255 * torch.tensor(data[part]).view(3, 1, 1) for part in ("mean", "std"))
-        return trunk, lambda pixels: (pixels - mean.to(pixels)) / std.to(pixels)
+        native = data["input_size"][-1]
+        size = self.size or native
+        if size != native and trunk.pretrained_cfg.get("fixed_input_size"):
+            raise UserError(f"image_encoder.size is {size}: {self.model} takes pictures of {native} pixels only.")
+        rule = {name: data[name] for name in ("interpolation", "crop_pct", "crop_mode")}
+        if self.fit == "squash":
+            rule = {"interpolation": "bicubic", "crop_pct": 1.0, "crop_mode": "squash"}
+        pixels = create_transform(input_size=(3, size, size), normalize=False, **rule)
+        mean, deviation = (255 * torch.tensor(data[part]).view(3, 1, 1) for part in ("mean", "std"))
+        if self.weights == "packaged":  # what these weights were trained with
+            mean, deviation = torch.tensor(127.0), torch.tensor(128.0)
+        return pixels, lambda batch: (batch - mean.to(batch)) / deviation.to(batch)
 
 
-def _pixels(image: Image.Image, size: int) -> Tensor:
-    resized = image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
-    return torch.from_numpy(np.array(resized)).permute(2, 0, 1).float()
+def stamp(path: Path) -> str:
+    """Size and time of a file of weights: another file, another cache."""
+    status = path.stat()
+    return f"{status.st_size} {status.st_mtime_ns}"
 
 
 class TimmTrunk(Trunk):
@@ -150,7 +179,9 @@ class TimmTrunk(Trunk):
 
     def forward(self, raw: Raw) -> Features:
         """See `Trunk`."""
-        grid = self.model.forward_features(self.normalise(raw["pixels"]))  # (B, D, H, W), or (B, T, D) from a ViT
+        grid = self.model.forward_features(
+            self.normalise(raw["pixels"].float())
+        )  # (B, D, H, W), or (B, T, D) from a ViT
         features = Features(pooled=self.model.forward_head(grid, pre_logits=True))
         if self.tokens:
             features["tokens"] = grid.flatten(2).mT if grid.ndim == 4 else grid
