@@ -1,6 +1,6 @@
 import pytest
 
-from tests.data import make
+from tests.data import make_dialects
 from xmodal.__main__ import main
 
 
@@ -37,7 +37,7 @@ def test_an_unknown_dataset_is_one_line_with_the_names(command, capsys):
 
 def test_prepare_takes_a_protocol_and_a_dialect(root, capsys):
     (root / "mirflickr25k").mkdir()
-    make.djsrh_vgg(root / "mirflickr25k", make.v73)
+    make_dialects.djsrh_vgg(root / "mirflickr25k", make_dialects.v73)
     assert main(["prepare", "mirflickr25k", "--dialect", "djsrh-vgg", "--protocol", "dcmh"]) == 2
     assert "written for 20,015 pairs, but these files hold 30" in capsys.readouterr().err
 
@@ -56,7 +56,7 @@ def test_an_option_that_a_dataset_lacks_is_refused(capsys):
 
 def test_prepare_encodes_and_says_so(root, capsys):
     (root / "xmedianet").mkdir()
-    make.mrl(root / "xmedianet" / "xmedianet_deep_doc2vec_data.h5py")
+    make_dialects.mrl(root / "xmedianet" / "xmedianet_deep_doc2vec_data.h5py")
     assert main(["prepare", "xmedianet"]) == 0
     said = capsys.readouterr().out
     assert "split_sizes: {'train': 210, 'val_query': 12, 'val_database': 12, 'query': 14, 'database': 14}" in said

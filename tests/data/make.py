@@ -1,14 +1,11 @@
-"""Write every dataset of the field in its real layouts, a few pairs each: releases as downloaded, and the dialects."""
+"""Write every dataset of the field as its original release lays it out, a few pairs each."""
 
 import csv
 import io
 import json
-import pickle
 import zipfile
 
-import h5py
 import numpy as np
-import scipy.io
 from PIL import Image
 
 N = 30
@@ -28,28 +25,6 @@ def zipped(path, members):
             file.writestr(name, content)
 
 
-def v5(path, **arrays):
-    scipy.io.savemat(path, arrays)
-
-
-def v73(path, **arrays):
-    """As MATLAB writes it: axes reversed, every dataset marked with its class; strings in a cell array."""
-    with h5py.File(path, "w", userblock_size=512) as file:
-        for name, array in arrays.items():
-            if array.dtype.kind in "OU":
-                cells = np.empty((1, len(array)), h5py.ref_dtype)
-                for row, text in enumerate(array):
-                    codes = np.array([[ord(char)] for char in str(text)], np.uint16)
-                    cell = file.create_dataset(f"#refs#/{name}{row}", data=codes)
-                    cell.attrs["MATLAB_class"] = np.bytes_("char")
-                    cells[0, row] = cell.ref
-                file.create_dataset(name, data=cells, dtype=h5py.ref_dtype).attrs["MATLAB_class"] = np.bytes_("cell")
-            else:
-                file.create_dataset(name, data=array.T).attrs["MATLAB_class"] = np.bytes_("double")
-    with path.open("r+b") as file:
-        file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(512, b" "))
-
-
 def multi_hot(classes, pairs=N, seed=0):
     label = (np.random.default_rng(seed).random((pairs, classes)) < 0.2).astype(np.uint8)
     label[np.arange(pairs), np.arange(pairs) % classes] = 1
@@ -66,120 +41,6 @@ def pixels(pairs=N, side=8):
 
 def tags(width, pairs=N):
     return multi_hot(width, pairs, 5)
-
-
-def dcmh(root, write, classes=24):
-    """One file; MATLAB's pictures are H x W x 3 x N."""
-    write(
-        root / "FLICKR-25K.mat",
-        images=pixels().transpose(1, 2, 3, 0),
-        YAll=tags(40).astype(float),
-        LAll=multi_hot(classes),
-    )
-
-
-def djsrh(root, write, classes=24, name="mirflickr25k"):
-    write(root / f"{name}-iall.mat", IAll=pixels().transpose(1, 2, 3, 0))
-    write(root / f"{name}-yall.mat", YAll=tags(40))
-    write(root / f"{name}-lall.mat", LAll=multi_hot(classes))
-
-
-def djsrh_vgg(root, write, classes=24, name="mirflickr25k"):
-    write(root / f"{name}-iall-vgg.mat", XAll=features(50))
-    write(root / f"{name}-yall.mat", YAll=tags(40))
-    write(root / f"{name}-lall.mat", LAll=multi_hot(classes))
-
-
-def torchcmh(root, write, classes=24):
-    write(root / "imgList.mat", FAll=features(50))
-    write(root / "tagList.mat", YAll=tags(40))
-    write(root / "labelList.mat", LAll=multi_hot(classes))
-
-
-def torchcmh_tags(root, write, classes=80):
-    write(root / "imgList.mat", imgs=features(50))
-    write(root / "tagList.mat", tags=tags(40))
-    write(root / "labelList.mat", labels=multi_hot(classes))
-
-
-def dadh(root, write, classes=21):
-    write(root / "NUS-WIDE-TC21.mat", image=features(50), text=tags(40), label=multi_hot(classes))
-
-
-def paths(root, write, classes=24, key="category", several=False):
-    """Paths of the author's machine, padded; captions as text, or five to a picture."""
-    names = [f"im{k}.jpg" for k in range(N)]
-    zipped(root / "pictures.zip", {f"photos/{name}": jpeg(k) for k, name in enumerate(names)})
-    write(root / "index.mat", index=np.array([f"/home/somebody/photos/{name}" for name in names]))
-    captions = [[f"picture {k} caption {c}" for c in range(5)] if several else f"tags of picture {k}" for k in range(N)]
-    write(root / "caption.mat", caption=np.array(captions))
-    write(root / "label.mat", **{key: multi_hot(classes)})
-
-
-def hichnet(root, write, coarse=8, fine=27, pairs=60):
-    write(root / "image.mat", Image=pixels(pairs))
-    write(root / "tag.mat", Tag=tags(40, pairs))
-    write(root / "label.mat", Label=layered(coarse, fine, pairs))
-
-
-def hichnet_2(root, write, coarse=4, fine=28, pairs=60):
-    write(root / "NImage.mat", img=pixels(pairs))
-    write(root / "Tags.mat", tags=tags(40, pairs))
-    write(root / "Label.mat", label=layered(coarse, fine, pairs))
-
-
-def torch_food(root, write, coarse=5, fine=66, pairs=140):
-    write(root / "image_vgg.mat", image_vgg=features(50, pairs))
-    write(root / "ingredient.mat", ingredient=tags(40, pairs))
-    write(root / "label.mat", label=layered(coarse, fine, pairs))
-
-
-def layered(coarse, fine, pairs):
-    classes = np.arange(pairs) % fine
-    return np.hstack([np.eye(coarse)[classes % coarse], np.eye(fine)[classes]]).astype(np.uint8)
-
-
-def dscmr(root, write, classes=20):
-    for part, size in (("train", 20), ("test", 10)):
-        write(root / f"{part}_img.mat", **{f"{part}_img": features(50, size)})
-        write(root / f"{part}_txt.mat", **{f"{part}_txt": features(30, size)})
-        numbers = np.arange(size) % classes + 1
-        numbers[-1] = classes
-        write(root / f"{part}_img_lab.mat", **{f"{part}_img_lab": numbers[:, None].astype(float)})
-
-
-def ucch_iapr(root, write, classes=25):
-    arrays = {}
-    for part, label, size in (("Database", "databaseL", 20), ("Test", "testL", 10)):
-        arrays |= {f"V{part}": features(50, size), f"Y{part}": tags(40, size), label: multi_hot(classes, size)}
-    write(root / "iapr-tc12-rand.mat", **arrays)
-
-
-def mrl(path, classes=200):
-    with h5py.File(path, "w") as file:
-        for part, size in (("train", 210), ("valid", 12), ("test", 14)):
-            numbers = np.arange(size) % classes + 1
-            numbers[:2] = 1, classes
-            file[f"{part}_imgs_deep"], file[f"{part}_text"] = features(50, size), features(30, size)
-            file[f"{part}_imgs_labels"] = file[f"{part}_texts_labels"] = numbers
-
-
-def xmedianet_views(path, classes=200):
-    arrays = {}
-    for part, size in (("train", 210), ("valid", 12), ("test", 14)):
-        numbers = np.arange(size) % classes + 1
-        numbers[:2] = 1, classes
-        views, labels = np.empty((1, 4), object), np.empty((1, 4), object)
-        for view in range(4):
-            views[0, view], labels[0, view] = features(50 - view, size), numbers[:, None]
-        arrays |= {part: views, f"{part}_labels": labels}
-    scipy.io.savemat(path, arrays)
-
-
-def clip4cmr(root, classes=10):
-    for part, size in (("train", 20), ("test", 10)):
-        held = {"image": features(512, size), "text": features(512, size), "label": np.arange(size) % classes}
-        (root / f"clip_{part}.pkl").write_bytes(pickle.dumps(held | {"ids": np.arange(size)}))
 
 
 def mirflickr(root):
@@ -301,3 +162,28 @@ def fashion(root, per_article=110):
     (root / "styles.csv").write_text("\n".join([STYLES, *lines]) + "\n")
     picture = jpeg(0)
     zipped(root / "images.zip", {"images/": b"", **{f"images/{k + 1}.jpg": picture for k in range(len(rows))}})
+
+
+def iapr(root, classes=20):
+    """Descriptions in Latin-1, one of them missing; LEAR's lists, dictionary and vectors."""
+    ids = [f"{k // 10:02d}/{k}" for k in range(N)]
+    members = {f"iaprtc12/images/{name}.jpg": jpeg(k) for k, name in enumerate(ids)}
+    for k, name in enumerate(ids[:-1]):
+        text = f"<DOC>\n<TITLE>Caf\xe9 {k}</TITLE>\n<DESCRIPTION>a caf\xe9 with\n{k} chairs;</DESCRIPTION>\n</DOC>\n"
+        members[f"iaprtc12/annotations_complete_eng/{name}.eng"] = text.encode("latin-1")
+    zipped(root / "iaprtc12.zip", members)
+    (root / "iaprtc12_dictionary.txt").write_text("\n".join(f"word{k}" for k in range(classes)))
+    for part, rows in (("train", slice(0, 20)), ("test", slice(20, N))):
+        (root / f"iaprtc12_{part}_list.txt").write_text("\n".join(ids[rows]))
+        table = np.insert(multi_hot(classes)[rows].astype("<i2"), 0, classes, 1)
+        (root / f"iaprtc12_{part}_annot.hvecs").write_bytes(table.tobytes())
+
+
+def nuswide_10k(root):
+    (root / "split").mkdir()
+    (root / "text").mkdir()
+    for part, rows in (("train", range(20)), ("valid", range(20, 24)), ("test", range(24, N))):
+        (root / "split" / f"{part}.txt").write_text("\n".join(f"{k:04d}:{k % 10}" for k in rows))
+    for k in range(N):
+        (root / "text" / f"{k:04d}.json").write_text(json.dumps(f"sky tag{k}"))
+    zipped(root / "image.zip", {f"image/{k:04d}.jpg": jpeg(k) for k in range(N)})

@@ -5,41 +5,43 @@ import numpy as np
 import pytest
 import scipy.io
 
-from tests.data import make
+from tests.data import make, make_dialects
 from xmodal import data
 from xmodal.errors import UserError
 
 
 def djsrh_tc10(root, write):
-    make.djsrh_vgg(root, write, 10, "nus-wide-tc10")
-    make.djsrh_vgg(root, write, 21, "nus-wide-tc21")
+    make_dialects.djsrh_vgg(root, write, 10, "nus-wide-tc10")
+    make_dialects.djsrh_vgg(root, write, 21, "nus-wide-tc21")
 
 
 def coco_paths(root, write):
-    make.paths(root, write, 80, "label")
+    make_dialects.paths(root, write, 80, "label")
 
 
 CASES = [
-    (data.MIRFlickr25K, make.dcmh, "dcmh", {}),
-    (data.MIRFlickr25K, make.djsrh, "djsrh", {}),
-    (data.MIRFlickr25K, make.djsrh_vgg, "djsrh-vgg", {}),
-    (data.MIRFlickr25K, make.torchcmh, "torchcmh", {}),
-    (data.MIRFlickr25K, make.paths, "dchmt", {}),
+    (data.MIRFlickr25K, make_dialects.dcmh, "dcmh", {}),
+    (data.MIRFlickr25K, make_dialects.djsrh, "djsrh", {}),
+    (data.MIRFlickr25K, make_dialects.djsrh_vgg, "djsrh-vgg", {}),
+    (data.MIRFlickr25K, make_dialects.torchcmh, "torchcmh", {}),
+    (data.MIRFlickr25K, make_dialects.paths, "dchmt", {}),
     (data.NUSWide, djsrh_tc10, "djsrh-vgg", {"selection": "tc10"}),
     (data.NUSWide, djsrh_tc10, "djsrh-vgg", {"selection": "tc21"}),
-    (data.NUSWide, make.dadh, "dadh", {}),
-    (data.MSCOCO, make.torchcmh_tags, "torchcmh-tags", {}),
+    (data.NUSWide, make_dialects.dadh, "dadh", {}),
+    (data.MSCOCO, make_dialects.torchcmh_tags, "torchcmh-tags", {}),
     (data.MSCOCO, coco_paths, "mith", {}),
-    (data.FashionVC, make.hichnet, "hichnet", {}),
-    (data.Ssense, make.hichnet_2, "hichnet-2", {}),
-    (data.Food71, make.torch_food, "torch", {}),
-    (data.PascalSentence, make.dscmr, "dscmr", {}),
-    (data.IAPRTC12, make.ucch_iapr, "ucch-iapr", {}),
-    (data.IAPRTC12, make.torchcmh, "torchcmh", {}),
+    (data.FashionVC, make_dialects.hichnet, "hichnet", {}),
+    (data.FashionVC, make_dialects.torch_vgg, "torch-vgg", {}),
+    (data.Wikipedia, make_dialects.wikidata, "wikidata", {}),
+    (data.Ssense, make_dialects.hichnet_2, "hichnet-2", {}),
+    (data.Food71, make_dialects.torch_food, "torch", {}),
+    (data.PascalSentence, make_dialects.dscmr, "dscmr", {}),
+    (data.IAPRTC12, make_dialects.ucch_iapr, "ucch-iapr", {}),
+    (data.IAPRTC12, make_dialects.torchcmh, "torchcmh", {}),
 ]
 
 
-@pytest.mark.parametrize("write", [make.v5, make.v73], ids=["v5", "v7.3"])
+@pytest.mark.parametrize("write", [make_dialects.v5, make_dialects.v73], ids=["v5", "v7.3"])
 @pytest.mark.parametrize(("module", "layout", "source", "options"), CASES)
 def test_every_dialect_is_found_out_and_read(tmp_path, module, layout, source, options, write):
     layout(tmp_path, write)
@@ -57,9 +59,9 @@ def test_every_dialect_is_found_out_and_read(tmp_path, module, layout, source, o
         assert np.array_equal(release.label, make.multi_hot(release.label.shape[1], pairs))
 
 
-@pytest.mark.parametrize("write", [make.v5, make.v73], ids=["v5", "v7.3"])
+@pytest.mark.parametrize("write", [make_dialects.v5, make_dialects.v73], ids=["v5", "v7.3"])
 def test_paths_of_another_machine_lead_to_the_pictures(tmp_path, write):
-    make.paths(tmp_path, write)
+    make_dialects.paths(tmp_path, write)
     module = data.MIRFlickr25K(root=str(tmp_path))
     assert module.caption(3) == "tags of picture 3"
     assert module.picture(3).size == (20, 16)
@@ -67,26 +69,26 @@ def test_paths_of_another_machine_lead_to_the_pictures(tmp_path, write):
 
 
 def test_of_several_captions_the_first_is_taken_and_noted(tmp_path):
-    make.paths(tmp_path, make.v5, 80, "label", several=True)
+    make_dialects.paths(tmp_path, make_dialects.v5, 80, "label", several=True)
     module = data.MSCOCO(root=str(tmp_path))
     assert module.caption(3) == "picture 3 caption 0"
     assert module.release.notes["caption"] == "the first of several, for 30 pairs"
 
 
 def test_official_lists_of_split_dialects(tmp_path):
-    make.mrl(tmp_path / "xmedianet_deep_doc2vec_data.h5py")
+    make_dialects.mrl(tmp_path / "xmedianet_deep_doc2vec_data.h5py")
     split = data.XMediaNet(root=str(tmp_path)).split()
     assert split.sizes() == {"train": 210, "val_query": 12, "val_database": 12, "query": 14, "database": 14}
 
 
 def test_views_in_cells(tmp_path):
-    make.xmedianet_views(tmp_path / "XMediaNet4View_pairs.mat")
+    make_dialects.xmedianet_views(tmp_path / "XMediaNet4View_pairs.mat")
     release = data.XMediaNet(root=str(tmp_path)).release
     assert (release.image.shape, release.text.shape, release.label.shape) == ((236, 50), (236, 49), (236, 200))
 
 
 def test_pickles_give_arrays_and_run_nothing(tmp_path):
-    make.clip4cmr(tmp_path)
+    make_dialects.clip4cmr(tmp_path)
     release = data.NUSWide(root=str(tmp_path), selection="10k", protocol="official", val=5).release
     assert (release.image.shape, len(release.roles["test"])) == ((30, 512), 10)
     (tmp_path / "clip_test.pkl").write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
@@ -112,23 +114,23 @@ def truncated(root):
 
 
 def of_other_pairs(root):
-    make.v5(root / "mirflickr25k-yall.mat", YAll=make.tags(40, 29))
+    make_dialects.v5(root / "mirflickr25k-yall.mat", YAll=make.tags(40, 29))
 
 
 def out_of_range(root):
-    make.v5(root / "mirflickr25k-lall.mat", LAll=make.multi_hot(24) * 2)
+    make_dialects.v5(root / "mirflickr25k-lall.mat", LAll=make.multi_hot(24) * 2)
 
 
 def other_labels(root):
-    make.v5(root / "mirflickr25k-lall.mat", LAll=make.multi_hot(23))
+    make_dialects.v5(root / "mirflickr25k-lall.mat", LAll=make.multi_hot(23))
 
 
 def two_files(root):
-    make.v5(root / "copy-yall.mat", YAll=make.tags(40))
+    make_dialects.v5(root / "copy-yall.mat", YAll=make.tags(40))
 
 
 def two_forms(root):
-    make.v5(root / "imgList.mat", FAll=make.features(50))
+    make_dialects.v5(root / "imgList.mat", FAll=make.features(50))
 
 
 @pytest.mark.parametrize(
@@ -144,15 +146,15 @@ def two_forms(root):
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, damage, message):
-    make.djsrh_vgg(tmp_path, make.v5)
+    make_dialects.djsrh_vgg(tmp_path, make_dialects.v5)
     damage(tmp_path)
     with pytest.raises(UserError, match=message):
         _ = data.MIRFlickr25K(root=str(tmp_path)).release
 
 
-@pytest.mark.parametrize("write", [make.v5, make.v73], ids=["v5", "v7.3"])
+@pytest.mark.parametrize("write", [make_dialects.v5, make_dialects.v73], ids=["v5", "v7.3"])
 def test_a_truncated_file_is_damaged_in_both_versions(tmp_path, write):
-    make.torchcmh(tmp_path, write)
+    make_dialects.torchcmh(tmp_path, write)
     path = tmp_path / "imgList.mat"
     path.write_bytes(path.read_bytes()[:700])
     with pytest.raises(UserError, match=r"imgList\.mat is damaged"):
@@ -160,7 +162,7 @@ def test_a_truncated_file_is_damaged_in_both_versions(tmp_path, write):
 
 
 def test_a_dialect_can_be_chosen_and_must_be_there(tmp_path):
-    make.djsrh_vgg(tmp_path, make.v5)
+    make_dialects.djsrh_vgg(tmp_path, make_dialects.v5)
     two_forms(tmp_path)
     assert data.MIRFlickr25K(root=str(tmp_path), dialect="torchcmh").release.source == "torchcmh"
     with pytest.raises(UserError, match=r"dcmh \(DCMH, SSAH, AGAH, GCH, CPAH\) lacks images"):
@@ -170,9 +172,9 @@ def test_a_dialect_can_be_chosen_and_must_be_there(tmp_path):
 
 
 def test_axes_that_cannot_be_told_apart_are_refused(tmp_path):
-    make.v5(tmp_path / "imgList.mat", FAll=make.features(24, 30))
-    make.v5(tmp_path / "tagList.mat", YAll=make.tags(30, 24))
-    make.v5(tmp_path / "labelList.mat", LAll=make.multi_hot(24, 30))
+    make_dialects.v5(tmp_path / "imgList.mat", FAll=make.features(24, 30))
+    make_dialects.v5(tmp_path / "tagList.mat", YAll=make.tags(30, 24))
+    make_dialects.v5(tmp_path / "labelList.mat", LAll=make.multi_hot(24, 30))
     with pytest.raises(UserError, match="which axis counts the pairs cannot be told"):
         _ = data.MIRFlickr25K(root=str(tmp_path)).release
 
@@ -186,8 +188,8 @@ def test_transposed_arrays_without_matlabs_mark_are_turned_by_their_lengths(tmp_
 
 
 def test_classes_must_be_a_tree(tmp_path):
-    make.hichnet(tmp_path, make.v5)
-    label = make.layered(8, 27, 60)
+    make_dialects.hichnet(tmp_path, make_dialects.v5)
+    label = make_dialects.layered(8, 27, 60)
     label[0, :8] = np.eye(8)[5]
     scipy.io.savemat(tmp_path / "label.mat", {"Label": label})
     with pytest.raises(UserError, match=r"do not have one parent each \(1 has 2; 1 pairs\)"):

@@ -37,6 +37,22 @@ def test_nuswide_keeps_photos_with_one_of_its_concepts(tmp_path):
         _ = data.NUSWide(root=str(tmp_path)).release
 
 
+def test_nuswide_10k_as_lists_and_texts(tmp_path):
+    make.nuswide_10k(tmp_path)
+    module = data.NUSWide(root=str(tmp_path), selection="10k", protocol="official")
+    assert {role: len(rows) for role, rows in module.release.roles.items()} == {"train": 20, "val": 4, "test": 6}
+    assert (module.caption(7), module.release.label[7].argmax(), module.picture(7).size) == ("sky tag7", 7, (20, 16))
+
+
+def test_iapr_with_guillaumins_lists(tmp_path):
+    make.iapr(tmp_path)
+    module = data.IAPRTC12(root=str(tmp_path), protocol="official", val=5)
+    assert module.release.notes == {"left_out_without_text": 1}
+    assert {role: len(rows) for role, rows in module.release.roles.items()} == {"train": 20, "test": 9}
+    assert (module.caption(21), module.picture(21).size) == ("a caf\xe9 with 21 chairs;", (20, 16))
+    assert np.array_equal(module.release.label, make.multi_hot(20)[:29])
+
+
 def test_coco_for_hashing_and_for_captions(tmp_path):
     make.coco(tmp_path)
     module = data.MSCOCO(root=str(tmp_path))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.io
 
+from tests.data import make_dialects
 from xmodal.data import Wikipedia
 from xmodal.errors import UserError
 
@@ -88,3 +89,21 @@ def test_damaged_files_are_named(root, damage, message):
     damage(root)
     with pytest.raises(UserError, match=message):
         Wikipedia(root=str(root)).role("train")
+
+
+@pytest.mark.parametrize("parts", [(("train", 2173), ("test", 693)), (("train", 2173), ("valid", 231), ("test", 462))])
+def test_mrl_validates_on_the_first_test_pairs(tmp_path, parts):
+    make_dialects.mrl(tmp_path / "wiki_deep_doc2vec_data_corr_ae.h5py", 10, parts)
+    module = Wikipedia(root=str(tmp_path), protocol="mrl")
+    sizes = {"train": 2173, "val_query": 231, "val_database": 231, "query": 462, "database": 462}
+    assert module.split().sizes() == sizes
+    assert module.split().query[0] == 2173 + 231
+    assert module.image_dim == 50
+
+
+def test_wikidata_is_the_official_split(tmp_path, root):
+    make_dialects.wikidata(tmp_path, make_dialects.v73)
+    assert (
+        Wikipedia(root=str(tmp_path), database="train").split().hash
+        == Wikipedia(root=str(root), database="train").split().hash
+    )

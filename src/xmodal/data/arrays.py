@@ -4,7 +4,9 @@ Axes: MATLAB stores a v7.3 matrix column by column, so every other reader sees i
 the dataset carries MATLAB's own mark (`MATLAB_class`), and nowhere else.
 """
 
+import os
 import pickle
+import struct
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -100,7 +102,20 @@ def _is_hdf5(path: Path) -> bool:
 def _mat_list(path: Path) -> list[Variable]:
     if _is_hdf5(path):
         return _h5_list(path)
+    _whole(path)
     return [Variable(path, name, shape) for name, shape, _ in scipy.io.whosmat(path)]
+
+
+def _whole(path: Path) -> None:
+    """Refuse a truncated version 5 file, which scipy lists without a word as far as it goes."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        header = file.read(128)
+        order = "<" if header[126:] == b"IM" else ">"
+        while header.startswith(b"MATLAB 5.0") and file.tell() < size:
+            tag = file.read(8)
+            if len(tag) < 8 or file.seek(struct.unpack(f"{order}I", tag[4:])[0], os.SEEK_CUR) > size:
+                raise ValueError("it is truncated")
 
 
 def _mat_read(path: Path, key: str) -> Array:
@@ -171,12 +186,12 @@ def _npy_read(path: Path, key: str) -> Array:
 
 
 def _npz_list(path: Path) -> list[Variable]:
-    with np.load(path, allow_pickle=False) as file:
+    with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
         return [Variable(path, name, file[name].shape) for name in file.files]
 
 
 def _npz_read(path: Path, key: str) -> Array:
-    with np.load(path, allow_pickle=False) as file:
+    with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
         return _text(file[key])
 
 

@@ -14,14 +14,16 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from xmodal.data.arrays import Variable
 from xmodal.data.benchmark import Benchmark
-from xmodal.data.files import Files, Photos
+from xmodal.data.files import Entry, Files, Photos
 from xmodal.data.module import Relevance
 from xmodal.data.recipes import Official, Recipe
 from xmodal.data.release import Release
 from xmodal.encoders import Arrays
 from xmodal.errors import UserError
 
+ROLES = ("train", "val", "test")
 WORDS = 100  # labels of a caption dataset, see `content_words`
 _STOP = """a an the of in on at with and or is are was be being been as by for from into onto over under up
 down out off near to next front behind while his her its their them they he she it this that these
@@ -60,12 +62,8 @@ class CaptionBenchmark(Benchmark):
         entry = next(iter(files.entries(f"dataset_{self.name}.json")), None)
         if entry is None:
             return None
-        images = json.loads(files.text(entry))["images"]
-        roles: dict[str, list[int]] = {"train": [], "val": [], "test": []}
-        for row, image in enumerate(images):
-            roles["train" if image["split"] == "restval" else image["split"]].append(row)
-        names = [image["filename"] for image in images]
-        return names, [[sentence["raw"].strip() for sentence in image["sentences"]] for image in images], roles
+        names, splits, captions = karpathy(files, entry)
+        return names, captions, {role: [k for k, each in enumerate(splits) if each == role] for role in ROLES}
 
     def _captions(self, files: Files) -> tuple[list[str], list[list[str]], dict[str, list[int]]] | None:
         """`captions.txt` (Kaggle), `*.token.txt` (original) or `results.csv`, with the official lists if any."""
@@ -99,7 +97,7 @@ class CaptionBenchmark(Benchmark):
             features, texts = self.root / f"{file}_ims.npy", self.root / f"{file}_caps.txt"
             if not (features.is_file() and texts.is_file()):
                 return None
-            regions = np.load(features, mmap_mode="r", allow_pickle=False)
+            regions = Variable(features, features.stem, ()).read()
             lines = [line.strip() for line in texts.read_text("utf-8").splitlines() if line.strip()]
             if len(regions) == len(lines) and len(lines) % 5 == 0:  # some files repeat a picture for every caption
                 regions = regions[::5]
@@ -116,6 +114,24 @@ class CaptionBenchmark(Benchmark):
         if self.tokens:
             arrays["tokens"] = np.concatenate(images)
         return captioned(arrays, captions, np.repeat(np.arange(len(captions)), 5), roles, "scan")
+
+
+def karpathy(files: Files, entry: Entry) -> tuple[list[str], list[str], list[list[str]]]:
+    """File name, split (`train`, `val` or `test`) and captions of every photo of a `dataset_<name>.json`.
+
+    Raises:
+        UserError: the file is damaged, or names another split.
+    """
+    try:
+        images = json.loads(files.text(entry))["images"]
+        splits = ["train" if image["split"] == "restval" else str(image["split"]) for image in images]
+        captions = [[sentence["raw"].strip() for sentence in image["sentences"]] for image in images]
+        names = [str(image["filename"]) for image in images]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{entry.path} is damaged ({error!r}): download it again.") from error
+    if wrong := set(splits) - set(ROLES):
+        raise UserError(f"{entry.path} has the split {wrong.pop()!r}: use Karpathy's file.")
+    return names, splits, captions
 
 
 def captioned(

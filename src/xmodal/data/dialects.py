@@ -40,6 +40,7 @@ DIALECTS = {
     "mith": Dialect("MITH", {"all": ("index", "caption", "label")}, paths=True),
     "hichnet": Dialect("HiCHNet, SHDCH", {"all": ("Image", "Tag", "Label")}),
     "hichnet-2": Dialect("HiCHNet (second loader)", {"all": ("img", "tags", "label")}),
+    "torch-vgg": Dialect("TORCH (FashionVC, Ssense)", {"all": ("Image_vgg", "Tag", "Label")}),
     "torch": Dialect("TORCH (Food-71)", {"all": ("image_vgg|image_alexnet", "ingredient", "label")}),
     "dscmr": Dialect(
         "DSCMR",

@@ -6,7 +6,11 @@ from xmodal.data.recipes import Cut
 
 
 class Food71(TwoLayers):
-    """VGG or AlexNet features with ingredient vectors; layers of 5 and 66 classes."""
+    """VGG or AlexNet features with ingredient vectors; layers of 5 and 66 classes.
+
+    The keys `image_vgg`, `ingredient` and `label` are those that TORCH's program reads; `image_alexnet` is named as its
+    file.
+    """
 
     name = "food71"
     sizes = (5, 66)
@@ -18,7 +22,7 @@ class Food71(TwoLayers):
         None,
         before={
             "torch": Cut(
-                "RandomState(0) (TORCH's own seed is not known): 4,500 queries, the rest database and trained on",
+                "RandomState(0): TORCH draws them without a seed; 4,500 queries, the rest database and trained on",
                 4500,
                 None,
                 "legacy",

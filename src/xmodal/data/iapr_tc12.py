@@ -1,24 +1,40 @@
-"""IAPR TC-12 (Grubinger et al., LREC workshop 2006; labels of Escalante et al., CVIU 2010): about 20,000 photos."""
+"""IAPR TC-12 (Grubinger et al., LREC workshop 2006): about 20,000 photos with descriptions.
+
+Labels: the 291 words and the lists of Guillaumin et al. (ICCV 2009), or what the files of a method bring (255 and 275
+labels occur, after Escalante et al., CVIU 2010).
+"""
+
+import re
+
+import numpy as np
+from numpy.typing import NDArray
 
 from xmodal.data.benchmark import Benchmark, hashing_recipes
+from xmodal.data.files import Entry, Files, Photos
 from xmodal.data.recipes import Cut, Official
-from xmodal.data.release import Release
+from xmodal.data.release import Release, multi_hot
+from xmodal.errors import UserError
 
 
 class IAPRTC12(Benchmark):
-    """Features or photos with tags or captions and 255, 275 or 291 labels, as the files have it."""
+    """Photos with English descriptions and 291 labels; or features or photos with as many labels as the files have."""
 
     name = "iapr-tc12"
     expected = (
-        "iapr-tc12-rand.mat (UCCH); or imgList/tagList/labelList.mat (torchcmh); or index/caption/label.mat with the "
-        "photos"
+        "iaprtc12.tgz unpacked (images/*/*.jpg, annotations_complete_eng/*/*.eng) with iaprtc12_dictionary.txt and "
+        "iaprtc12_{train,test}_{list.txt,annot.hvecs} of iaprtc12.20091111.tar.bz2; or iapr-tc12-rand.mat (UCCH); or "
+        "imgList/tagList/labelList.mat (torchcmh); or index/caption/label.mat with the photos"
     )
-    origin = "the authors of the methods named; photos from imageclef.org/photodata"
+    origin = (
+        "imageclef.org/photodata; lists and labels from LEAR, INRIA (Guillaumin et al.); the authors of the methods"
+    )
     recipes = hashing_recipes(
         2000,
         10000,
         {
-            "official": Official("the lists of UCCH's file: its test pairs against its database", database="train"),
+            "official": Official(
+                "the lists of the files: Guillaumin's, or UCCH's test pairs against its database", database="train"
+            ),
             "ucch": Cut(
                 "file order: the last 2,000 are queries, the first 10,000 train (UCCH)", 2000, 10000, last=True
             ),
@@ -27,5 +43,48 @@ class IAPRTC12(Benchmark):
     )
 
     def original(self) -> Release | None:
-        """No reader: the field uses the dialects, whose labels the photos alone do not bring."""
-        return None
+        """The lists in their order, training first; photos whose description is missing are left out and counted."""
+        files = Files(self.root)
+        dictionary = files.find("iaprtc12_dictionary.txt")
+        lists = [
+            (files.find(f"iaprtc12_{role}_list.txt"), files.find(f"iaprtc12_{role}_annot.hvecs")) for role in ROLES
+        ]
+        if dictionary is None or not all(entry for pair in lists for entry in pair):
+            return None
+        names = tuple(files.text(dictionary).split())
+        photos: list[str] = []
+        parts: list[NDArray[np.uint8]] = []
+        for listed, vectors in lists:
+            if listed and vectors:
+                lines = files.text(listed).split()
+                parts.append(_hvecs(files.read(vectors), len(lines), len(names), vectors))
+                photos += lines
+        texts = [_description(files, photo) for photo in photos]
+        bounds = np.cumsum([0, *map(len, parts)])
+        roles = {role: np.arange(bounds[k], bounds[k + 1]) for k, role in enumerate(ROLES)}
+        images = Photos(files, [f"images/{photo}.jpg" for photo in photos], self.max_corrupt)
+        release = Release("original", images, texts, np.concatenate(parts), names, roles=roles)
+        kept = np.flatnonzero([bool(text) for text in texts])
+        return release.take(kept, left_out_without_text=len(texts) - len(kept))
+
+
+ROLES = ("train", "test")
+
+
+def _hvecs(content: bytes, rows: int, width: int, entry: Entry) -> NDArray[np.uint8]:
+    """(rows, width) of LEAR's vectors: 16-bit numbers, each row led by its length."""
+    if len(content) != 2 * rows * (width + 1):
+        raise UserError(
+            f"{entry.path} holds {len(content)} bytes, {rows} photos of {width} labels need {2 * rows * (width + 1)}: "
+            "use the original files."
+        )
+    table = np.frombuffer(content, "<i2").reshape(rows, width + 1)
+    if (table[:, 0] != width).any():
+        raise UserError(f"{entry.path} is damaged: a row is not led by {width}. Download it again.")
+    return multi_hot(table[:, 1:], str(entry.path), width)
+
+
+def _description(files: Files, photo: str) -> str:
+    entry = files.find(f"annotations_complete_eng/{photo}.eng")
+    found = re.search(r"<DESCRIPTION>(.*?)</DESCRIPTION>", files.text(entry), re.S) if entry else None
+    return " ".join(found[1].split()) if found else ""

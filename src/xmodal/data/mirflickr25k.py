@@ -56,7 +56,9 @@ class MIRFlickr25K(Benchmark):
                 size=CLASSIC,
             ),
             "djsrh": PerLabel(
-                "160 queries of the first label, 80 of each other, 5,000 train (DJSRH, UCCH's peers)", size=CLASSIC
+                "160 queries and 400 training pairs of the first label, 80 and 200 of each other, filled up to 5,000; "
+                "our seed: theirs is not set (DJSRH)",
+                size=CLASSIC,
             ),
             "dchmt": Cut(
                 "RandomState(1814): 5,000 queries, 10,000 train (DCHMT, QinLab, DSPH)", 5000, 10000, "legacy", 1814
@@ -93,6 +95,11 @@ class MIRFlickr25K(Benchmark):
         names = tuple(sorted(concepts))
         for column, name in enumerate(names):
             for line in files.text(concepts[name]).split():
+                if not line.isdigit() or int(line) not in row:
+                    raise UserError(
+                        f"{concepts[name].name} in {concepts[name].path} names photo {line!r}, but the tags are of "
+                        f"photos {numbers[0]} to {numbers[-1]}: use the original files."
+                    )
                 label[row[int(line)], column] = 1
         words = [[word for word in files.text(tags[number]).lower().splitlines() if word] for number in numbers]
         photos = Photos(files, [f"im{number}.jpg" for number in numbers], self.max_corrupt)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from xmodal.data.benchmark import Benchmark, hashing_recipes
-from xmodal.data.captions import captioned
+from xmodal.data.captions import ROLES, captioned, karpathy
 from xmodal.data.files import Files, Photos
 from xmodal.data.module import Relevance
 from xmodal.data.recipes import Cut, Official
@@ -104,20 +104,15 @@ class MSCOCO(Benchmark):
         )
 
     def _load(self, files: Files, kind: str) -> list[dict[str, Any]]:
-        found = [entry for entry in files.entries(".json") if entry.name.rpartition("/")[2].startswith(f"{kind}_")]
+        entries = [entry for entry in files.entries(".json") if entry.name.rpartition("/")[2].startswith(f"{kind}_")]
         parts = []
-        for entry in found:
+        for entry in entries:
             try:
                 part = json.loads(files.text(entry))
-                parts.append(
-                    {
-                        "images": part["images"],
-                        "annotations": part["annotations"],
-                        "categories": part.get("categories", []),
-                    }
-                )
+                found = {kind: list(part[kind]) for kind in ("images", "annotations")}
             except (ValueError, KeyError, TypeError) as error:
-                raise UserError(f"{entry.path} is damaged ({error}): download it again.") from error
+                raise UserError(f"{entry.path} is damaged ({error!r}): download it again.") from error
+            parts.append({**found, "categories": part.get("categories", [])})
         return parts
 
     def _karpathy(self, files: Files, names: list[str]) -> dict[str, list[int]]:
@@ -125,8 +120,8 @@ class MSCOCO(Benchmark):
         if entry is None:
             return {}
         row = {name: k for k, name in enumerate(names)}
-        roles: dict[str, list[int]] = {"train": [], "val": [], "test": []}
-        for image in json.loads(files.text(entry))["images"]:
-            if image["filename"] in row:
-                roles["train" if image["split"] == "restval" else image["split"]].append(row[image["filename"]])
+        roles: dict[str, list[int]] = {role: [] for role in ROLES}
+        for name, split, _ in zip(*karpathy(files, entry), strict=True):
+            if name in row:
+                roles[split].append(row[name])
         return roles

@@ -1,5 +1,6 @@
 """NUS-WIDE (Chua et al., CIVR 2009): 269,648 Flickr photos with tags and 81 concepts, and its usual selections."""
 
+import json
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
@@ -8,8 +9,8 @@ from numpy.typing import NDArray
 
 from xmodal.data.benchmark import Benchmark, hashing_recipes
 from xmodal.data.files import Files, Photos
-from xmodal.data.recipes import Cut, Official, Recipe
-from xmodal.data.release import Release
+from xmodal.data.recipes import Cut, Official, PerLabel, Recipe
+from xmodal.data.release import Release, multi_hot
 from xmodal.errors import UserError
 
 TC21 = (
@@ -32,7 +33,8 @@ class NUSWide(Benchmark):
     expected = (
         "Groundtruth/AllLabels/Labels_*.txt, NUS_WID_Tags/All_Tags.txt or AllTags1k.txt, ImageList/Imagelist.txt and "
         "the photos; or nus-wide-tc{10,21}-{iall or xall,yall,lall}.mat; or NUS-WIDE-TC21.mat; or imgList21/tagList21/"
-        "labelList21.mat; or index/caption/label.mat with the photos; or clip_train.pkl and clip_test.pkl (10k)"
+        "labelList21.mat; or index/caption/label.mat with the photos; or, of 10k, split/{train,valid,test}.txt, "
+        "text/<id>.json and <id>.jpg, or clip_train.pkl and clip_test.pkl (CLIP4CMR)"
     )
     origin = "the NUS-WIDE page of the National University of Singapore; the photos on application, or a re-upload"
     recipes: ClassVar[Mapping[str, Recipe]] = hashing_recipes(
@@ -47,6 +49,12 @@ class NUSWide(Benchmark):
             "torchcmh": Cut("RandomState(7): 2,100 queries, 10,500 train (torchcmh)", 2100, 10500, "legacy", 7),
             "ugach": Cut("file order: 1,866 queries (1 %), the rest trained on (UGACH)", 1866, None, size=186577),
             "srsh": Cut("file order: 2,000 queries, the rest database, 10,000 train (SRSH)", 2000, 10000, size=186577),
+            "djsrh": PerLabel(
+                "200 queries and 500 training pairs of each label, our seed: theirs is not set (DJSRH, tc10)",
+                size=186577,
+                first=200,
+                each=200,
+            ),
             "dchmt": Cut("RandomState(1814): 5,000 queries, 10,000 train (DCHMT, QinLab)", 5000, 10000, "legacy", 1814),
             "official": Official("the lists of the files: 8,000 train, 1,000 val, 1,000 test (NUS-WIDE-10k)"),
         },
@@ -78,16 +86,18 @@ class NUSWide(Benchmark):
     def original(self) -> Release | None:
         """Concepts, tags and photo list of the release; photos without one of the concepts are left out and counted."""
         files = Files(self.root)
+        if self.selection == "10k":
+            return self._single(files)
         names = TC21 if self.selection == "tc21" else TC10
         concepts = [files.find(f"AllLabels/Labels_{name}.txt") for name in names]
         lists = files.find("Imagelist.txt")
-        if self.selection == "10k" or not all(concepts) or lists is None:
+        if not all(concepts) or lists is None:
             return None
         name = "AllTags1k.txt" if self.text == "vector" else "All_Tags.txt"
         tags = files.find(name)
         if tags is None:
             raise UserError(f"{self.root} lacks {name} of NUS_WID_Tags.zip, which data.text={self.text} is read from.")
-        columns = [np.array(files.text(entry).split(), np.uint8) for entry in concepts if entry]
+        columns = [files.text(entry).split() for entry in concepts if entry]
         photos = [line.strip() for line in files.text(lists).splitlines() if line.strip()]
         lines = files.text(tags).splitlines()
         if {len(column) for column in columns} | {len(lines)} != {len(photos)}:
@@ -96,13 +106,51 @@ class NUSWide(Benchmark):
                 f"{self.root} lists {len(photos)} photos, {counts} labels and {len(lines)} tag lines: use the "
                 "original files."
             )
-        label = np.stack(columns, 1)
+        what = f"{self.root}, Labels_*.txt"
+        label = multi_hot(_numbers(columns, what).T, what, len(names))
         kept = np.flatnonzero(label.any(1))
         text: NDArray[Any] | list[str]
         if self.text == "vector":
-            text = np.array([lines[row].split() for row in kept], np.float32)
+            text = _numbers([lines[row].split() for row in kept], str(tags.path)).astype(np.float32)
         else:  # a photo id, then the tags
             text = [" ".join(lines[row].split()[1:]) for row in kept]
         images = Photos(files, [photos[row] for row in kept], self.max_corrupt)
         notes = {"left_out_without_label": len(photos) - len(kept)}
         return Release("original", images, text, label[kept], names, notes=notes)
+
+    def _single(self, files: Files) -> Release | None:
+        """CLIP4CMR's layout: `<id>:<class>` in a line of a list, the tags as a string in `text/<id>.json`."""
+        parts = {"train": "train", "val": "valid", "test": "test"}
+        lists = {role: files.find(f"split/{part}.txt") for role, part in parts.items()}
+        if not (lists["train"] and lists["test"]):
+            return None
+        photos: list[str] = []
+        classes: list[str] = []
+        roles: dict[str, NDArray[np.int64]] = {}
+        for role, entry in lists.items():
+            lines = files.text(entry).split() if entry else []
+            if wrong := [line for line in lines if ":" not in line]:
+                raise UserError(f"{role} list of {self.root}: the line {wrong[0]!r} is not `<id>:<class>`.")
+            roles |= {role: np.arange(len(photos), len(photos) + len(lines))} if lines else {}
+            photos += [line.rpartition(":")[0] for line in lines]
+            classes += [line.rpartition(":")[2] for line in lines]
+        label = multi_hot(_numbers([classes], f"{self.root}, split/*.txt"), f"{self.root}, split/*.txt", 10)
+        texts = [self._tags(files, photo) for photo in photos]
+        images = Photos(files, [f"{photo}.jpg" for photo in photos], self.max_corrupt)
+        return Release("original", images, texts, label, tuple(f"class{k}" for k in range(1, 11)), roles=roles)
+
+    def _tags(self, files: Files, photo: str) -> str:
+        entry = files.find(f"text/{photo}.json")
+        if entry is None:
+            raise UserError(f"{self.root} lacks text/{photo}.json, which a list names: use the original files.")
+        try:
+            return " ".join(json.loads(files.text(entry)).split())
+        except (ValueError, AttributeError) as error:
+            raise UserError(f"{entry.path} is damaged ({error}): it holds no string of tags.") from error
+
+
+def _numbers(rows: list[list[str]], what: str) -> NDArray[np.int64]:
+    try:
+        return np.array(rows, np.int64)
+    except ValueError as error:
+        raise UserError(f"{what} is damaged: not a table of whole numbers ({error}). Download it again.") from error

@@ -80,7 +80,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class PerLabel:
-    """Queries and training pairs drawn label by label, as DJSRH does: 160 queries of the first label, 80 of each other.
+    """Queries and training pairs drawn label by label among the pairs that no earlier label took, as DJSRH does.
 
     Args:
         words: see `Recipe`.
@@ -88,7 +88,7 @@ class PerLabel:
         size: number of pairs the recipe was written for.
         first: queries of the first label; as many times 2.5 are drawn for training.
         each: queries of each other label; as many times 2.5 are drawn for training.
-        seed: of the draws; the authors' own is not known.
+        seed: of the draws; the authors' code sets none, so their lists cannot be had again.
     """
 
     words: str
