@@ -19,8 +19,22 @@ class Features(TypedDict):
     mask: NotRequired[Tensor]
 
 
+class Raw(TypedDict):
+    """What a trunk that is trained inside the model reads; exactly one of the two.
+
+    Attributes:
+        pixels: (B, 3, H, W) float, as the trunk's own transform gives them.
+        ids: (B, L) token ids.
+    """
+
+    pixels: NotRequired[Tensor]
+    ids: NotRequired[Tensor]
+
+
 class Batch(TypedDict):
     """B image-text pairs.
+
+    A side whose trunk is trained leaves the loader as `Raw`; the base class of the methods makes `Features` of it.
 
     Attributes:
         image: features of the images.

@@ -236,8 +236,9 @@ def leave_outputs(cli: "XmodalCLI") -> None:
     if gallery or cli.config.save_codes:
         with torch.inference_mode():
             for role in ("query", "database"):
-                for key, value in model.predict_step(cli.datamodule.role(role), 0).items():
-                    outputs[f"{role}_{key}"] = value.cpu().numpy()
+                parts = [model.predict_step(model.with_features(batch), 0) for batch in cli.datamodule.batches(role)]
+                for key in parts[0]:
+                    outputs[f"{role}_{key}"] = torch.cat([part[key] for part in parts]).cpu().numpy()
     if cli.config.save_codes:
         np.savez_compressed(cli.folder / "codes.npz", **outputs)
     if gallery:

@@ -8,9 +8,10 @@ from xmodal.data.flickr30k import Flickr30k
 from xmodal.data.food71 import Food71
 from xmodal.data.iapr_tc12 import IAPRTC12
 from xmodal.data.mirflickr25k import MIRFlickr25K
-from xmodal.data.module import CrossModalDataModule, Pairs
+from xmodal.data.module import CrossModalDataModule
 from xmodal.data.mscoco import MSCOCO
 from xmodal.data.nuswide import NUSWide
+from xmodal.data.pairs import Pairs
 from xmodal.data.pascal_sentence import PascalSentence
 from xmodal.data.protocol import Split
 from xmodal.data.ssense import Ssense

@@ -16,10 +16,20 @@ from xmodal import paths
 from xmodal.data import dialects
 from xmodal.data.files import Photos, Pixels
 from xmodal.data.module import CrossModalDataModule, Pairs
+from xmodal.data.pairs import Pictures
 from xmodal.data.protocol import Index, Split
 from xmodal.data.recipes import Cut, Recipe
 from xmodal.data.release import Release
-from xmodal.encoders import Arrays, ImageEncoder, MiniLM, TextEncoder, TimmImage, encode_images, encode_texts
+from xmodal.encoders import (
+    Arrays,
+    ImageEncoder,
+    MiniLM,
+    TextEncoder,
+    TimmImage,
+    check_images,
+    encode_images,
+    encode_texts,
+)
 from xmodal.errors import UserError
 
 ORIGINAL = "original"
@@ -36,9 +46,9 @@ class Benchmark(CrossModalDataModule):
             ours: a seeded permutation, with `query` and `train`.
         dialect: the form of the files, where the folder holds several: `original` or a name of
             `xmodal.data.dialects.DIALECTS`.
-        image_encoder: frozen trunk for pictures; default EfficientNet-Lite0 with ImageNet weights at 128 pixels, which
+        image_encoder: trunk for pictures; default EfficientNet-Lite0 with ImageNet weights at 128 pixels, which
             suits two cores. Features that the files bring are taken as they are.
-        text_encoder: frozen trunk for texts; default MiniLM. Tag vectors that the files bring are taken as they are.
+        text_encoder: trunk for texts; default MiniLM. Tag vectors that the files bring are taken as they are.
         query: number of queries of protocol `xmodal`; default: as the dataset's first other protocol.
         train: number of training pairs of protocol `xmodal`, the same way.
         val: number of validation pairs, cut out of the training pairs where the release brings none.
@@ -172,17 +182,27 @@ class Benchmark(CrossModalDataModule):
         )
 
     @cached_property
-    def _image(self) -> Arrays:
+    def _image(self) -> Arrays | Pictures:
         image = self.release.image
+        if self.trunk.trains("image") and isinstance(image, (Photos, Pixels)):
+            return image
+        if self.trunk.trains("image"):
+            raise UserError(f"data.trunk.sides is {self.trunk.sides!r}, but the files of {self.name} hold no pictures.")
         if isinstance(image, (Photos, Pixels)):
-            key = {"dataset": self.name, "pictures": image.fingerprint}
-            return encode_images(self.folder, key, self.image_encoder, image, tokens=self.tokens)
+            return encode_images(self.folder, self._image_key(image), self.image_encoder, image, tokens=self.tokens)
         return _arrays(image)
+
+    def _image_key(self, image: Photos | Pixels) -> dict[str, object]:
+        return {"dataset": self.name, "pictures": image.fingerprint}
 
     def _text(self) -> Arrays:
         text, rows = self.release.text, self.release.text_rows
         if isinstance(text, (np.ndarray, dict)):
+            if self.trunk.trains("text"):
+                raise UserError(f"data.trunk.sides is {self.trunk.sides!r}, but {self.name} has text features here.")
             return _arrays(text)
+        if self.trunk.trains("text"):
+            return {"ids": self._readers["text"].transform(list(text)).numpy()}
         digest = hashlib.sha256("\0".join(text).encode()).hexdigest()[:16]
         split, train = self.split(), []
         if self.text_encoder.fits:
@@ -193,10 +213,15 @@ class Benchmark(CrossModalDataModule):
     @cached_property
     def _corrupt(self) -> Index:
         """Rows of pictures that are missing or corrupt; more than `max_corrupt` were refused when they were read."""
-        missing = self._image.get("missing", np.zeros(0, bool))
-        rows = np.flatnonzero(missing)
+        image = self.release.image
+        if not isinstance(image, Photos):
+            return np.zeros(0, np.int64)
+        arrays = self._image
+        if not isinstance(arrays, dict):
+            arrays = check_images(self.folder, self._image_key(image), image)
+        rows = np.flatnonzero(arrays["missing"])
         if len(rows) > self.max_corrupt:
-            names = ", ".join(cast("Photos", self.release.image).names[row] for row in rows[:10])
+            names = ", ".join(image.names[row] for row in rows[:10])
             raise UserError(
                 f"{len(rows)} pictures are missing or corrupt, {self.max_corrupt} allowed: {names}. Download them "
                 f"again, or leave them out with --data.max_corrupt={len(rows)} or more."
@@ -205,8 +230,6 @@ class Benchmark(CrossModalDataModule):
 
     @property
     def _corrupt_pairs(self) -> Index:
-        if not isinstance(self.release.image, Photos) or not len(self._corrupt):
-            return np.zeros(0, np.int64)
         rows = self.release.image_rows
         return self._corrupt if rows is None else np.flatnonzero(np.isin(rows, self._corrupt))
 

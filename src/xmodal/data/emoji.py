@@ -17,9 +17,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
+from xmodal.data.files import Pixels
 from xmodal.data.module import CrossModalDataModule, Pairs
+from xmodal.data.pairs import Pictures
 from xmodal.data.protocol import Split, make_split
 from xmodal.encoders import (
+    Arrays,
     BagOfWords,
     ImageEncoder,
     MiniLM,
@@ -49,8 +52,8 @@ class Emoji(CrossModalDataModule):
     """About 1,600 drawings with names and keywords; labels are group, subgroup and the most frequent keywords.
 
     Args:
-        image_encoder: frozen trunk of the drawings; default EfficientNet-Lite0 with ImageNet weights on whole drawings.
-        text_encoder: frozen trunk of the texts; default MiniLM.
+        image_encoder: trunk of the drawings; default EfficientNet-Lite0 with ImageNet weights on whole drawings.
+        text_encoder: trunk of the texts; default MiniLM.
         database: `test`: the query concepts' other modality is the gallery, so nothing seen in training is retrieved;
             `train`: the gallery is every concept that is not a query, as hashing papers do.
         query: number of test concepts.
@@ -88,17 +91,17 @@ class Emoji(CrossModalDataModule):
     def pairs(self) -> Pairs:
         """Drawings and texts through the frozen encoders, cached under `features/`."""
         index, split, folder = self._index(), self.split(), self.root / "features"
-        texts = index["text"].tolist()
-        text = encode_texts(
-            folder,
-            {"dataset": "emoji", **self._key()},
-            self.text_encoder,
-            texts,
-            [texts[row] for row in split.train],
-            split.hash,
-        )
-        image_key = {"dataset": "emoji", "packages": self._key()["packages"], "side": SIDE}
-        image = encode_images(folder, image_key, self.image_encoder, Drawings(self._pixels()))
+        texts, pictures = index["text"].tolist(), Pixels(self._pixels(), "the drawings")
+        if self.trunk.trains("text"):
+            text = {"ids": self._readers["text"].transform(texts).numpy()}
+        else:
+            key = {"dataset": "emoji", **self._key()}
+            train = [texts[row] for row in split.train]
+            text = encode_texts(folder, key, self.text_encoder, texts, train, split.hash)
+        image: Arrays | Pictures = pictures
+        if not self.trunk.trains("image"):
+            image_key = {"dataset": "emoji", "packages": self._key()["packages"], "side": SIDE}
+            image = encode_images(folder, image_key, self.image_encoder, pictures)
         return Pairs(image, text, index["label"], tuple(index["label_names"].tolist()), index["hierarchy"])
 
     @classmethod

@@ -110,21 +110,52 @@ class InMemory(Dataset[Batch]):
         self.whole = whole
 
     def __getitem__(self, positions: Tensor) -> Batch:
-        batch: Batch = _take(self.whole, positions.to(self.whole["label"].device))
+        batch: Batch = take(self.whole, positions.to(self.whole["label"].device))
         return batch
 
     def __len__(self) -> int:
         return len(self.whole["label"])
 
 
-def in_memory_loader(whole: Batch, sampler: Sampler[Tensor]) -> "DataLoader[Batch]":
-    """A loader whose unit is a batch; its own generator keeps `iter()` from drawing from the global one."""
-    return DataLoader(InMemory(whole), batch_size=None, sampler=sampler, collate_fn=_same, generator=torch.Generator())
+def in_memory_loader(whole: Batch, sampler: Sampler[Tensor]) -> DataLoader[Batch]:
+    """Batches of a role that lies on the device."""
+    return batch_loader(InMemory(whole), sampler)
 
 
-def _take(value: Any, positions: Tensor) -> Any:  # noqa: ANN401 - a batch is a tree of tensors
+class LateLoader(DataLoader[Batch]):
+    """A loader that starts its workers with the first batch.
+
+    Lightning makes the iterator before it tells the sampler the epoch, and before it knows the epoch that a checkpoint
+    resumes at; workers that start then would fetch the batches of epoch 0.
+    """
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        yield from super().__iter__()
+
+
+def batch_loader(dataset: Dataset[Batch], sampler: Sampler[Tensor], workers: int = 0) -> DataLoader[Batch]:
+    """A loader whose unit is a batch; its own generator keeps `iter()` from drawing from the global one.
+
+    Args:
+        dataset: gives a batch for positions.
+        sampler: gives the positions of every batch.
+        workers: processes that make batches, started anew for every epoch: they then know its number.
+    """
+    return LateLoader(
+        dataset,
+        batch_size=None,
+        sampler=sampler,
+        collate_fn=_same,
+        num_workers=workers,
+        pin_memory=workers > 0 and torch.cuda.is_available(),
+        generator=torch.Generator(),
+    )
+
+
+def take(value: Any, positions: Tensor) -> Any:  # noqa: ANN401 - a batch is a tree of tensors
+    """The rows at `positions` of every tensor of a batch."""
     if isinstance(value, dict):
-        return {key: _take(part, positions) for key, part in value.items()}
+        return {key: take(part, positions) for key, part in value.items()}
     return value.index_select(0, positions)  # on a CPU four times as fast as value[positions]
 
 

@@ -1,16 +1,15 @@
-"""The data module that every dataset shares: pairs, a protocol's split, frozen features, and loaders on the device."""
+"""The data module that every dataset shares: pairs, a protocol's split, features or raw inputs, and their loaders."""
 
+import os
 from abc import abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import numpy as np
 import torch
 from lightning import LightningDataModule
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import one_hot
@@ -18,37 +17,18 @@ from torch.utils.data import DataLoader
 
 from xmodal import paths
 from xmodal.batch import Batch, Features
-from xmodal.data.loading import EpochSampler, LabelSampler, in_memory_loader
+from xmodal.data.loading import EpochSampler, LabelSampler, batch_loader, in_memory_loader
+from xmodal.data.pairs import Pairs, Pictures, Side
 from xmodal.data.protocol import Index, Split
-from xmodal.encoders import Arrays, label_embeddings
+from xmodal.data.raw import RawPairs, Reader, TrunkTraining
+from xmodal.encoders import Trunk, label_embeddings
 from xmodal.errors import UserError
+
+__all__ = ["CrossModalDataModule", "Pairs", "Relevance"]
 
 Role = Literal["train", "val_query", "val_database", "query", "database"]
 Scaling = Literal["none", "standard"]
 Relevance = Literal["label", "finest", "group"]
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """A whole dataset, features included.
-
-    Args:
-        image: `pooled` (N, D), and `tokens`/`mask` where the encoder gives them.
-        text: the same for the texts.
-        label: (N, C) multi-hot.
-        label_names: C names.
-        hierarchy: (N, K) class index per layer, coarsest first, or None.
-        group: (N,) id of the picture of a pair, for pictures with several captions, or None.
-        rows: by side (N,) row of the features of each pair, where several pairs share one.
-    """
-
-    image: Arrays
-    text: Arrays
-    label: NDArray[np.generic]
-    label_names: tuple[str, ...]
-    hierarchy: NDArray[np.int64] | None = None
-    group: Index | None = None
-    rows: Mapping[str, Index] = field(default_factory=dict)
 
 
 class CrossModalDataModule(LightningDataModule):
@@ -68,6 +48,7 @@ class CrossModalDataModule(LightningDataModule):
             (classes of the finest layer where relevance is `finest`); 0 shuffles all pairs.
         drop_last: leave out a last training batch that is not full, for losses that need large batches.
         subset: keep so many pairs only (half train, a quarter validation, a quarter test); 0 keeps all.
+        trunk: which trunks are trained inside the model, on raw pictures and token ids, and how.
     """
 
     name: str
@@ -84,6 +65,7 @@ class CrossModalDataModule(LightningDataModule):
         per_label: int = 0,
         drop_last: bool = False,
         subset: int = 0,
+        trunk: TrunkTraining = TrunkTraining(),
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -101,7 +83,11 @@ class CrossModalDataModule(LightningDataModule):
             subset,
         )
         self.per_label, self.drop_last = per_label, drop_last
-        self.scaling: dict[str, Scaling] = {"image": image_scaling, "text": text_scaling}
+        self.scaling: dict[Side, Scaling] = {"image": image_scaling, "text": text_scaling}
+        self.trunk = trunk
+        for side, kind in self.scaling.items():
+            if trunk.trains(side) and kind != "none":
+                raise UserError(f"data.{side}_scaling is {kind!r}: features of a trained trunk change, say 'none'.")
         self._on_device: dict[Role, Batch] = {}
 
     @abstractmethod
@@ -130,25 +116,45 @@ class CrossModalDataModule(LightningDataModule):
         split.check(self._pairs.label)
         return split.head(self.subset) if self.subset else split
 
+    @cached_property
+    def _readers(self) -> dict[Side, Reader]:
+        sides: tuple[Side, Side] = ("image", "text")
+        return {side: Reader.of(self._trunk(side), side) for side in sides if self.trunk.trains(side)}
+
+    def _trunk(self, side: Side) -> Trunk:
+        encoder = getattr(self, f"{side}_encoder", None)
+        if encoder is None:
+            raise UserError(f"data.trunk.sides is {self.trunk.sides!r}, but {self.name} has features only.")
+        return self.trunk.build(encoder, tokens=self.tokens)
+
+    def trunks(self) -> dict[Side, Trunk]:
+        """The trunks that a model trains, by side, each time with their first weights; none where all are frozen."""
+        return {side: self._trunk(side) for side in self._readers}
+
+    def _size(self, side: Side, name: str) -> int:
+        if side in self._readers:
+            return self._readers[side].sizes.get(name, 0)
+        return self._pairs.size(side, name)
+
     @property
     def image_dim(self) -> int:
         """Size of a pooled image feature."""
-        return int(self._pairs.image["pooled"].shape[1])
+        return self._size("image", "pooled")
 
     @property
     def text_dim(self) -> int:
         """Size of a pooled text feature."""
-        return int(self._pairs.text["pooled"].shape[1])
+        return self._size("text", "pooled")
 
     @property
     def image_token_dim(self) -> int:
         """Size of an image token; 0 where the batches hold none."""
-        return self._token_dim(self._pairs.image)
+        return self._size("image", "tokens") if self.tokens else 0
 
     @property
     def text_token_dim(self) -> int:
         """Size of a text token; 0 where the batches hold none."""
-        return self._token_dim(self._pairs.text)
+        return self._size("text", "tokens") if self.tokens else 0
 
     @property
     def num_labels(self) -> int:
@@ -195,19 +201,42 @@ class CrossModalDataModule(LightningDataModule):
         _ = self._pairs
 
     def role(self, role: Role) -> Batch:
-        """One role as a single batch on the trainer's device (or the CPU without a trainer); moved there once."""
+        """One role as a single batch on the trainer's device (or the CPU without a trainer); moved there once.
+
+        A side whose trunk is trained has no features here: pictures are left out, texts are token ids.
+        """
         if role not in self._on_device:
-            device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-            self._on_device[role] = self._batch(getattr(self._split, role), device)
+            self._on_device[role] = self._batch(getattr(self._split, role), self._device)
         return self._on_device[role]
+
+    def batches(self, role: Role) -> Iterable[Batch]:
+        """One role in order and whole on every process: one batch of features, or several of raw inputs."""
+        if self.trunk.sides == "none":
+            return [self.role(role)]
+        loader = self._batches(role, EpochSampler(len(getattr(self._split, role)), self.batch_size))
+        return (self.transfer_batch_to_device(batch, self._device, 0) for batch in loader)
+
+    @property
+    def _device(self) -> torch.device:
+        return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
 
     def train_set(self) -> Batch:
         """Every training pair as one batch, for methods with a closed form or with tables over the training set."""
         return self.role("train")
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """The batch as it is: its tensors were made on the device."""
-        return batch
+        """Raw inputs are moved; features were made on the device."""
+        if self.trunk.sides == "none":
+            return batch
+        moved: Batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
+        return moved
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """The model's trunks make features of raw inputs."""
+        if self.trunk.sides == "none" or self.trainer is None:
+            return batch
+        method: Any = self.trainer.lightning_module
+        return cast("Batch", method.with_features(batch))
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled training batches."""
@@ -222,18 +251,29 @@ class CrossModalDataModule(LightningDataModule):
         return [self._loader("query"), self._loader("database")]
 
     def _loader(self, role: Role, *, shuffle: bool = False) -> DataLoader[Batch]:
-        whole, world = self.role(role), self.trainer.world_size if self.trainer else 1
-        size = self.batch_size if shuffle else max(self.batch_size, 2048)
+        pairs, world = len(getattr(self._split, role)), self.trainer.world_size if self.trainer else 1
+        size = self.batch_size if shuffle or self.trunk.sides != "none" else max(self.batch_size, 2048)
         if size % world:
             raise UserError(f"data.batch_size={size} does not divide among {world} devices.")
         shard = {"seed": self.seed, "rank": self.trainer.global_rank if self.trainer else 0, "world": world}
         if shuffle and self.per_label:
+            whole = self.role(role)
             label = one_hot(whole["hierarchy"][:, -1]) if self.relevance == "finest" else whole["label"]
-            return in_memory_loader(whole, LabelSampler(label, size, self.per_label, **shard))
-        pairs = len(whole["label"])
+            return self._batches(role, LabelSampler(label, size, self.per_label, **shard), shuffle=True)
         drop_last = shuffle and self.drop_last and pairs > size  # the only batch stays
         sampler = EpochSampler(pairs, size, shuffle=shuffle, drop_last=drop_last, **shard)
-        return in_memory_loader(whole, sampler)
+        return self._batches(role, sampler, shuffle=shuffle)
+
+    def _batches(self, role: Role, sampler: EpochSampler | LabelSampler, *, shuffle: bool = False) -> DataLoader[Batch]:
+        if not self.trunk.trains("image"):
+            return in_memory_loader(self.role(role), sampler)
+        index = getattr(self._split, role)
+        whole = self._batch(index, torch.device("cpu"))  # a worker process must not touch the device
+        transform, pictures = self._readers["image"].transform, cast("Pictures", self._pairs.image)
+        training = self.trunk if shuffle else None
+        pairs = RawPairs(whole, self._pairs.of("image", index), pictures, transform, sampler, training)
+        cores = max(min(os.cpu_count() or 1, 16) // sampler.world, 1)
+        return batch_loader(pairs, sampler, cores if self.trunk.workers is None else self.trunk.workers)
 
     def _batch(self, index: Index, device: torch.device) -> Batch:
         batch = Batch(
@@ -254,40 +294,26 @@ class CrossModalDataModule(LightningDataModule):
             batch["hierarchy"] = batch["group"][:, None]
         return batch
 
-    def _features(self, side: Literal["image", "text"], index: Index, device: torch.device) -> Features:
-        arrays: Arrays = getattr(self._pairs, side)
-        index = self._rows(side, index)
-        mean, deviation = self._moments[side]
-        pooled = torch.as_tensor(np.asarray(arrays["pooled"][index], np.float32))
-        features = Features(pooled=((pooled - mean) / deviation).to(device))
-        if self.tokens:
-            if "tokens" not in arrays:
-                raise UserError(
-                    f"data.tokens is true, but the {side} features of {self.name} have no tokens: "
-                    f"choose another {side} encoder."
-                )
-            features["tokens"] = torch.as_tensor(np.asarray(arrays["tokens"][index], np.float32), device=device)
-            if "mask" in arrays:
-                features["mask"] = torch.as_tensor(np.asarray(arrays["mask"][index]), device=device)
-        return features
-
-    def _token_dim(self, arrays: Arrays) -> int:
-        return int(arrays["tokens"].shape[2]) if self.tokens and "tokens" in arrays else 0
-
-    def _rows(self, side: str, index: Index) -> Index:
-        rows = self._pairs.rows.get(side)
-        return index if rows is None else rows[index]
+    def _features(self, side: Side, index: Index, device: torch.device) -> Features:
+        if side == "image" and self.trunk.trains(side):
+            return cast("Features", {})  # the loader adds the pictures
+        if self.tokens and not self.trunk.trains(side) and not self._pairs.size(side, "tokens"):
+            raise UserError(
+                f"data.tokens is true, but the {side} features of {self.name} have no tokens: "
+                f"choose another {side} encoder."
+            )
+        kept = {"pooled", "ids"} | ({"tokens", "mask"} if self.tokens else set())
+        arrays = self._pairs.take(side, index, kept)
+        if "pooled" in arrays:
+            mean, deviation = self._moments[side]
+            arrays["pooled"] = (arrays["pooled"] - mean) / deviation
+        return cast("Features", {name: array.to(device) for name, array in arrays.items()})
 
     @cached_property
-    def _moments(self) -> dict[str, tuple[Tensor, Tensor]]:
+    def _moments(self) -> dict[Side, tuple[Tensor, Tensor]]:
         """Mean and deviation of the pooled training features, (D,) each; 0 and 1 where nothing is scaled."""
-        moments = {}
+        moments: dict[Side, tuple[Tensor, Tensor]] = {}
         for side, scaling in self.scaling.items():
-            rows = self._rows(side, self._split.train)
-            train = np.asarray(getattr(self._pairs, side)["pooled"][rows], np.float32)
-            mean, deviation = train.mean(0), train.std(0)
-            deviation[deviation < 1e-6 * max(float(deviation.max()), 1e-12)] = 1  # a constant dimension stays constant
-            if scaling == "none":
-                mean, deviation = np.zeros_like(mean), np.ones_like(deviation)
-            moments[side] = (torch.from_numpy(mean), torch.from_numpy(deviation))
+            if not self.trunk.trains(side):
+                moments[side] = self._pairs.moments(side, self._split.train, scaled=scaling == "standard")
         return moments

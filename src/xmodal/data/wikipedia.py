@@ -16,6 +16,7 @@ from xmodal.data.module import CrossModalDataModule, Pairs
 from xmodal.data.protocol import Index, Split
 from xmodal.data.recipes import Official
 from xmodal.data.release import Release
+from xmodal.encoders import Arrays
 from xmodal.errors import UserError
 
 FILES = ("raw_features.mat", "trainset_txt_img_cat.list", "testset_txt_img_cat.list", "categories.list")
@@ -57,8 +58,10 @@ class Wikipedia(CrossModalDataModule):
 
     def pairs(self) -> Pairs:
         """The features as the files have them."""
-        image, text = ({"pooled": np.asarray(side, np.float32)} for side in (self.release.image, self.release.text))
-        return Pairs(image, text, self.release.label, self.release.label_names)
+        sides: list[Arrays] = [
+            {"pooled": np.asarray(side, np.float32)} for side in (self.release.image, self.release.text)
+        ]
+        return Pairs(*sides, self.release.label, self.release.label_names)
 
     @cached_property
     def release(self) -> Release:

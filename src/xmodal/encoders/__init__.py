@@ -1,10 +1,11 @@
-"""Frozen encoders and the cache of what they gave."""
+"""Encoders, frozen with a cache of what they gave, or as trunks to be trained."""
 
 from xmodal.encoders.cache import Arrays, cached, digest, encoded
 from xmodal.encoders.clip import OpenClipImage, OpenClipText
-from xmodal.encoders.frozen import encode_images, encode_texts
+from xmodal.encoders.frozen import check_images, encode_images, encode_texts
 from xmodal.encoders.image import ImageEncoder, TimmImage
 from xmodal.encoders.text import BagOfWords, MiniLM, TextEncoder, label_embeddings
+from xmodal.encoders.trunk import Trunk
 
 __all__ = [
     "Arrays",
@@ -15,7 +16,9 @@ __all__ = [
     "OpenClipText",
     "TextEncoder",
     "TimmImage",
+    "Trunk",
     "cached",
+    "check_images",
     "digest",
     "encode_images",
     "encode_texts",

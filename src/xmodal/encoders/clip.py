@@ -1,67 +1,144 @@
-"""Frozen open_clip trunks: both sides in their joint space, tokens projected there too.
+"""Open_clip trunks: both sides in their joint space, tokens projected there too.
 
 A. Radford et al., "Learning transferable visual models from natural language supervision", ICML 2021, through the
 package open_clip_torch.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
+from torch import nn
 
+from xmodal.batch import Features, Raw
 from xmodal.encoders.cache import Encode
 from xmodal.encoders.image import ImageEncoder, stamp
 from xmodal.encoders.text import TextEncoder
+from xmodal.encoders.trunk import Trunk, half, located, on_device
 from xmodal.errors import UserError
+
+
+class ClipTower(Trunk):
+    """One side of an open_clip model.
+
+    Args:
+        tower: its `visual` or its `text`.
+    """
+
+    def __init__(self, tower: Any) -> None:  # noqa: ANN401 - open_clip's towers have no common type
+        super().__init__()
+        self.tower = tower
+
+    @property
+    def blocks(self) -> int:
+        """See `Trunk`."""
+        return len(self.tower.transformer.resblocks)
+
+    def lock(self, count: int) -> None:
+        """See `Trunk`."""
+        self.tower.lock(self.blocks + 1 - count)  # what stays open: the other blocks and the projection
+
+    def set_checkpointing(self) -> None:
+        """See `Trunk`."""
+        self.tower.set_grad_checkpointing()
+
+
+class ClipImage(ClipTower):
+    """Pictures: `pooled` is the unit embedding, `tokens` the patches in the joint space."""
+
+    def forward(self, raw: Raw) -> Features:
+        """See `Trunk`."""
+        if not self.tokens:
+            return Features(pooled=F.normalize(self.tower(raw["pixels"]), dim=-1))
+        out = self.tower.forward_intermediates(raw["pixels"], indices=1, normalize_intermediates=True, output_fmt="NLC")
+        tokens = out["image_intermediates"][-1] @ self.tower.proj
+        return Features(pooled=F.normalize(out["image_features"], dim=-1), tokens=tokens)
+
+
+class ClipText(ClipTower):
+    """Texts: `pooled` is the unit embedding, `tokens` the word pieces in the joint space."""
+
+    def forward(self, raw: Raw) -> Features:
+        """See `Trunk`."""
+        ids = raw["ids"].long()
+        padded = F.pad(ids, (0, int(self.tower.context_length) - ids.shape[1]))
+        if not self.tokens:
+            return Features(pooled=F.normalize(self.tower(padded), dim=-1))
+        out = self.tower.forward_intermediates(padded, indices=1, normalize_intermediates=True, output_fmt="NLC")
+        last, projection = out["text_intermediates"][-1][:, : ids.shape[1]], self.tower.text_projection
+        tokens = projection(last) if isinstance(projection, nn.Module) else last @ projection
+        end = ids.argmax(1)  # the end of a text has the highest id
+        mask = torch.arange(ids.shape[1], device=ids.device) <= end[:, None]
+        return Features(pooled=F.normalize(out["text_features"], dim=-1), tokens=tokens, mask=mask)
 
 
 class OpenClip:
     """What the two sides share: the choice of the model.
 
     Args:
-        model: a name of open_clip (`ViT-B-32`), `hf-hub:<organisation>/<repository>`, `local-dir:<folder>`, or the path
-            of a model configuration (.json).
-        weights: a tag that open_clip knows (`openai`: it is downloaded), the path of a checkpoint, or `random` (for
-            tests: seed 0). Not used with `hf-hub:` and `local-dir:`, which bring theirs.
-        batch_size: items per forward pass; no influence on the result beyond rounding.
+        model: a name of open_clip (OpenAI's weights belong to the names in -quickgelu),
+            `hf-hub:<organisation>/<repository>`, `local-dir:<folder>`, or the path of a model configuration (.json).
+        weights: a tag that open_clip knows (`openai`: it is downloaded), the path of a checkpoint, a checkpoint of this
+            suite (.ckpt) whose run trained the trunk, or `random` (seed 0). Not used with `hf-hub:` and `local-dir:`,
+            which bring theirs. Paths may start at the checkout.
+        batch_size: items per forward pass of the frozen trunk; no influence on the result beyond rounding.
     """
 
-    def __init__(self, model: str = "ViT-B-32", weights: str = "openai", batch_size: int = 64) -> None:
+    def __init__(self, model: str = "ViT-B-32-quickgelu", weights: str = "openai", batch_size: int = 64) -> None:
         self.name, self.model, self.weights, self.batch_size = "open_clip", model, weights, batch_size
 
     def key(self) -> Mapping[str, object]:
         """Everything that changes the encoder's output."""
-        files = {part: stamp(Path(part)) for part in (self.model, self.weights) if Path(part).is_file()}
+        paths = {part: located(part) for part in (self.model, self.weights)}
+        files = {part: stamp(path) for part, path in paths.items() if path.is_file()}
         return {"encoder": "open_clip", "model": self.model, "weights": self.weights, "files": files, "version": 1}
 
-    def _load(self) -> tuple[Any, Any, str]:
-        """The model in evaluation mode, its picture preprocessing, and its name."""
+    def _load(self, *, weights: bool) -> tuple[Any, Any, str]:
+        """The model, its picture preprocessing, and its name."""
         import open_clip
 
         name = self.model
         if name.endswith(".json"):
-            if not Path(name).is_file():
+            path = located(name)
+            if not path.is_file():
                 raise UserError(f"there is no model configuration {name}: give the path of a .json file of open_clip.")
-            open_clip.add_model_config(Path(name))
-            name = Path(name).stem
-        brings = name.startswith(("hf-hub:", "local-dir:"))
-        pretrained = None if brings or self.weights == "random" else self.weights
+            open_clip.add_model_config(path)
+            name = path.stem
+        none = not weights or self.weights == "random" or self.weights.endswith(".ckpt")
+        file = located(self.weights)
+        logging.disable(
+            logging.WARNING if none else logging.NOTSET
+        )  # that the weights are random is what was asked for
+        pretrained = str(file) if file.is_file() else self.weights
         try:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)  # for `random`; weights that are loaded replace what is drawn here
-                model, _, preprocess = open_clip.create_model_and_transforms(name, pretrained=pretrained)
+                model, _, preprocess = open_clip.create_model_and_transforms(
+                    name,
+                    pretrained=None if none or name.startswith(("hf-hub:", "local-dir:")) else pretrained,
+                    load_weights=weights,
+                    force_custom_text=True,  # each side is then a module of its own
+                )
         except (OSError, RuntimeError, ValueError) as error:
             raise UserError(
                 f"open_clip has no model {self.model!r} with weights {self.weights!r} here ({error}). Give the path of "
                 "a checkpoint in weights, or a folder with `local-dir:`, or let it download once."
             ) from error
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return model.eval().to(device), preprocess, name
+        finally:
+            logging.disable(logging.NOTSET)
+        return model, preprocess, name
+
+    def _finish(self, trunk: Trunk, side: str, *, weights: bool) -> Trunk:
+        """The trunk with what a checkpoint of this suite trained."""
+        trunk.encoder = self
+        if weights and self.weights.endswith(".ckpt"):
+            trunk.load(located(self.weights), side)
+        return trunk
 
 
 class OpenClipImage(OpenClip, ImageEncoder):
@@ -71,28 +148,26 @@ class OpenClipImage(OpenClip, ImageEncoder):
         """See `ImageEncoder`."""
         return {**super().key(), "side": "image"}
 
-    def open(self) -> Encode[Image.Image]:
+    def trunk(self, *, weights: bool = True) -> Trunk:
         """See `ImageEncoder`.
 
         Raises:
             UserError: the weights cannot be found, or the model has no projection of patches into the joint space.
         """
-        model, preprocess, _ = self._load()
-        device = next(model.parameters()).device
-        projection = getattr(model.visual, "proj", None)
-        if projection is None:
+        model, preprocess, _ = self._load(weights=weights)
+        if getattr(model.visual, "proj", None) is None:
             raise UserError(f"{self.model} has no projection of its patches: choose a ViT of open_clip.")
+        trunk = ClipImage(model.visual)
+        trunk.transform = preprocess
+        return self._finish(trunk, "image", weights=weights)
+
+    def open(self) -> Encode[Image.Image]:
+        """See `ImageEncoder`."""
+        trunk = self.trunk().eval().to(on_device())
 
         @torch.inference_mode()
         def encode(images: list[Image.Image]) -> Mapping[str, NDArray[np.generic]]:
-            pixels = torch.stack([preprocess(image) for image in images]).to(device)
-            out = model.forward_intermediates(
-                image=pixels, image_indices=1, normalize_intermediates=True, image_output_fmt="NLC"
-            )
-            return {
-                "pooled": _half(out["image_features"]),
-                "tokens": _half(out["image_intermediates"][-1] @ projection),
-            }
+            return half(trunk(Raw(pixels=torch.stack([trunk.transform(image) for image in images]).to(on_device()))))
 
         return encode
 
@@ -110,7 +185,7 @@ class OpenClipText(OpenClip, TextEncoder):
     fits = False
 
     def __init__(
-        self, model: str = "ViT-B-32", weights: str = "openai", batch_size: int = 256, max_tokens: int = 32
+        self, model: str = "ViT-B-32-quickgelu", weights: str = "openai", batch_size: int = 256, max_tokens: int = 32
     ) -> None:
         super().__init__(model, weights, batch_size)
         self.max_tokens = max_tokens
@@ -119,36 +194,28 @@ class OpenClipText(OpenClip, TextEncoder):
         """See `TextEncoder`."""
         return {**super().key(), "side": "text", "max_tokens": self.max_tokens}
 
-    def open(self, train: Sequence[str]) -> Encode[str]:
-        """See `TextEncoder`; `train` is not used.
+    def trunk(self, *, weights: bool = True) -> Trunk:
+        """See `TextEncoder`.
 
         Raises:
             UserError: the weights cannot be found, or the model reads fewer tokens.
         """
         import open_clip
 
-        model, _, name = self._load()
-        device = next(model.parameters()).device
-        tower = getattr(model, "text", model)
-        projection, length = tower.text_projection, int(tower.context_length)
+        model, _, name = self._load(weights=weights)
+        length = int(model.text.context_length)
         if not 2 < self.max_tokens <= length:
             raise UserError(f"text_encoder.max_tokens is {self.max_tokens}: {self.model} reads from 3 to {length}.")
-        tokenize = open_clip.get_tokenizer(name, context_length=self.max_tokens)
+        trunk = ClipText(model.text)
+        trunk.transform = open_clip.get_tokenizer(name, context_length=self.max_tokens)
+        return self._finish(trunk, "text", weights=weights)
+
+    def open(self, train: Sequence[str]) -> Encode[str]:
+        """See `TextEncoder`; `train` is not used."""
+        trunk = self.trunk().eval().to(on_device())
 
         @torch.inference_mode()
         def encode(texts: list[str]) -> Mapping[str, NDArray[np.generic]]:
-            ids = torch.zeros(len(texts), length, dtype=torch.long, device=device)
-            ids[:, : self.max_tokens] = tokenize(texts).to(device)
-            out = model.forward_intermediates(text=ids, text_indices=1, normalize_intermediates=True)
-            last = out["text_intermediates"][-1][:, : self.max_tokens]
-            tokens = projection(last) if isinstance(projection, torch.nn.Module) else last @ projection
-            end = ids.argmax(1)  # the end of a text has the highest id
-            mask = torch.arange(self.max_tokens, device=device) <= end[:, None]
-            return {"pooled": _half(out["text_features"]), "tokens": _half(tokens), "mask": mask.cpu().numpy()}
+            return half(trunk(Raw(ids=trunk.transform(texts).to(on_device()))))
 
         return encode
-
-
-def _half(values: Tensor) -> NDArray[np.generic]:
-    array: NDArray[np.generic] = values.half().cpu().numpy()
-    return array

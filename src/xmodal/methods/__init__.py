@@ -13,6 +13,7 @@ from xmodal.methods.dscmr import DSCMR
 from xmodal.methods.dsph import DSPH
 from xmodal.methods.hierarchical_adversarial import HierarchicalAdversarial
 from xmodal.methods.mith import MITH
+from xmodal.methods.pretrain import Pretrain
 from xmodal.methods.scahn import SCAHN
 from xmodal.methods.text_guided_clip import TextGuidedCLIP
 
@@ -30,6 +31,7 @@ __all__ = [
     "SCAHN",
     "AttentionAdversarial",
     "HierarchicalAdversarial",
+    "Pretrain",
     "RetrievalMethod",
     "TextGuidedCLIP",
 ]

@@ -9,10 +9,12 @@ import torch
 from lightning import LightningModule
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
+from torch.nn import ModuleDict
 from torch.optim import Optimizer
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from xmodal.batch import Batch, Features
+from xmodal.encoders import Trunk
 from xmodal.errors import UserError
 from xmodal.layers import gather_with_gradient
 from xmodal.losses import sign
@@ -34,12 +36,17 @@ class HasRoles(Protocol):
     def label_embeddings(self) -> Tensor:
         """(C, D) embeddings of the label names."""
 
+    def trunks(self) -> dict[Side, Trunk]:
+        """The trunks that the method trains, by side."""
+
 
 class RetrievalMethod(LightningModule):
     """A method encodes each side by itself; codes and embeddings of one side never see the other at test time.
 
     A subclass implements `encode_image`, `encode_text`, `training_step` and `configure_optimizers`, and sets `weights`,
     a frozen dataclass: a field is a term's name, its log key and its sweep key. Its constructor is its configuration.
+    One with an argument `trunk_lr` can train its trunks: it then optimises `parameter_groups()`. The trunks come from
+    the data module, and what they read has become features before any step sees it.
 
     Args:
         kind: `binary`: outputs are relaxed codes in (-1, 1), ranked by the Hamming distance of their signs; `real`:
@@ -53,9 +60,50 @@ class RetrievalMethod(LightningModule):
         super().__init__()
         self.kind = kind
         self.results: dict[str, float] = {}  # every test metric at full precision, for the run record
+        self.trunks = ModuleDict()  # those that are trained, by side
         self._relaxed: list[Tensor] = []  # outputs for the validation database of this epoch
         self.val_metrics = retrieval_metrics(self.kind, detail="map")
         self.test_metrics = retrieval_metrics(self.kind, detail="full")
+
+    def setup(self, stage: str) -> None:
+        """Take the trunks that are to be trained from the data module, before the optimizers are made.
+
+        Raises:
+            UserError: this method does not train trunks.
+        """
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if datamodule is None or self.trunks:
+            return
+        self.trunks.update(datamodule.trunks())
+        if self.trunks and "trunk_lr" not in self.hparams:
+            raise UserError(
+                f"{self.name} reads frozen features only: set data.trunk.sides=none, or choose a method with trunk_lr."
+            )
+
+    def with_features(self, batch: Batch) -> Batch:
+        """The batch with features where it held what a trained trunk reads; called for every batch."""
+        with self.trainer.precision_plugin.forward_context():
+            features = {side: trunk(batch[side]) for side, trunk in self.trunks.items()}  # type: ignore[literal-required]
+        return cast("Batch", {**batch, **features})
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The method's own parameters, and those of trained trunks at the rate `trunk_lr`."""
+        trunk = set(self.trunks.parameters())
+        groups: list[dict[str, Any]] = [{"params": [each for each in self.parameters() if each not in trunk]}]
+        if trunk:
+            trained = [each for each in self.trunks.parameters() if each.requires_grad]
+            groups.append({"params": trained, "lr": self.hparams["trunk_lr"]})
+        return groups
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what the trunks are made by, so that a checkpoint is whole without the data."""
+        checkpoint["trunks"] = {side: trunk.encoder for side, trunk in self.trunks.items()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Build the trunks of the checkpoint, whose weights come next."""
+        for side, encoder in checkpoint.get("trunks", {}).items():
+            if side not in self.trunks:
+                self.trunks[side] = encoder.trunk(weights=False)
 
     @abstractmethod
     def encode_image(self, image: Features) -> Tensor:

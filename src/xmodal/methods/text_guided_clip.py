@@ -58,6 +58,7 @@ class TextGuidedCLIP(RetrievalMethod):
         dropout: in the decoder.
         temperature: of the scores.
         lr: learning rate.
+        trunk_lr: learning rate of trained trunks (DCHMT's of CLIP).
         warmup: share of the steps that warm up.
         weight_decay: decoupled.
         weights: of the terms.
@@ -87,6 +88,7 @@ class TextGuidedCLIP(RetrievalMethod):
         dropout: float = 0.1,
         temperature: float = 0.07,
         lr: float = 1e-3,
+        trunk_lr: float = 1e-5,
         warmup: float = 0.1,
         weight_decay: float = 0.2,
         weights: TextGuidedCLIPWeights = TextGuidedCLIPWeights(),
@@ -154,9 +156,9 @@ class TextGuidedCLIP(RetrievalMethod):
         return self.weigh(terms)
 
     def configure_optimizers(self) -> BertAdam:
-        """BertAdam over everything that is trained."""
+        """BertAdam over everything that is trained, the trunks at their own rate."""
         h = self.hparams
-        return BertAdam(self.parameters(), h["lr"], self.total_steps(), h["warmup"], h["weight_decay"])
+        return BertAdam(self.parameter_groups(), h["lr"], self.total_steps(), h["warmup"], h["weight_decay"])
 
     def _tokens(self, image: Features) -> tuple[Tensor, Tensor]:
         """(B, C) global features and (B, N, C) tokens in the joint space."""

@@ -1,0 +1,73 @@
+"""A whole dataset in memory: features or what a trained trunk reads, labels, and which rows belong to a pair."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from xmodal.data.protocol import Index
+from xmodal.encoders import Arrays
+from xmodal.encoders.cache import Indexed
+
+Side = Literal["image", "text"]
+Pictures = Indexed[Image.Image | None]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """A whole dataset, features included.
+
+    Args:
+        image: `pooled` (N, D), and `tokens`/`mask` where the encoder gives them; the pictures for a trained trunk.
+        text: the same for the texts; `ids` (N, L) for a trained trunk.
+        label: (N, C) multi-hot.
+        label_names: C names.
+        hierarchy: (N, K) class index per layer, coarsest first, or None.
+        group: (N,) id of the picture of a pair, for pictures with several captions, or None.
+        rows: by side (N,) row of the features of each pair, where several pairs share one.
+    """
+
+    image: Arrays | Pictures
+    text: Arrays
+    label: NDArray[np.generic]
+    label_names: tuple[str, ...]
+    hierarchy: NDArray[np.int64] | None = None
+    group: Index | None = None
+    rows: Mapping[str, Index] = field(default_factory=dict)
+
+    def arrays(self, side: Side) -> Arrays:
+        """The features of a side; none where its pictures are raw."""
+        found = getattr(self, side)
+        return found if isinstance(found, dict) else {}
+
+    def of(self, side: Side, index: Index) -> Index:
+        """The rows of a side that belong to pairs."""
+        rows = self.rows.get(side)
+        return index if rows is None else rows[index]
+
+    def size(self, side: Side, name: str) -> int:
+        """The last dimension of an array; 0 where there is none of that name."""
+        arrays = self.arrays(side)
+        return int(arrays[name].shape[-1]) if name in arrays else 0
+
+    def take(self, side: Side, index: Index, names: Iterable[str]) -> dict[str, Tensor]:
+        """Those arrays of a side that are named, at some pairs; ids and masks as they are, features as float32."""
+        taken = {name: array[self.of(side, index)] for name, array in self.arrays(side).items() if name in set(names)}
+        return {
+            name: torch.as_tensor(np.asarray(array) if name in ("ids", "mask") else np.asarray(array, np.float32))
+            for name, array in taken.items()
+        }
+
+    def moments(self, side: Side, index: Index, *, scaled: bool) -> tuple[Tensor, Tensor]:
+        """(D,) mean and deviation of the pooled features of some pairs; 0 and 1 where they are not to be scaled."""
+        pooled = np.asarray(self.arrays(side)["pooled"][self.of(side, index)], np.float32)
+        mean, deviation = pooled.mean(0), pooled.std(0)
+        deviation[deviation < 1e-6 * max(float(deviation.max()), 1e-12)] = 1  # a constant dimension stays constant
+        if not scaled:
+            mean, deviation = np.zeros_like(mean), np.ones_like(deviation)
+        return torch.from_numpy(mean), torch.from_numpy(deviation)

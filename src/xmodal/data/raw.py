@@ -1,0 +1,155 @@
+"""Raw pictures and token ids for trunks that are trained inside the model."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from xmodal.batch import Batch, Raw
+from xmodal.data.loading import EpochSampler, LabelSampler, take
+from xmodal.data.pairs import Pictures, Side
+from xmodal.data.protocol import Index
+from xmodal.encoders import ImageEncoder, TextEncoder, Trunk
+from xmodal.errors import UserError
+
+
+@dataclass(frozen=True)
+class TrunkTraining:
+    """Which trunks are trained inside the model, and how. The others are frozen, and their features cached.
+
+    Args:
+        sides: `none`, `image`, `text` or `both`.
+        frozen_layers: what comes before the first block, and so many blocks (stages of a convolutional network), stay
+            as they are; 0 trains everything.
+        checkpointing: compute activations again in the backward pass, which saves memory and costs time.
+        crop: the least share of its area that a random crop leaves of a training picture; 1 shows whole pictures.
+        flip: probability that a training picture is mirrored.
+        workers: processes that decode pictures, no influence on the result; default: one per core, at most 16.
+
+    Raises:
+        UserError: a value out of range, or one that acts on nothing.
+    """
+
+    sides: Literal["none", "image", "text", "both"] = "none"
+    frozen_layers: int = 0
+    checkpointing: bool = False
+    crop: float = 1.0
+    flip: float = 0.0
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value, good, allowed in (
+            ("crop", self.crop, 0 < self.crop <= 1, "a share above 0, up to 1"),
+            ("flip", self.flip, 0 <= self.flip <= 1, "a probability from 0 to 1"),
+            ("workers", self.workers, self.workers is None or self.workers >= 0, "0 (none) or more"),
+        ):
+            if not good:
+                raise UserError(f"data.trunk.{name} is {value}: give {allowed}.")
+        plain = TrunkTraining if self.sides == "none" else None
+        for name in ("frozen_layers", "checkpointing", "crop", "flip", "workers"):
+            if plain and getattr(self, name) != getattr(plain, name):
+                raise UserError(f"data.trunk.{name} acts on trained trunks: say which with data.trunk.sides.")
+        if self.sides == "text" and (self.crop, self.flip, self.workers) != (1.0, 0.0, None):
+            raise UserError("data.trunk.crop, flip and workers act on pictures: say data.trunk.sides=both or image.")
+
+    def trains(self, side: Side) -> bool:
+        """Whether the trunk of a side is trained."""
+        return self.sides in (side, "both")
+
+    def build(self, encoder: ImageEncoder | TextEncoder, *, tokens: bool) -> Trunk:
+        """A trunk ready to be trained.
+
+        Args:
+            encoder: with its weights.
+            tokens: whether its features hold tokens.
+
+        Raises:
+            UserError: it cannot be trained, its weights are missing, or it has too few layers.
+        """
+        trunk = encoder.trunk()
+        trunk.tokens = tokens
+        trunk.freeze(self.frozen_layers)
+        if self.checkpointing:
+            trunk.set_checkpointing()
+        return trunk
+
+    def augment(self, picture: Image.Image, seed: tuple[int, int, int]) -> Image.Image:
+        """A random crop of the picture's own shape, mirrored or not; a function of (seed, epoch, index) only."""
+        draws = np.random.default_rng(seed)
+        side = float(np.sqrt(draws.uniform(self.crop, 1)))
+        width, height = (max(round(side * length), 1) for length in picture.size)
+        left, top = draws.integers(picture.width - width + 1), draws.integers(picture.height - height + 1)
+        flipped = draws.random() < self.flip
+        if (width, height) != picture.size:
+            picture = picture.crop((int(left), int(top), int(left) + width, int(top) + height))
+        return ImageOps.mirror(picture) if flipped else picture
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How a side is read for its trunk, without the trunk.
+
+    Args:
+        transform: see `Trunk`.
+        sizes: of the trunk's features, by name.
+    """
+
+    transform: Callable[[Any], Tensor]
+    sizes: dict[str, int]
+
+    @classmethod
+    def of(cls, trunk: Trunk, side: Side) -> "Reader":
+        """What a trunk reads, and the sizes that come out, found by running it once."""
+        if side == "image":
+            raw = Raw(pixels=trunk.transform(Image.new("RGB", (64, 64)))[None])
+        else:
+            raw = Raw(ids=trunk.transform([""]))
+        with torch.inference_mode():
+            features: dict[str, Any] = dict(trunk.eval()(raw))
+        return cls(trunk.transform, {name: value.shape[-1] for name, value in features.items()})
+
+
+class RawPairs(Dataset[Batch]):
+    """The pairs of a role; indexing with positions decodes the pictures of a batch, in a worker process.
+
+    Args:
+        whole: every pair of the role on the CPU; the image side is empty.
+        rows: (n,) row of the picture of each pair.
+        pictures: decoded when they are indexed; files and handles are opened by the process that reads.
+        transform: see `Trunk`.
+        sampler: gives the positions; its epoch and seed decide the augmentation.
+        training: how training pictures are augmented; None: they are not.
+    """
+
+    def __init__(
+        self,
+        whole: Batch,
+        rows: Index,
+        pictures: Pictures,
+        transform: Callable[[Image.Image], Tensor],
+        sampler: EpochSampler | LabelSampler,
+        training: TrunkTraining | None = None,
+    ) -> None:
+        self.whole, self.rows, self.pictures, self.transform = whole, rows, pictures, transform
+        self.sampler, self.training = sampler, training
+
+    def __getitem__(self, positions: Tensor) -> Batch:
+        batch: Batch = take(self.whole, positions)
+        pixels = [self._pixels(int(self.rows[position]), int(self.whole["index"][position])) for position in positions]
+        return {**batch, "image": Raw(pixels=torch.stack(pixels))}  # type: ignore[typeddict-item]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def _pixels(self, row: int, index: int) -> Tensor:
+        picture = self.pictures[row]
+        if picture is None:
+            raise UserError(f"picture {row} could be read when the files were checked and cannot be read now.")
+        if self.training:
+            picture = self.training.augment(picture, (self.sampler.seed, self.sampler.epoch, index))
+        return self.transform(picture)

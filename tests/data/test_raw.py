@@ -1,0 +1,368 @@
+"""Trunks that are trained inside the model, on pictures from a zip and on token ids."""
+
+import json
+import zipfile
+from io import BytesIO
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from lightning import Callback, Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+from PIL import Image
+
+from xmodal.cli import SeedEpoch
+from xmodal.data.captions import CaptionBenchmark
+from xmodal.data.raw import TrunkTraining
+from xmodal.data.recipes import Official
+from xmodal.encoders import OpenClipImage, OpenClipText, TimmImage
+from xmodal.errors import UserError
+from xmodal.methods import CCA, Pretrain, TextGuidedCLIP
+
+CLIP = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 16, "layers": 3, "width": 32, "head_width": 16, "patch_size": 8},
+    "text_cfg": {"context_length": 12, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 3},
+}
+COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 50, 220), "grey": (120, 120, 120)}
+HARMLESS = [
+    "ignore:The '.*dataloader' does not have many workers",
+    "ignore:`isinstance\\(treespec, LeafSpec\\)` is deprecated",
+    "ignore:Checkpoint directory .* exists and is not empty",
+    "ignore:This process .* is multi-threaded, use of fork",
+    "ignore:It is recommended to use `self.log",
+    "ignore:The number of training batches",
+]
+pytestmark = [pytest.mark.filterwarnings(each) for each in HARMLESS]
+
+
+class Colours(CaptionBenchmark):
+    """48 pictures of a colour with a caption each."""
+
+    name = "colours"
+    expected, origin = "captions.txt and the pictures", "this test"
+    recipes: ClassVar = {"official": Official("24, 8 and 16 pictures")}
+    lists = ("train.txt", "val.txt", "test.txt")
+
+
+def jpeg(seed, colour):
+    pixels = np.clip(np.random.default_rng(seed).normal(colour, 20, (24, 32, 3)), 0, 255).astype(np.uint8)
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def write(root, size=48):
+    root.mkdir(exist_ok=True)
+    names = [f"{row:03}.jpg" for row in range(size)]
+    lines = ["image,caption"]
+    with zipfile.ZipFile(root / "pictures.zip", "w") as file:
+        for row, name in enumerate(names):
+            word = list(COLOURS)[row % 4]
+            file.writestr(f"pictures/{name}", jpeg(row, COLOURS[word]))
+            lines.append(f"{name},a picture number {row} that is {word}")
+    (root / "captions.txt").write_text("\n".join(lines))
+    for file, part in zip(("train.txt", "val.txt", "test.txt"), np.split(np.array(names), [24, 32]), strict=True):
+        (root / file).write_text("\n".join(part))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("colours")
+    write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    path = tmp_path_factory.mktemp("clip") / "tiny-clip-to-train.json"
+    path.write_text(json.dumps(CLIP))
+    return str(path)
+
+
+def colours(root, clip, weights="random", **options):
+    training = {"sides": "both", "workers": 0} | options.pop("trunk", {})
+    return Colours(
+        root=str(root),
+        image_encoder=OpenClipImage(clip, weights),
+        text_encoder=OpenClipText(clip, weights, max_tokens=12),
+        **({"batch_size": 8, "relevance": "label"} | options),
+        image_scaling="none",
+        text_scaling="none",
+        trunk=TrunkTraining(**training),
+    )
+
+
+def guided(data, **changes):
+    return TextGuidedCLIP(
+        **{"bits": 8, "dim": 16, "width": 16, "layers": 1, "dropout": 0.0} | changes,
+        image_dim=data.image_dim,
+        text_dim=data.text_dim,
+        image_token_dim=data.image_token_dim,
+        num_labels=data.num_labels,
+    )
+
+
+def pretrain(data, **changes):
+    return Pretrain(dim=16, **changes, image_dim=data.image_dim, text_dim=data.text_dim)
+
+
+def trainer(folder, epochs=1, **arguments):
+    return Trainer(
+        default_root_dir=folder,
+        accelerator="cpu",
+        max_epochs=epochs,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        **({"logger": False, "enable_checkpointing": False} | arguments),
+    )
+
+
+def fit(model, data, folder, epochs=1, **arguments):
+    made = trainer(folder, epochs, **arguments)
+    made.fit(model, datamodule=data)
+    return made
+
+
+def outputs(model, data, role="query"):
+    with torch.no_grad():
+        parts = [model.eval().predict_step(model.with_features(batch), 0) for batch in data.batches(role)]
+    return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+
+
+def test_a_trunk_gives_what_the_frozen_one_gives(root, clip, tmp_path):
+    """Features of the trained path before the first step are those of the cache."""
+    trained = colours(root, clip, tokens=True)
+    model = guided(trained)
+    trainer(tmp_path).test(model, datamodule=trained, verbose=False)
+    got = model.with_features(next(iter(trained.batches("train"))))
+    want = colours(root, clip, trunk={"sides": "none", "workers": None}, tokens=True).role("train")
+    close = {"atol": 5e-3, "rtol": 5e-3}  # the cache is float16
+    for side, names in (("image", ("pooled", "tokens")), ("text", ("pooled",))):
+        for name in names:
+            torch.testing.assert_close(got[side][name], want[side][name][:8], **close)
+    length = want["text"]["mask"].shape[1]  # the cache is cut to the longest text
+    mask = got["text"]["mask"]
+    assert torch.equal(mask[:, :length], want["text"]["mask"][:8])
+    words = [side["text"]["tokens"][:8, :length][mask[:, :length]] for side in (got, want)]
+    torch.testing.assert_close(*words, **close)
+    assert torch.equal(got["index"], want["index"][:8])
+
+
+@pytest.mark.parametrize("sides", ["image", "text", "both"])
+@pytest.mark.parametrize("build", [guided, pretrain])
+def test_every_parameter_of_a_trained_trunk_moves(root, clip, tmp_path, sides, build):
+    workers = None if sides == "text" else 0
+    data = colours(root, clip, tokens=build is guided, trunk={"sides": sides, "workers": workers})
+    model = build(data, trunk_lr=1e-2)
+    before = {
+        name: value.clone() for side, trunk in data.trunks().items() for name, value in trunk.named_parameters(side)
+    }
+    made = fit(model, data, tmp_path)
+    after = dict(model.trunks.named_parameters())
+    assert {name.split(".")[0] for name in after} == ({"image", "text"} if sides == "both" else {sides})
+    assert after.keys() == before.keys()
+    assert not [name for name, value in after.items() if torch.equal(value, before[name])]
+    assert 0 < made.callback_metrics["val/map"] <= 1
+
+
+def test_trunks_have_their_own_rate_and_frozen_layers_stay(root, clip, tmp_path):
+    data = colours(root, clip, trunk={"frozen_layers": 2})
+    model = pretrain(data, trunk_lr=1e-3)
+    before = {side: trunk.state_dict() for side, trunk in data.trunks().items()}
+    fit(model, data, tmp_path)
+    rates = [group["lr"] for group in model.optimizers().param_groups]
+    assert rates == [1e-3, 1e-3]
+    assert len(model.optimizers().param_groups) == 2
+    for side, trunk in model.trunks.items():
+        moved = {name for name, value in trunk.state_dict().items() if not torch.equal(value, before[side][name])}
+        blocks = {int(name.split("resblocks.")[1][0]) for name in moved if "resblocks." in name}
+        assert blocks == {2}
+        assert not any("embedding" in name or "conv1" in name for name in moved)
+
+
+def test_checkpointing_changes_memory_only(root, clip, tmp_path):
+    found = []
+    for checkpointing in (False, True):
+        seed_everything(0, verbose=False)
+        data = colours(root, clip, tokens=True, trunk={"checkpointing": checkpointing})
+        model = guided(data, trunk_lr=1e-3)
+        fit(model, data, tmp_path)
+        assert model.trunks["image"].tower.transformer.grad_checkpointing is checkpointing
+        found.append(outputs(model, data)["image"])
+    torch.testing.assert_close(*found)
+
+
+class Died(Exception):
+    """Stands for a killed process."""
+
+
+class Stop(Callback):
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.current_epoch == 2:
+            raise Died
+
+
+def test_a_resumed_run_is_the_uninterrupted_one_with_and_without_workers(root, clip, tmp_path):
+    found = []
+    options = {"per_label": 4, "trunk": {"crop": 0.5, "flip": 0.5}}
+    for name, workers in (("whole", 0), ("killed", 2)):
+        seed_everything(0, verbose=False)
+        options["trunk"]["workers"] = workers
+        data = colours(root, clip, **options)
+        model = pretrain(data, trunk_lr=1e-2)
+        keep = {"callbacks": [SeedEpoch(0), ModelCheckpoint(tmp_path / name, save_last=True)]}
+        keep["enable_checkpointing"] = True
+        if name == "killed":
+            with pytest.raises(Died):
+                fit(model, data, tmp_path, 3, **keep | {"callbacks": [*keep["callbacks"], Stop()]})
+            data = colours(root, clip, **options)
+            model = pretrain(data, trunk_lr=1e-2)
+            last = tmp_path / name / "last.ckpt"
+            trainer(tmp_path, 3, **keep).fit(model, datamodule=data, ckpt_path=last, weights_only=False)
+        else:
+            fit(model, data, tmp_path, 3, **keep)
+        found.append(outputs(model, data))
+    for name, value in found[0].items():
+        assert torch.equal(value, found[1][name]), name
+
+
+def test_a_checkpoint_is_whole_and_its_trunks_serve_another_run(root, clip, tmp_path):
+    data = colours(root, clip)
+    model = pretrain(data, trunk_lr=1e-2)
+    path = tmp_path / "pretrained.ckpt"
+    fit(model, data, tmp_path).save_checkpoint(path)
+    loaded = Pretrain.load_from_checkpoint(path, weights_only=False)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, loaded.state_dict()[name]), name
+    again = colours(root, clip, weights=str(path), tokens=True)
+    for side, trunk in again.trunks().items():
+        for name, value in trunk.state_dict().items():
+            assert torch.equal(value, model.trunks[side].state_dict()[name]), name
+    tuned = guided(again, space="joint")
+    fit(tuned, again, tmp_path)
+    assert "image" in tuned.trunks
+    frozen = colours(root, clip, weights=str(path), trunk={"sides": "none", "workers": None})
+    want = outputs(model, data)
+    torch.testing.assert_close(frozen.role("query")["image"]["pooled"], want["image"], atol=2e-3, rtol=2e-3)
+
+
+@pytest.mark.ddp
+def test_two_processes_train_a_trunk_as_one(root, clip, tmp_path, monkeypatch):
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    found = []
+    for devices in (1, 2):
+        seed_everything(0, verbose=False)
+        data = colours(root, clip, batch_size=10, trunk={"crop": 0.5})  # 24 pairs: the last batch is not full
+        model = pretrain(data, trunk_lr=1e-2)
+        model.trunks.update(data.trunks())  # those of the processes come back into the same modules
+        strategy = "ddp_fork" if devices > 1 else "auto"
+        made = fit(model, data, tmp_path, 2, devices=devices, strategy=strategy)
+        found.append((model.state_dict(), made.callback_metrics["val/map"]))
+    (one, score), (two, shared) = found
+    for name, value in one.items():
+        torch.testing.assert_close(value, two[name], atol=2e-4, rtol=1e-3, msg=lambda text, n=name: f"{n}: {text}")
+    assert score == pytest.approx(float(shared))
+
+
+def test_pictures_are_augmented_as_a_function_of_seed_epoch_and_pair():
+    training = TrunkTraining("image", crop=0.3, flip=0.5)
+    picture = Image.fromarray(np.random.default_rng(0).integers(256, size=(30, 40, 3), dtype=np.uint8))
+    shapes = {training.augment(picture, (0, 0, index)).size for index in range(20)}
+    assert len(shapes) > 5
+    assert all(0.25 < width * height / 1200 <= 1.05 for width, height in shapes)
+    first, again = (training.augment(picture, (1, 2, 3)) for _ in range(2))
+    assert first.tobytes() == again.tobytes()
+    others = [(2, 2, 3), (1, 3, 3), (1, 2, 4)]
+    assert all(training.augment(picture, seed).tobytes() != first.tobytes() for seed in others)
+    assert TrunkTraining("image").augment(picture, (1, 2, 3)) is picture
+    mirrored = TrunkTraining("image", flip=1.0).augment(picture, (0, 0, 0))
+    assert np.array_equal(np.asarray(mirrored), np.asarray(picture)[:, ::-1])
+
+
+def test_only_training_pictures_are_augmented(root, clip):
+    data, plain = (colours(root, clip, trunk={"sides": "image", "crop": crop}) for crop in (0.3, 1.0))
+    for loaders in (lambda each: each.val_dataloader(), lambda each: each.test_dataloader()):
+        for ours, theirs in zip(loaders(data), loaders(plain), strict=True):
+            for got, want in zip(ours, theirs, strict=True):
+                assert torch.equal(got["image"]["pixels"], want["image"]["pixels"])
+    got, want = next(iter(data.train_dataloader())), next(iter(plain.train_dataloader()))
+    assert torch.equal(got["index"], want["index"])
+    assert not torch.equal(got["image"]["pixels"], want["image"]["pixels"])
+
+
+def test_a_convolutional_trunk_is_trained_by_stages(tmp_path):
+    encoder = TimmImage("test_resnet", "random", size=32)
+    trunk = TrunkTraining("image", frozen_layers=2, checkpointing=True).build(encoder, tokens=True).train()
+    still = {name for name, parameter in trunk.named_parameters() if not parameter.requires_grad}
+    stages = {name.split(".")[1] for name in still}
+    assert stages == {"conv1", "bn1", "layer1", "layer2"}
+    assert not trunk.model.bn1.training
+    assert trunk.model.layer4.training
+    pixels = torch.stack([trunk.transform(Image.new("RGB", (50, 40), (9, 9, shade))) for shade in (3, 200)])
+    features = trunk({"pixels": pixels})
+    assert features["tokens"].shape[2] == features["pooled"].shape[1]
+    features["pooled"].square().mean().backward()
+    assert not [name for name, each in trunk.named_parameters() if each.requires_grad and each.grad is None]
+
+
+def test_corrupt_pictures_are_named_counted_and_refused_above_the_threshold(clip, tmp_path, capsys):
+    write(tmp_path / "data")
+    for name, content in (("000.jpg", b"no picture"), ("040.jpg", jpeg(40, COLOURS["red"])[:300])):
+        (tmp_path / "data" / "loose").mkdir(exist_ok=True)
+        (tmp_path / "data" / "loose" / name).write_bytes(content)
+    source, target = tmp_path / "data" / "pictures.zip", tmp_path / "data" / "rest.zip"
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for entry in old.namelist():
+            if entry not in ("pictures/000.jpg", "pictures/040.jpg", "pictures/007.jpg"):
+                new.writestr(entry, old.read(entry))
+    source.unlink()
+    with pytest.raises(UserError, match=r"3 pictures are missing or corrupt, 2 allowed: .*--data.max_corrupt=3"):
+        colours(tmp_path / "data", clip, max_corrupt=2).num_train  # noqa: B018
+    data = colours(tmp_path / "data", clip, max_corrupt=3)
+    assert data.num_train == 22
+    assert data.describe()["corrupt_images"] == ["000.jpg", "007.jpg", "040.jpg"]
+    assert "left out: 007.jpg (no such file)" in capsys.readouterr().err
+    fit(pretrain(data), data, tmp_path)
+
+
+def test_a_picture_that_is_gone_since_the_check_stops_the_run(clip, tmp_path):
+    write(tmp_path / "data")
+    data = colours(tmp_path / "data", clip, trunk={"workers": 1})
+    assert data.num_train == 24
+    write(tmp_path / "other", size=3)
+    (tmp_path / "other" / "pictures.zip").replace(tmp_path / "data" / "pictures.zip")
+    with pytest.raises(UserError, match=r"1 pictures are missing or corrupt, 0 allowed: \d+\.jpg"):
+        list(data.train_dataloader())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"crop": 0.0}, r"crop is 0.0: give a share above 0"),
+        ({"flip": 1.5}, r"flip is 1.5: give a probability"),
+        ({"workers": -1}, r"workers is -1: give 0"),
+        ({"sides": "none", "workers": None, "frozen_layers": 2}, r"frozen_layers acts on trained trunks"),
+        ({"sides": "text", "workers": 2}, r"act on pictures"),
+        ({"frozen_layers": 3}, r"frozen_layers is 3: ClipImage has 3 blocks"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(root, clip, options, message):
+    with pytest.raises(UserError, match=message):
+        colours(root, clip, trunk=options).trunks()
+
+
+def test_what_cannot_be_trained_is_refused(root, clip, tmp_path):
+    data = colours(root, clip)
+    with pytest.raises(UserError, match="cca reads frozen features only"):
+        fit(CCA(bits=4, image_dim=16, text_dim=16), data, tmp_path)
+    with pytest.raises(UserError, match="MiniLM cannot be trained"):
+        Colours(root=str(root), text_scaling="none", trunk=TrunkTraining("text")).trunks()
+    with pytest.raises(UserError, match="image_scaling is 'standard'"):
+        Colours(root=str(root), trunk=TrunkTraining("image"))
+    torch.save({"state_dict": {}}, tmp_path / "empty.ckpt")
+    with pytest.raises(UserError, match="holds no image trunk"):
+        OpenClipImage(clip, str(tmp_path / "empty.ckpt")).trunk()
