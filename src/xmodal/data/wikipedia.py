@@ -58,10 +58,9 @@ class Wikipedia(CrossModalDataModule):
 
     def pairs(self) -> Pairs:
         """The features as the files have them."""
-        sides: list[Arrays] = [
-            {"pooled": np.asarray(side, np.float32)} for side in (self.release.image, self.release.text)
-        ]
-        return Pairs(*sides, self.release.label, self.release.label_names)
+        image: Arrays = {"pooled": np.asarray(self.release.image, np.float32)}
+        text: Arrays = {"pooled": np.asarray(self.release.text, np.float32)}
+        return Pairs(image, text, self.release.label, self.release.label_names)
 
     @cached_property
     def release(self) -> Release:
