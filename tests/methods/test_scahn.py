@@ -33,6 +33,7 @@ def test_the_rate_is_the_released_one():
         {"contrast": "triplet"},
         {"contrast": "ranked_triplet"},
         {"discriminators": "single"},
+        {"codes": "normalised"},
         {"layers": 0},
         {"classification": "double_sigmoid", "codes": "raw", "pooling": "all", "queue_start": "noise", "gcn_lr": 0.2},
     ],
@@ -70,6 +71,21 @@ def test_queues_hold_the_last_codes_and_come_back():
     again.load_state_dict(model.state_dict())
     assert torch.equal(again.queue["image"].code, queue.code)
     assert torch.equal(again.queue["text"].label, model.queue["text"].label)
+
+
+def test_the_length_of_scaled_codes_counts_and_binary_ones_are_those_of_length_one():
+    label, code = torch.eye(6)[[0, 0, 1, 1]], torch.tensor([[1.0], [1], [-1], [-1]]).expand(4, 8)
+
+    def contrast(codes, length):
+        torch.manual_seed(0)
+        length = torch.tensor(length, requires_grad=True)
+        relaxed = {"image": length * code, "text": length * code}
+        loss = sum(small(codes=codes)._contrast(dict.fromkeys(relaxed, torch.ones(4, 16)), relaxed, label).values())
+        return loss.item(), torch.autograd.grad(loss, length)[0].item()
+
+    assert contrast("scaled", 1.0)[0] == pytest.approx(contrast("normalised", 1.0)[0], rel=1e-6)
+    assert abs(contrast("scaled", 0.5)[1]) > 1
+    assert contrast("normalised", 0.5)[1] == pytest.approx(0, abs=1e-5)
 
 
 def test_tokens_are_asked_for():

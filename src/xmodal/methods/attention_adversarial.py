@@ -144,13 +144,13 @@ class AttentionAdversarial(RetrievalMethod):
         seen = [(image, text)]
         terms: dict[str, Tensor] = {}
         if self.cross:
-            rows, columns = self._chosen(cosine.detach(), pair, positive)
+            rows, columns, again = self._chosen(cosine.detach(), pair, positive)
             crossed = self._crossed((images[0][rows], images[1][rows]), (texts[0][columns], texts[1][columns]))
+            combined = self._combined(cosine[rows, columns], *crossed)
             score = torch.full_like(cosine, -torch.inf)
-            score[rows, columns] = self._combined(cosine[rows, columns], *crossed)
+            score[rows, columns] = torch.where(again, combined.detach(), combined)  # the gradient counts once
             terms["metric"] = self._metric(score, positive)
-            own = rows == columns  # what the adversary sees of the cross-attention: the pairs themselves
-            seen.append((crossed[0][own], crossed[1][own]))
+            seen.append((crossed[0][: len(pair)], crossed[1][: len(pair)]))  # the adversary sees the pairs themselves
         if self.weights.base:
             terms["base"] = self._metric(cosine, positive)
         if self.critic is not None:
@@ -224,15 +224,22 @@ class AttentionAdversarial(RetrievalMethod):
             return ranking_hinge(score, positive, self.margin)
         return polynomial(score, positive, self.margin, self.negatives)
 
-    def _chosen(self, cosine: Tensor, pair: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:
-        """Which pairs (rows, columns) the cross-attention scores while training."""
-        chosen = torch.ones_like(pair)
-        if self.candidates and self.candidates < len(pair):
-            hard = cosine.masked_fill(positive, -torch.inf)
-            chosen = pair.scatter(1, hard.topk(self.candidates, 1).indices, True)
-            chosen = chosen.scatter(0, hard.topk(self.candidates, 0).indices, True)
-        rows, columns = chosen.nonzero(as_tuple=True)
-        return rows, columns
+    def _chosen(self, cosine: Tensor, pair: Tensor, positive: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows and columns of what the cross-attention scores while training, and which of them are listed twice.
+
+        The pairs themselves come first. The sizes do not depend on the scores, so that no device has to wait for them.
+        """
+        size, each = len(pair), torch.arange(len(pair), device=pair.device)
+        if not 0 < self.candidates < size:
+            rows, shift = each.repeat(size), each.repeat_interleave(size)
+            return rows, (rows + shift) % size, torch.zeros_like(rows, dtype=torch.bool)
+        hard = cosine.masked_fill(positive, -torch.inf)
+        by_row, by_column = (hard.topk(self.candidates, side).indices for side in (1, 0))  # (B, k) and (k, B)
+        rows = torch.cat([each, each.repeat_interleave(self.candidates), by_column.flatten()])
+        columns = torch.cat([each, by_row.flatten(), each.repeat(self.candidates)])
+        listed = pair.scatter(1, by_row, True)
+        again = torch.zeros_like(each, dtype=torch.bool), pair.gather(1, by_row), listed.gather(0, by_column)
+        return rows, columns, torch.cat([part.flatten() for part in again])
 
     def _gathered(self, tokens: Tensor, mask: Tensor) -> Tokens:
         every, real = self.gather_batch(tokens, mask)

@@ -57,7 +57,8 @@ class SCAHN(RetrievalMethod):
         label_features: of the graph's nodes: `names`: embedded label names; `one_hot`: nothing is known of a label.
         classification: cross-entropy of `logits`, or of a `double_sigmoid` as released.
         contrast: `paco`, or the release's alternatives `triplet` and `ranked_triplet` (between modalities only).
-        codes: that are contrasted: of length 1 (`normalised`), or as they are (`raw`), as released.
+        codes: that are contrasted: divided by sqrt(K) (`scaled`: binary ones have length 1, and larger
+            outputs are contrasted more sharply), of length 1 (`normalised`), or as they are (`raw`), as released.
         pooling: mean over the `real` tokens, or over `all`, padding included, as released.
         queue: number of past codes per modality.
         queue_start: `empty`, or full of `noise` as released.
@@ -93,7 +94,7 @@ class SCAHN(RetrievalMethod):
         label_features: Literal["names", "one_hot"] = "names",
         classification: Literal["logits", "double_sigmoid"] = "logits",
         contrast: Literal["paco", "triplet", "ranked_triplet"] = "paco",
-        codes: Literal["normalised", "raw"] = "normalised",
+        codes: Literal["scaled", "normalised", "raw"] = "scaled",
         pooling: Literal["real", "all"] = "real",
         queue: int = 1024,
         queue_start: Literal["empty", "noise"] = "empty",
@@ -231,7 +232,9 @@ class SCAHN(RetrievalMethod):
             ranked = h["contrast"] == "ranked_triplet"
             triplets = [cosine_triplet(a, b, label, h["margin"], ranked=ranked) for a, b in pairs]
             return {"inter": torch.stack(triplets).sum()}
-        if h["codes"] == "normalised":
+        if h["codes"] == "scaled":
+            relaxed = {side: code / code.shape[1] ** 0.5 for side, code in relaxed.items()}
+        elif h["codes"] == "normalised":
             relaxed = {side: F.normalize(code) for side, code in relaxed.items()}
         terms: dict[str, Tensor] = {}
         for term, weight in (("inter", w.inter), ("intra", w.intra)):
