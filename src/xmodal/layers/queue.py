@@ -50,5 +50,6 @@ class CodeQueue(nn.Module):
             return
         code, label = code.detach()[-size:], label[-size:]
         slots = (self.pointer + torch.arange(len(code), device=code.device)) % size
-        self.code[slots], self.label[slots], self.present[slots] = code, label, True
+        self.code[slots], self.label[slots] = code, label
+        self.present.index_fill_(0, slots, True)  # an assignment would copy True to the device
         self.pointer.copy_((self.pointer + len(code)) % size)

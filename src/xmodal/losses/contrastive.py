@@ -1,5 +1,7 @@
 """Contrastive losses on codes: multi-label PaCo and triplets (SCAHN), InfoNCE (MITH)."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -43,7 +45,7 @@ def multilabel_paco(
     absent = own if present is None else own | ~present[None, :]
     contrast = (code @ key.T / temperature).masked_fill(absent, -torch.inf)  # (N, M)
     positive = (label @ key_label.T > 0).to(code.dtype).masked_fill(absent, 0)
-    log_gamma = torch.as_tensor(gamma, dtype=code.dtype, device=code.device).log()
+    log_gamma = math.log(gamma) if gamma else -math.inf
     normaliser = torch.cat([class_logit, contrast + log_gamma], 1).logsumexp(1, keepdim=True)
     log_class, log_contrast = class_logit - normaliser, (contrast - normaliser).masked_fill(absent, 0)
     total = beta * (label * log_class).sum(1) + alpha * (positive * log_contrast).sum(1)
