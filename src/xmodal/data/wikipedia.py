@@ -17,6 +17,7 @@ from xmodal.data.module import CrossModalDataModule, Pairs
 from xmodal.data.protocol import Index, Split
 from xmodal.data.recipes import Official
 from xmodal.data.release import Release
+from xmodal.encoders import Arrays
 from xmodal.errors import UserError
 
 FILES = ("raw_features.mat", "trainset_txt_img_cat.list", "testset_txt_img_cat.list", "categories.list")
@@ -66,7 +67,8 @@ class Wikipedia(CrossModalDataModule):
 
     def pairs(self) -> Pairs:
         """The features as the files have them."""
-        image, text = ({"pooled": np.asarray(side, np.float32)} for side in (self.release.image, self.release.text))
+        image: Arrays = {"pooled": np.asarray(self.release.image, np.float32)}
+        text: Arrays = {"pooled": np.asarray(self.release.text, np.float32)}
         return Pairs(image, text, self.release.label, self.release.label_names)
 
     @cached_property
