@@ -5,17 +5,19 @@ Image: 128-d bag of SIFT words. Text: 10-d LDA topics. Official split: 2,173 tra
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xmodal.data import dialects
 from xmodal.data.arrays import Variable
+from xmodal.data.files import Forms, expected
 from xmodal.data.module import CrossModalDataModule, Pairs
 from xmodal.data.protocol import Index, Split
 from xmodal.data.recipes import Official
 from xmodal.data.release import Release
+from xmodal.encoders import Arrays
 from xmodal.errors import UserError
 
 FILES = ("raw_features.mat", "trainset_txt_img_cat.list", "testset_txt_img_cat.list", "categories.list")
@@ -37,6 +39,14 @@ class Wikipedia(CrossModalDataModule):
     """
 
     name = "wikipedia"
+    forms: ClassVar[Forms] = {
+        "original": FILES,
+        "wikidata": ("wikiData.mat",),
+        "mrl": ("wiki_deep_doc2vec_data_corr_ae.h5py",),
+    }
+    origin = (
+        "wikipedia_dataset.zip of the Statistical Visual Computing Laboratory, UC San Diego; the authors of MTFH, MRL"
+    )
 
     def __init__(
         self,
@@ -57,7 +67,8 @@ class Wikipedia(CrossModalDataModule):
 
     def pairs(self) -> Pairs:
         """The features as the files have them."""
-        image, text = ({"pooled": np.asarray(side, np.float32)} for side in (self.release.image, self.release.text))
+        image: Arrays = {"pooled": np.asarray(self.release.image, np.float32)}
+        text: Arrays = {"pooled": np.asarray(self.release.text, np.float32)}
         return Pairs(image, text, self.release.label, self.release.label_names)
 
     @cached_property
@@ -83,9 +94,8 @@ class Wikipedia(CrossModalDataModule):
 def _original(root: Path, there: dict[str, Variable]) -> Release:
     if missing := [name for name in FILES if not (root / name).is_file()]:
         raise UserError(
-            f"wikipedia: {', '.join(missing)} not found in {root}. Expected there: {', '.join(FILES)}, from "
-            "wikipedia_dataset.zip of the Statistical Visual Computing Laboratory, UC San Diego (Rasiwasia et al.); or "
-            "wikiData.mat, or wiki_deep_doc2vec_data_corr_ae.h5py (MRL). "
+            f"wikipedia: {', '.join(missing)} not found in {root}. Expected there: {expected(Wikipedia.forms)}. "
+            f"From: {Wikipedia.origin}. "
             "Put them there, or name the folder with --data.root or XMODAL_DATA (see data/README.md)."
         )
     shapes = {"I_tr": (TRAIN, 128), "T_tr": (TRAIN, 10), "I_te": (TEST, 128), "T_te": (TEST, 10)}
