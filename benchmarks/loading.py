@@ -1,15 +1,20 @@
 """Pairs per second of the suite's loading, against what one would write first.
 
-    python benchmarks/loading.py [--pairs 20000] [--photos 2000] [--repeats 3]
+    python benchmarks/loading.py [--pairs 20000] [--photos 1000] [--repeats 3] [--csv results/loading_speed.csv]
 
-In memory: an epoch of shuffled training batches, against `DataLoader` with a `Dataset` that gives one pair. Raw
-pictures: JPEGs in a zip through the read-ahead of the encoders with an encoder that costs nothing, against PIL decoding
-the same bytes from memory on as many threads: the ratio is what zip, threads and order add to decoding.
+In memory: an epoch of shuffled training batches, against a `DataLoader` over a `Dataset` that makes one pair at a time,
+(a) from the arrays as they lie in the cache (float16 features, uint8 labels), standardised there, as our loader does
+once for all; (b) from finished float32 tensors; and, as the limit of any loader that copies, against a copy of the
+same rows in order. Raw pictures: JPEGs in a zip, through the read-ahead of the frozen encoders and through the worker
+processes of trained trunks, against PIL decoding the same bytes from memory on as many threads; and the workers again
+against PIL decoding and the trunk's own transform. Everything side by side in one run; compare ratios only.
 """
 
 import argparse
+import csv
 import io
 import os
+import platform
 import tempfile
 import time
 import zipfile
@@ -22,14 +27,15 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from xmodal.data.files import Files, Photos
-from xmodal.data.loading import EpochSampler, in_memory_loader
-from xmodal.encoders import encoded
+from xmodal.data.loading import EpochSampler, batch_loader, in_memory_loader
+from xmodal.data.raw import RawPairs
+from xmodal.encoders import TimmImage, encoded
 
-BATCH, SIZE = 128, (160, 120)
+BATCH, SIZE, WORKERS = 128, (500, 375), 2
 
 
 class OneByOne(Dataset):
-    """A pair at a time, from the same arrays."""
+    """A pair at a time, from float32 tensors."""
 
     def __init__(self, whole):
         self.whole = whole
@@ -43,16 +49,34 @@ class OneByOne(Dataset):
         return len(self.whole["label"])
 
 
-def pairs_per_second(batches, pairs):
+class OneByOneFromCache(OneByOne):
+    """A pair at a time from the arrays of the cache, made what our batches hold."""
+
+    def __init__(self, whole):
+        super().__init__(whole)
+        self.sides = {side: whole[side]["pooled"].half().numpy() for side in ("image", "text")}
+        self.moments = {side: (torch.zeros(a.shape[1]), torch.ones(a.shape[1])) for side, a in self.sides.items()}
+        self.label = whole["label"].to(torch.uint8).numpy()
+
+    def __getitem__(self, row):
+        """See the class."""
+        pair = {"label": torch.from_numpy(self.label[row].astype(np.float32)), "index": row}
+        for side, array in self.sides.items():
+            mean, deviation = self.moments[side]
+            pair[side] = (torch.from_numpy(array[row].astype(np.float32)) - mean) / deviation
+        return pair
+
+
+def per_second(batches, pairs):
     """One pass over `batches`."""
     started = time.perf_counter()
-    for batch in batches:
-        _ = batch["index"] if isinstance(batch, dict) else batch
+    for _ in batches:
+        pass
     return pairs / (time.perf_counter() - started)
 
 
 def in_memory(pairs):
-    """Ours, and the plain loader without and with workers."""
+    """Rates by name; the first is ours."""
     generator = torch.Generator().manual_seed(0)
     whole = {
         "image": {"pooled": torch.randn(pairs, 1280, generator=generator)},
@@ -60,16 +84,20 @@ def in_memory(pairs):
         "label": torch.ones(pairs, 24),
         "index": torch.arange(pairs),
     }
-    ours = pairs_per_second(in_memory_loader(whole, EpochSampler(pairs, BATCH, shuffle=True)), pairs)
-    plain = {
-        workers: pairs_per_second(DataLoader(OneByOne(whole), BATCH, shuffle=True, num_workers=workers), pairs)
-        for workers in (0, 2)
+    sides = [whole["image"]["pooled"], whole["text"]["pooled"]]
+    rates = {
+        "ours": per_second(in_memory_loader(whole, EpochSampler(pairs, BATCH, shuffle=True)), pairs),
+        "copy in order": per_second(([s[k : k + BATCH].clone() for s in sides] for k in range(0, pairs, BATCH)), pairs),
     }
-    return ours, plain
+    for name, plain in (("cache", OneByOneFromCache(whole)), ("float32", OneByOne(whole))):
+        for workers in (0, WORKERS):
+            loader = DataLoader(plain, BATCH, shuffle=True, num_workers=workers)
+            rates[f"DataLoader from {name}, {workers} workers"] = per_second(loader, pairs)
+    return rates
 
 
 def raw(photos, folder):
-    """Ours through a zip, and PIL alone on the same bytes."""
+    """Rates by name."""
     contents = {}
     for seed in range(photos):
         noise = np.random.default_rng(seed).integers(256, size=(12, 16, 3), dtype=np.uint8)
@@ -79,43 +107,69 @@ def raw(photos, folder):
     with zipfile.ZipFile(folder / "images.zip", "w") as file:
         for name, content in contents.items():
             file.writestr(name, content)
+    encoder = TimmImage("test_resnet", "random", size=224)
+    transform = encoder.trunk().transform
 
     def decode(content):
         return Image.open(io.BytesIO(content)).convert("RGB")
 
-    started = time.perf_counter()
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
-        for _ in pool.map(decode, contents.values()):
-            pass
-    alone = photos / (time.perf_counter() - started)
+    def alone(work):
+        with ThreadPoolExecutor(WORKERS) as pool:
+            return per_second(pool.map(work, contents.values()), photos)
+
     pictures = Photos(Files(folder), list(contents))
+    whole = {"image": {}, "text": {}, "label": torch.ones(photos, 24), "index": torch.arange(photos)}
+    sampler = EpochSampler(photos, 32)
+    pairs = RawPairs(whole, np.arange(photos), pictures, transform, sampler)
     started = time.perf_counter()
     encoded(folder, "nothing", {}, pictures, lambda: lambda images: {"pooled": np.zeros((len(images), 1), np.float16)})
-    return photos / (time.perf_counter() - started), alone
+    return {
+        "read-ahead": photos / (time.perf_counter() - started),
+        "workers": per_second(batch_loader(pairs, sampler, WORKERS), photos),
+        "PIL decoding": alone(decode),
+        "PIL decoding and transform": alone(lambda content: transform(decode(content))),
+    }
 
 
 def main():
-    """Print the medians of the repeats."""
+    """Print the medians of the repeats and write them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for option, default in (("pairs", 20000), ("photos", 2000), ("repeats", 3)):
+    for option, default in (("pairs", 20000), ("photos", 1000), ("repeats", 3)):
         parser.add_argument(f"--{option}", type=int, default=default)
+    parser.add_argument("--csv", type=Path, help="write the medians there")
     options = parser.parse_args()
-    found = [in_memory(options.pairs) for _ in range(options.repeats)]
-    ours = np.median([mine for mine, _ in found])
-    print(f"in memory, ours: {ours:,.0f} pairs/s")
-    for workers in (0, 2):
-        plain = np.median([others[workers] for _, others in found])
-        print(
-            f"in memory, DataLoader with {workers} workers: {plain:,.0f} pairs/s, ours is {ours / plain:.1f} times that"
-        )
-    rates = []
+    torch.set_num_threads(1)
+    memory, files = [in_memory(options.pairs) for _ in range(options.repeats)], []
     for _ in range(options.repeats):
         with tempfile.TemporaryDirectory() as folder:
-            rates.append(raw(options.photos, Path(folder)))
-    mine, alone = np.median(rates, 0)
-    print(
-        f"raw pictures, ours from a zip: {mine:,.0f}/s; PIL alone: {alone:,.0f}/s; ours is {mine / alone:.2f} of that"
+            files.append(raw(options.photos, Path(folder)))
+    memory, files = (
+        {name: float(np.median([r[name] for r in rates])) for name in rates[0]} for rates in (memory, files)
     )
+    rows = [("in memory", "ours", memory["ours"], name, rate) for name, rate in memory.items() if name != "ours"]
+    rows += [
+        ("raw pictures", ours, files[ours], name, files[name])
+        for ours, name in (
+            ("read-ahead", "PIL decoding"),
+            ("workers", "PIL decoding"),
+            ("workers", "PIL decoding and transform"),
+        )
+    ]
+    device = f"{processor()}, {os.cpu_count()} cores, one torch thread, load {os.getloadavg()[0]:.0f}"
+    table = [("what", "ours", "pairs_per_second", "against", "its_pairs_per_second", "ratio", "device")]
+    table += [(a, b, f"{c:.0f}", d, f"{e:.0f}", f"{c / e:.2f}", device) for a, b, c, d, e in rows]
+    for row in table:
+        print(*row[:-1], sep=" | ")
+    if options.csv:
+        with options.csv.open("w", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows(table)
+
+
+def processor():
+    """The processor's name."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
 
 
 if __name__ == "__main__":

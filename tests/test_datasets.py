@@ -1,6 +1,8 @@
+import re
+
 import pytest
 
-from tests.data import make_dialects
+from tests.data import make, make_dialects
 from xmodal.__main__ import main
 
 
@@ -12,13 +14,19 @@ def root(tmp_path, monkeypatch):
 
 def test_every_dataset_is_listed_with_what_is_here(root, capsys):
     (root / "fashion" / "features" / "timm-0123").mkdir(parents=True)
+    make.fashion(root / "fashion", 1)
     (root / "mscoco").mkdir()
+    make.coco(root / "mscoco")
+    (root / "mscoco" / "annotations" / "instances_val2017.json").unlink()
     assert main(["datasets"]) == 0
-    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    said = re.sub(r"\n {17}", " | ", capsys.readouterr().out)
+    lines = {line.split()[0]: line for line in said.splitlines()}
     assert {"emoji", "wikipedia", "nuswide", "flickr8k", "fashionvc", "xmedianet"} <= lines.keys()
-    assert "here, 1 feature caches" in lines["fashion"]
-    assert "here, not encoded" in lines["mscoco"]
-    assert "not here" in lines["flickr30k"]
+    assert "here (original), 1 feature caches" in lines["fashion"]
+    assert "incomplete: original lacks instances_*.json" in lines["mscoco"]
+    assert f"not here ({root / 'flickr30k'})" in lines["flickr30k"]
+    assert "2,866 articles" in lines["wikipedia"]
+    assert "protocols: hichnet, hmch, xmodal" in lines["ssense"]
 
 
 def test_one_dataset_says_files_origin_and_protocols(root, capsys):
@@ -26,6 +34,7 @@ def test_one_dataset_says_files_origin_and_protocols(root, capsys):
     said = capsys.readouterr().out
     assert str(root / "mirflickr25k") in said
     assert "mirflickr25k_annotations_v080.zip" in said
+    assert "mirflickr25k-iall*.mat, mirflickr25k-yall.mat" in said
     assert "RandomState(1814)" in said
 
 
@@ -46,7 +55,7 @@ def test_prepare_of_missing_files_says_what_where_from(root, capsys):
     assert main(["prepare", "nuswide", "--selection", "tc10"]) == 2
     error = capsys.readouterr().err
     assert f"its files are not in {root / 'nuswide'}" in error
-    assert "Expected there: Groundtruth/AllLabels" in error
+    assert "Expected there: Labels_sky.txt, Imagelist.txt, AllTags1k.txt" in error
 
 
 def test_an_option_that_a_dataset_lacks_is_refused(capsys):

@@ -3,7 +3,6 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from xmodal import paths
@@ -24,9 +23,9 @@ def main(argv: Sequence[str]) -> int:
         sys.stdout.write(about(module_of(options.name)))
         return 0
     for name, module in known.items():
-        protocols = ", ".join(getattr(module, "recipes", {})) or "its own, see its arguments"
-        sys.stdout.write(f"{name:16} {state(paths.data(name)):24} protocols: {protocols}\n")
-    sys.stdout.write("`xmodal datasets NAME` says which files are expected, and where they come from.\n")
+        lines = (sizes(module), state(module), f"protocols: {protocols(module)}")
+        sys.stdout.write(f"{name:16} " + f"\n{'':17}".join(lines) + "\n")
+    sys.stdout.write("`xmodal datasets NAME` says which files are expected, where they come from, and the protocols.\n")
     return 0
 
 
@@ -51,19 +50,43 @@ def module_of(name: str) -> Any:  # noqa: ANN401 - a data module's class
     return known[name]
 
 
-def state(root: Path) -> str:
-    """What lies in a dataset's folder: nothing, files, or files with features."""
+def sizes(module: Any) -> str:  # noqa: ANN401 - a data module's class
+    """What a dataset is and how large, from the head of its file."""
+    return (sys.modules[module.__module__].__doc__ or "").partition("\n")[0]
+
+
+def protocols(module: Any) -> str:  # noqa: ANN401 - a data module's class
+    """The names of a dataset's protocols, the default first."""
+    return ", ".join(getattr(module, "recipes", {})) or "its own, see its arguments"
+
+
+def state(module: Any) -> str:  # noqa: ANN401 - a data module's class
+    """What of a dataset lies in its folder: nothing, a form of its files or a part of one, and features."""
+    root = paths.data(module.name)
     if not root.is_dir():
-        return "not here"
+        return f"not here ({root})"
     features = sum(path.is_dir() and not path.name.startswith(".") for path in (root / "features").glob("*"))
-    return f"here, {features} feature caches" if features else "here, not encoded"
+    encoded = f"{features} feature caches" if features else "not encoded"
+    if not hasattr(module, "forms"):
+        return f"here, {encoded}"
+    from xmodal.data.files import missing
+
+    lacking = missing(root, module.forms)
+    whole = [form for form, names in lacking.items() if not names]
+    if whole:
+        return f"here ({', '.join(whole)}), {encoded}"
+    parts = [f"{form} lacks {', '.join(names)}" for form, names in lacking.items()]
+    return f"incomplete: {'; '.join(parts) or 'none of its files is there'} ({root})"
 
 
 def about(module: Any) -> str:  # noqa: ANN401 - a data module's class
-    """Where a dataset is looked for, what is expected there and where it comes from, and its protocols."""
-    root = paths.data(module.name)
-    lines = [(module.__doc__ or "").partition("\n")[0], f"folder: {root} ({state(root)})"]
+    """What a dataset is, what of it is here, what is expected where, where it comes from, and its protocols."""
+    lines = [sizes(module), (module.__doc__ or "").partition("\n")[0], f"folder: {paths.data(module.name)}"]
+    lines.append(f"state: {state(module)}")
+    if hasattr(module, "forms"):
+        lines.append(f"from: {module.origin}")
+        lines += ["files, by form:", *(f"  {form:16} {', '.join(names)}" for form, names in module.forms.items())]
     if hasattr(module, "recipes"):
-        lines += [f"expected: {module.expected}", f"from: {module.origin}", "protocols, the default first:"]
+        lines.append("protocols, the default first:")
         lines += [f"  {name:16} {recipe.words}" for name, recipe in module.recipes.items()]
     return "\n".join(lines) + "\n"

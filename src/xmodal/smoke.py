@@ -6,9 +6,11 @@ import sys
 import time
 from collections.abc import Sequence
 
+import yaml
+
 from xmodal import paths
 from xmodal.errors import UserError
-from xmodal.run import configuration, size_names, train
+from xmodal.run import configuration, experiment_file, size_names, train
 
 SIZE = 16
 
@@ -21,13 +23,11 @@ def main(argv: Sequence[str]) -> int:
     names = [getattr(methods, each).name for each in methods.__all__ if each != "RetrievalMethod"]
     for name in names:
         started = time.perf_counter()
-        rest = [
-            "--data.subset=64",
-            "--trainer.max_epochs=1",
-            "--variant=smoke",
-            "--job_type=smoke",
-            f"--model.{size_names(name)[0]}={SIZE}",
-        ]
+        rest = ["--data.subset=64", "--trainer.max_epochs=1", "--variant=smoke", "--job_type=smoke"]
+        unit = size_names(name)[0]
+        chosen = yaml.safe_load(experiment_file(name, "emoji").read_text())["model"].get("init_args", {})
+        if unit not in chosen:  # a size that the file chose is the size of its trunks
+            rest.append(f"--model.{unit}={SIZE}")
         record = json.loads(train([*configuration(name, "emoji"), *rest]).read_text())
         score = record["metrics"]["test/map"]
         if not 0 < score <= 1:

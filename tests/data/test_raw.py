@@ -1,8 +1,10 @@
 """Trunks that are trained inside the model, on pictures from a zip and on token ids."""
 
+import inspect
 import json
 import zipfile
 from io import BytesIO
+from itertools import product
 from typing import ClassVar
 
 import numpy as np
@@ -12,13 +14,13 @@ from lightning import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from PIL import Image
 
-from xmodal.cli import SeedEpoch
+from xmodal.cli import LINKED, SeedEpoch
 from xmodal.data.captions import CaptionBenchmark
 from xmodal.data.raw import TrunkTraining
 from xmodal.data.recipes import Official
 from xmodal.encoders import OpenClipImage, OpenClipText, TimmImage
 from xmodal.errors import UserError
-from xmodal.methods import CCA, Pretrain, TextGuidedCLIP
+from xmodal.methods import CCA, DCMHT, MITH, Pretrain, TextGuidedCLIP
 
 CLIP = {
     "embed_dim": 16,
@@ -33,6 +35,7 @@ HARMLESS = [
     "ignore:This process .* is multi-threaded, use of fork",
     "ignore:It is recommended to use `self.log",
     "ignore:The number of training batches",
+    "ignore:.* codes have collapsed",  # three steps on random trunks
 ]
 pytestmark = [pytest.mark.filterwarnings(each) for each in HARMLESS]
 
@@ -108,6 +111,15 @@ def pretrain(data, **changes):
     return Pretrain(dim=16, **changes, image_dim=data.image_dim, text_dim=data.text_dim)
 
 
+def dcmht(data, **changes):
+    return DCMHT(bits=8, **changes, image_dim=data.image_dim, text_dim=data.text_dim)
+
+
+def mith(data, **changes):
+    sizes = {name: getattr(data, name) for name in LINKED if name in inspect.signature(MITH).parameters}
+    return MITH(bits=8, dim=16, **changes, **sizes)
+
+
 def trainer(folder, epochs=1, **arguments):
     return Trainer(
         default_root_dir=folder,
@@ -152,11 +164,13 @@ def test_a_trunk_gives_what_the_frozen_one_gives(root, clip, tmp_path):
     assert torch.equal(got["index"], want["index"][:8])
 
 
-@pytest.mark.parametrize("sides", ["image", "text", "both"])
-@pytest.mark.parametrize("build", [guided, pretrain])
-def test_every_parameter_of_a_trained_trunk_moves(root, clip, tmp_path, sides, build):
+@pytest.mark.parametrize(
+    ("build", "sides"),
+    [*product([guided, pretrain], ["image", "text", "both"]), (dcmht, "both"), (mith, "both")],
+)
+def test_every_parameter_of_a_trained_trunk_moves(root, clip, tmp_path, build, sides):
     workers = None if sides == "text" else 0
-    data = colours(root, clip, tokens=build is guided, trunk={"sides": sides, "workers": workers})
+    data = colours(root, clip, tokens=build in (guided, mith), trunk={"sides": sides, "workers": workers})
     model = build(data, trunk_lr=1e-2)
     before = {
         name: value.clone() for side, trunk in data.trunks().items() for name, value in trunk.named_parameters(side)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from xmodal import paths
 from xmodal.data import dialects
-from xmodal.data.files import Photos, Pixels
+from xmodal.data.files import Forms, Photos, Pixels, expected
 from xmodal.data.module import CrossModalDataModule, Pairs
 from xmodal.data.pairs import Pictures
 from xmodal.data.protocol import Index, Split
@@ -38,8 +38,8 @@ ORIGINAL = "original"
 class Benchmark(CrossModalDataModule):
     """A dataset as its original release or in one of the dialects in circulation, found out from the files' keys.
 
-    A dataset says what its files are (`expected`), where they come from (`origin`), its protocols (`recipes`; the first
-    is the default) and how its original release is read (`original`).
+    A dataset says which files each form has (`forms`), where they come from (`origin`), its protocols (`recipes`; the
+    first is the default) and how its original release is read (`original`).
 
     Args:
         protocol: which pairs are queries, training pairs and database; `xmodal datasets` lists the names. `xmodal` is
@@ -55,7 +55,7 @@ class Benchmark(CrossModalDataModule):
         max_corrupt: so many pictures may be missing or corrupt; they are named, counted and left out.
     """
 
-    expected: ClassVar[str]
+    forms: ClassVar[Forms]
     origin: ClassVar[str]
     recipes: ClassVar[Mapping[str, Recipe]]
     num_classes: ClassVar[int | None] = None
@@ -140,8 +140,9 @@ class Benchmark(CrossModalDataModule):
 
     def _refuse(self, found: str) -> None:
         raise UserError(
-            f"{self.name}: its files are not in {self.root}. Expected there: {self.expected}. From: {self.origin}. "
-            f"{found} Put them there, or name the folder with --data.root or XMODAL_DATA (see data/README.md)."
+            f"{self.name}: its files are not in {self.root}. Expected there: {expected(self.forms)}. "
+            f"From: {self.origin}. {found} "
+            "Put them there, or name the folder with --data.root or XMODAL_DATA (see data/README.md)."
         )
 
     @cached_property

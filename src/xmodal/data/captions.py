@@ -24,6 +24,7 @@ from xmodal.encoders import Arrays
 from xmodal.errors import UserError
 
 ROLES = ("train", "val", "test")
+SCAN = ("train_ims.npy", "train_caps.txt", "dev_ims.npy", "dev_caps.txt", "test_ims.npy", "test_caps.txt")
 WORDS = 100  # labels of a caption dataset, see `content_words`
 _STOP = """a an the of in on at with and or is are was be being been as by for from into onto over under up
 down out off near to next front behind while his her its their them they he she it this that these

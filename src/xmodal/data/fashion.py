@@ -3,13 +3,13 @@
 import csv
 import io
 from collections import Counter
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xmodal.data.benchmark import Benchmark, hashing_recipes
-from xmodal.data.files import Files, Photos
+from xmodal.data.files import Files, Forms, Photos
 from xmodal.data.module import Relevance
 from xmodal.data.release import Release, off_tree
 from xmodal.encoders import ImageEncoder, TimmImage
@@ -37,7 +37,7 @@ class Fashion(Benchmark):
     """
 
     name = "fashion"
-    expected = "styles.csv, and the photos <id>.jpg as a folder or a zip"
+    forms: ClassVar[Forms] = {"original": ("styles.csv", "*.jpg")}
     origin = "Kaggle paramaggarwal/fashion-product-images-small (or the large one)"
     recipes = hashing_recipes(2000, 10000)
 

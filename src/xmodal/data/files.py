@@ -6,7 +6,7 @@ import os
 import sys
 import zipfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,6 +20,9 @@ from xmodal.errors import UserError
 LARGEST = 200 * 2**20  # bytes of one file inside a zip; no photo of any dataset comes near
 RATIO, SMALL = 200, 2**22  # unpacked to packed, of anything that is not small; no picture compresses like that
 SKIPPED = ("features", "__MACOSX")  # our own cache; what a Mac adds to its zips
+
+
+Forms = Mapping[str, tuple[str, ...]]  # by form of a dataset, the names of its files; * stands for anything
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,10 @@ class Files:
         found = (entry for entry in every if entry.name.lower().endswith(suffix) and inside in entry.name)
         return sorted(found, key=lambda entry: (entry.name, str(entry.path)))
 
+    def matches(self, pattern: str) -> bool:
+        """Whether a file is there whose path ends in a name, in which `*` stands for anything."""
+        return any(PurePosixPath(entry.name).match(pattern) for several in self._entries.values() for entry in several)
+
     def find(self, name: str) -> Entry | None:
         """The file of a name; folders in front of it need not agree, because authors write those of their machines.
 
@@ -144,6 +151,18 @@ def _bounded(member: zipfile.ZipInfo, entry: Entry) -> None:
         raise UserError(
             f"{entry.name} in {entry.archive} would unpack from {packed} to {size} bytes: this is no dataset's file."
         )
+
+
+def expected(forms: Forms) -> str:
+    """The files of every form, for messages."""
+    return "; or ".join(f"{', '.join(names)} ({form})" for form, names in forms.items())
+
+
+def missing(root: Path, forms: Forms) -> dict[str, list[str]]:
+    """By form, the files that are not in a folder or in its zips; a form of which nothing is there is left out."""
+    files = Files(root)
+    lacking = {form: [name for name in names if not files.matches(name)] for form, names in forms.items()}
+    return {form: names for form, names in lacking.items() if len(names) < len(forms[form])}
 
 
 class Photos:

@@ -1,6 +1,9 @@
 """Food-71: 30,817 recipes' photos with 316 ingredients, 5 coarse and 66 fine classes (as TORCH prepared it)."""
 
+from typing import ClassVar
+
 from xmodal.data.benchmark import hashing_recipes
+from xmodal.data.files import Forms
 from xmodal.data.hierarchical import TwoLayers
 from xmodal.data.recipes import Cut
 
@@ -15,7 +18,7 @@ class Food71(TwoLayers):
     name = "food71"
     sizes = (5, 66)
     num_classes = 71
-    expected = "label.mat, ingredient.mat, and image_vgg.mat or image_alexnet.mat (keys as the files' names)"
+    forms: ClassVar[Forms] = {"torch": ("label.mat", "ingredient.mat", "image_*.mat")}
     origin = "the authors of TORCH (linked from their repository)"
     recipes = hashing_recipes(
         4500,

@@ -5,12 +5,13 @@ labels occur, after Escalante et al., CVIU 2010).
 """
 
 import re
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xmodal.data.benchmark import Benchmark, hashing_recipes
-from xmodal.data.files import Entry, Files, Photos
+from xmodal.data.files import Entry, Files, Forms, Photos
 from xmodal.data.recipes import Cut, Official
 from xmodal.data.release import Release, multi_hot
 from xmodal.errors import UserError
@@ -20,13 +21,15 @@ class IAPRTC12(Benchmark):
     """Photos with English descriptions and 291 labels; or features or photos with as many labels as the files have."""
 
     name = "iapr-tc12"
-    expected = (
-        "iaprtc12.tgz unpacked (images/*/*.jpg, annotations_complete_eng/*/*.eng) with iaprtc12_dictionary.txt and "
-        "iaprtc12_{train,test}_{list.txt,annot.hvecs} of iaprtc12.20091111.tar.bz2; or iapr-tc12-rand.mat (UCCH); or "
-        "imgList/tagList/labelList.mat (torchcmh); or index/caption/label.mat with the photos"
-    )
+    forms: ClassVar[Forms] = {
+        "original": ("*.eng", "iaprtc12_dictionary.txt", "iaprtc12_*_list.txt", "iaprtc12_*_annot.hvecs", "*.jpg"),
+        "ucch": ("iapr-tc12-rand.mat",),
+        "torchcmh": ("imgList.mat", "tagList.mat", "labelList.mat"),
+        "dchmt": ("index.mat", "caption.mat", "label.mat", "*.jpg"),
+    }
     origin = (
-        "imageclef.org/photodata; lists and labels from LEAR, INRIA (Guillaumin et al.); the authors of the methods"
+        "imageclef.org/photodata: iaprtc12.tgz, unpacked; lists and labels from LEAR, INRIA: "
+        "iaprtc12.20091111.tar.bz2, unpacked; the other forms from the authors of the methods"
     )
     recipes = hashing_recipes(
         2000,

@@ -4,12 +4,12 @@
 """
 
 import re
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from xmodal.data.benchmark import Benchmark, hashing_recipes
-from xmodal.data.files import Entry, Files, Photos
+from xmodal.data.files import Entry, Files, Forms, Photos
 from xmodal.data.recipes import Cut, PerLabel
 from xmodal.data.release import Release
 from xmodal.errors import UserError
@@ -28,12 +28,17 @@ class MIRFlickr25K(Benchmark):
 
     name = "mirflickr25k"
     num_classes = 24
-    expected = (
-        "mirflickr25k.zip (im1.jpg ..., meta/tags/, doc/common_tags.txt) and mirflickr25k_annotations_v080.zip; or "
-        "FLICKR-25K.mat; or mirflickr25k-{iall,yall,lall}.mat; or imgList/tagList/labelList.mat; or "
-        "index/caption/label.mat with the photos"
+    forms: ClassVar[Forms] = {
+        "original": ("common_tags.txt", "tags1.txt", "im1.jpg", "plant_life.txt"),
+        "dcmh": ("FLICKR-25K.mat",),
+        "djsrh": ("mirflickr25k-iall*.mat", "mirflickr25k-yall.mat", "mirflickr25k-lall.mat"),
+        "torchcmh": ("imgList.mat", "tagList.mat", "labelList.mat"),
+        "dchmt, mith": ("index.mat", "caption.mat", "label.mat", "*.jpg"),
+    }
+    origin = (
+        "press.liacs.nl/mirflickr (LIACS, Leiden): mirflickr25k.zip and mirflickr25k_annotations_v080.zip; the "
+        ".mat files from the authors of the methods named"
     )
-    origin = "press.liacs.nl/mirflickr (LIACS, Leiden); the .mat files from the authors of the methods named"
     recipes = hashing_recipes(
         2000,
         10000,

@@ -2,13 +2,13 @@
 
 import json
 from collections import defaultdict
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from xmodal.data.benchmark import Benchmark, hashing_recipes
 from xmodal.data.captions import ROLES, captioned, karpathy
-from xmodal.data.files import Files, Photos
+from xmodal.data.files import Files, Forms, Photos
 from xmodal.data.module import Relevance
 from xmodal.data.recipes import Cut, Official
 from xmodal.data.release import Release
@@ -27,11 +27,15 @@ class MSCOCO(Benchmark):
 
     name = "mscoco"
     num_classes = 80
-    expected = (
-        "captions_*.json and instances_*.json (train and val of 2014 or of 2017), and the photos (folders or zips); or "
-        "index/caption/label.mat with the photos; or imgList/tagList/labelList.mat"
+    forms: ClassVar[Forms] = {
+        "original": ("captions_*.json", "instances_*.json", "*.jpg"),
+        "dchmt, mith": ("index.mat", "caption.mat", "label.mat", "*.jpg"),
+        "torchcmh": ("imgList.mat", "tagList.mat", "labelList.mat"),
+    }
+    origin = (
+        "cocodataset.org (annotations and photos of train and val, 2014 or 2017); dataset_coco.json from Karpathy and "
+        "Fei-Fei, CVPR 2015"
     )
-    origin = "cocodataset.org; dataset_coco.json from Karpathy and Fei-Fei, CVPR 2015"
     recipes = hashing_recipes(
         5000,
         10000,

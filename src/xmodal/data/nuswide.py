@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmodal.data.benchmark import Benchmark, hashing_recipes
-from xmodal.data.files import Files, Photos
+from xmodal.data.files import Files, Forms, Photos
 from xmodal.data.recipes import Cut, Official, PerLabel, Recipe
 from xmodal.data.release import Release, multi_hot
 from xmodal.errors import UserError
@@ -30,12 +30,15 @@ class NUSWide(Benchmark):
     """
 
     name = "nuswide"
-    expected = (
-        "Groundtruth/AllLabels/Labels_*.txt, NUS_WID_Tags/All_Tags.txt or AllTags1k.txt, ImageList/Imagelist.txt and "
-        "the photos; or nus-wide-tc{10,21}-{iall or xall,yall,lall}.mat; or NUS-WIDE-TC21.mat; or imgList21/tagList21/"
-        "labelList21.mat; or index/caption/label.mat with the photos; or, of 10k, split/{train,valid,test}.txt, "
-        "text/<id>.json and <id>.jpg, or clip_train.pkl and clip_test.pkl (CLIP4CMR)"
-    )
+    forms: ClassVar[Forms] = {
+        "original": ("Labels_sky.txt", "Imagelist.txt", "AllTags1k.txt", "All_Tags.txt", "*.jpg"),
+        "djsrh, ucch": ("nus-wide-tc*-[ix]all*.mat", "nus-wide-tc*-yall.mat", "nus-wide-tc*-lall.mat"),
+        "dadh": ("NUS-WIDE-TC21.mat",),
+        "torchcmh": ("imgList21.mat", "tagList21.mat", "labelList21.mat"),
+        "dchmt, mith": ("index.mat", "caption.mat", "label.mat", "*.jpg"),
+        "10k": ("split/train.txt", "split/test.txt", "text/*.json", "*.jpg"),
+        "10k, clip4cmr": ("clip_train.pkl", "clip_test.pkl"),
+    }
     origin = "the NUS-WIDE page of the National University of Singapore; the photos on application, or a re-upload"
     recipes: ClassVar[Mapping[str, Recipe]] = hashing_recipes(
         2100,

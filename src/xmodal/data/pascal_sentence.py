@@ -1,11 +1,12 @@
 """Pascal Sentence (Rashtchian et al., NAACL workshop 2010): 1,000 photos of 20 classes with five sentences each."""
 
 from pathlib import PurePosixPath
+from typing import ClassVar
 
 import numpy as np
 
 from xmodal.data.benchmark import Benchmark, hashing_recipes
-from xmodal.data.files import Files, Photos
+from xmodal.data.files import Files, Forms, Photos
 from xmodal.data.recipes import Official
 from xmodal.data.release import Release
 
@@ -15,10 +16,10 @@ class PascalSentence(Benchmark):
 
     name = "pascal-sentence"
     num_classes = 20
-    expected = (
-        "{train,test}_{img,txt,img_lab}.mat (DSCMR); or <class>/*.jpg with <class>/*.txt of the same names, five "
-        "sentences to a file, in folders or zips"
-    )
+    forms: ClassVar[Forms] = {
+        "dscmr": tuple(f"{part}_{side}.mat" for part in ("train", "test") for side in ("img", "txt", "img_lab")),
+        "original": ("*.jpg", "*.txt"),
+    }
     origin = "the authors of DSCMR (Zhen et al., CVPR 2019); vision.cs.uiuc.edu/pascal-sentences for the photos"
     recipes = hashing_recipes(
         100,

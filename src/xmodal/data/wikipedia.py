@@ -5,13 +5,14 @@ Image: 128-d bag of SIFT words. Text: 10-d LDA topics. Official split: 2,173 tra
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xmodal.data import dialects
 from xmodal.data.arrays import Variable
+from xmodal.data.files import Forms, expected
 from xmodal.data.module import CrossModalDataModule, Pairs
 from xmodal.data.protocol import Index, Split
 from xmodal.data.recipes import Official
@@ -38,6 +39,14 @@ class Wikipedia(CrossModalDataModule):
     """
 
     name = "wikipedia"
+    forms: ClassVar[Forms] = {
+        "original": FILES,
+        "wikidata": ("wikiData.mat",),
+        "mrl": ("wiki_deep_doc2vec_data_corr_ae.h5py",),
+    }
+    origin = (
+        "wikipedia_dataset.zip of the Statistical Visual Computing Laboratory, UC San Diego; the authors of MTFH, MRL"
+    )
 
     def __init__(
         self,
@@ -85,9 +94,8 @@ class Wikipedia(CrossModalDataModule):
 def _original(root: Path, there: dict[str, Variable]) -> Release:
     if missing := [name for name in FILES if not (root / name).is_file()]:
         raise UserError(
-            f"wikipedia: {', '.join(missing)} not found in {root}. Expected there: {', '.join(FILES)}, from "
-            "wikipedia_dataset.zip of the Statistical Visual Computing Laboratory, UC San Diego (Rasiwasia et al.); or "
-            "wikiData.mat, or wiki_deep_doc2vec_data_corr_ae.h5py (MRL). "
+            f"wikipedia: {', '.join(missing)} not found in {root}. Expected there: {expected(Wikipedia.forms)}. "
+            f"From: {Wikipedia.origin}. "
             "Put them there, or name the folder with --data.root or XMODAL_DATA (see data/README.md)."
         )
     shapes = {"I_tr": (TRAIN, 128), "T_tr": (TRAIN, 10), "I_te": (TEST, 128), "T_te": (TEST, 10)}

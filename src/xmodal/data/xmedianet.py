@@ -1,9 +1,12 @@
 """XMediaNet (Peng, Huang and Qi, TCSVT 2019): 40,000 image-text pairs of 200 classes, as features."""
 
+from typing import ClassVar
+
 import numpy as np
 
 from xmodal.data.arrays import variables
 from xmodal.data.benchmark import Benchmark, hashing_recipes
+from xmodal.data.files import Forms
 from xmodal.data.recipes import Official
 from xmodal.data.release import Release, multi_hot
 from xmodal.errors import UserError
@@ -14,7 +17,7 @@ class XMediaNet(Benchmark):
 
     name = "xmedianet"
     num_classes = 200
-    expected = "xmedianet_deep_doc2vec_data.h5py or XMediaNet4View_pairs.mat (MRL)"
+    forms: ClassVar[Forms] = {"mrl": ("xmedianet_deep_doc2vec_data.h5py",), "original": ("XMediaNet4View_pairs.mat",)}
     origin = "the authors of MRL (Hu et al., CVPR 2021); raw data on application to Peking University"
     recipes = hashing_recipes(
         4000,

@@ -138,7 +138,10 @@ class TimmImage(ImageEncoder):
                 f"no weights for {self.model} (weights={self.weights!r}): {error}. Download the file and give its path."
             ) from error
 
-    def _preprocessing(self, trunk: Any) -> tuple[Callable[[Image.Image], Tensor], Callable[[Tensor], Tensor]]:  # noqa: ANN401
+    def _preprocessing(
+        self,
+        trunk: Any,  # noqa: ANN401 - a timm model
+    ) -> tuple[Callable[[Image.Image], Tensor], Callable[[Tensor], Tensor]]:
         """What a picture is turned into, (3, size, size) from 0 to 255, and what a batch of those is."""
         from timm.data.config import resolve_model_data_config
         from timm.data.transforms_factory import create_transform

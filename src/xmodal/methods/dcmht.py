@@ -40,6 +40,7 @@ class DCMHT(RetrievalMethod):
         hidden: units of the heads' hidden layer.
         margin: vartheta: pairs that share no label should be sqrt(2 K vartheta) apart.
         lr: learning rate of the heads.
+        trunk_lr: learning rate of trained trunks, the release's of CLIP.
         warmup: share of the steps that warm up.
         weight_decay: decoupled, of every tensor.
         weights: of the terms.
@@ -55,6 +56,7 @@ class DCMHT(RetrievalMethod):
         hidden: int = 128,
         margin: float = 0.5,
         lr: float = 1e-3,
+        trunk_lr: float = 1e-5,
         warmup: float = 0.1,
         weight_decay: float = 0.2,
         weights: DCMHTWeights = DCMHTWeights(),
@@ -95,4 +97,4 @@ class DCMHT(RetrievalMethod):
     def configure_optimizers(self) -> BertAdam:
         """BertAdam over both heads."""
         h = self.hparams
-        return BertAdam(self.parameters(), h["lr"], self.total_steps(), h["warmup"], h["weight_decay"])
+        return BertAdam(self.parameter_groups(), h["lr"], self.total_steps(), h["warmup"], h["weight_decay"])

@@ -94,6 +94,7 @@ class MITH(RetrievalMethod):
         heads: of their attention.
         top: number of concepts a token may serve.
         lr: learning rate.
+        trunk_lr: learning rate of trained trunks, the release's of CLIP.
         warmup: share of the steps that warm up.
         weight_decay: decoupled.
         weights: of the terms.
@@ -116,6 +117,7 @@ class MITH(RetrievalMethod):
         heads: int = 8,
         top: int = 8,
         lr: float = 1e-3,
+        trunk_lr: float = 2e-6,
         warmup: float = 0.05,
         weight_decay: float = 0.01,
         weights: MITHWeights = MITHWeights(),
@@ -173,7 +175,7 @@ class MITH(RetrievalMethod):
     def configure_optimizers(self) -> BertAdam:
         """BertAdam over everything that is trained."""
         h = self.hparams
-        return BertAdam(self.parameters(), h["lr"], self.total_steps(), h["warmup"], h["weight_decay"])
+        return BertAdam(self.parameter_groups(), h["lr"], self.total_steps(), h["warmup"], h["weight_decay"])
 
     def _encode(self, side: str, features: Features) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(B, K) global and token codes, (B, D) refined global feature, (B, K, D) concepts."""
