@@ -29,6 +29,7 @@ from xmodal import paths
 from xmodal.errors import UserError
 from xmodal.run import MAX_SIZE, add_run_options, configuration, experiment_file, overrides, whole
 from xmodal.tracking import provenance, read_results, write_atomically
+from xmodal.tracking.wandb_mode import mode
 from xmodal.tuning.space import Search, Value, experiment_with, read_search
 from xmodal.tuning.worker import TrialError, run_trial, warm_up
 
@@ -102,6 +103,7 @@ class Sweep:
             UserError: the space, the storage or every trial is unusable.
         """
         defaults = self._check_space()
+        mode()  # whether W&B answers is asked once, not by every trial
         warm_up()
         study = self._open(defaults)
         done = len(study.get_trials(deepcopy=False, states=DONE))
