@@ -126,6 +126,7 @@ def test_a_workspace_needs_its_package(monkeypatch, capsys):
 
 
 @pytest.mark.skipif(find_spec("wandb_workspaces") is None, reason="wandb-workspaces is not installed (an extra)")
+@pytest.mark.filterwarnings("ignore:Pydantic V1 style")  # wandb-workspaces 0.4
 def test_a_workspace_groups_runs_by_setup(key, monkeypatch, capsys):
     with StandIn() as server:
         monkeypatch.setenv("WANDB_BASE_URL", server.url)

@@ -47,9 +47,11 @@ def has_key() -> bool:
 
 def server() -> str:
     """URL of the W&B server that the environment names, or else the user's settings."""
+    if given := os.environ.get("WANDB_BASE_URL"):
+        return given
     import wandb  # takes most of a second
 
-    return os.environ.get("WANDB_BASE_URL") or str(wandb.setup().settings.base_url)
+    return str(wandb.setup().settings.base_url)
 
 
 def answers(url: str) -> bool:
