@@ -11,7 +11,7 @@ VIEWER |= {"teams": {"edges": []}, "apiKeys": {"edges": []}}
 
 
 class StandIn(ThreadingHTTPServer):
-    """Serves until closed.
+    """Serves until closed; one that `refuses` knows no key.
 
     `runs`: variables of every UpsertBucket; `lines`: what was streamed, by file; `files`: bytes, by the name they were
     announced under; `artifacts` and `views`: variables of every CreateArtifact and UpsertView2.
@@ -19,8 +19,9 @@ class StandIn(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self):
+    def __init__(self, refuses=False):
         super().__init__(("127.0.0.1", 0), _Handler)
+        self.refuses = refuses
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self.lock, self.runs, self.files, self.artifacts, self.operations = Lock(), [], {}, [], []
         self.lines, self.views = defaultdict(list), []
@@ -101,9 +102,9 @@ class _Handler(BaseHTTPRequestHandler):
             sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         return gzip.decompress(sent) if self.headers.get("Content-Encoding") == "gzip" else sent
 
-    def reply(self, content):
+    def reply(self, content, status=200):
         sent = json.dumps(content).encode()
-        self.send_response(200)
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(sent)))
         self.end_headers()
@@ -119,6 +120,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         asked = json.loads(self.body() or b"{}")
+        if self.server.refuses:
+            self.reply({"errors": [{"message": "permission denied"}]}, 401)
+            return
         with self.server.lock:
             if self.path.startswith("/graphql"):
                 operation = asked.get("operationName") or asked["query"].split("(")[0].split("{")[0].split()[-1]

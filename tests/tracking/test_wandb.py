@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from urllib.parse import unquote
 
 import pytest
+import wandb
 
 from tests.conftest import CHECKOUT
 from tests.tracking.standin import StandIn
@@ -16,6 +17,7 @@ from xmodal import paths
 from xmodal.__main__ import main
 from xmodal.run import configuration, train
 from xmodal.tracking import wandb_mode
+from xmodal.tracking.loggers import close, loggers
 
 
 @pytest.fixture
@@ -103,6 +105,18 @@ def test_a_server_that_answers_makes_the_run_online(key, monkeypatch):
     with StandIn() as server:
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
         assert wandb_mode.mode() == "online"
+
+
+def test_a_server_that_refuses_the_key_makes_the_run_offline(home, key, monkeypatch, capsys):
+    monkeypatch.setenv("WANDB_MODE", "online")
+    with StandIn(refuses=True) as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        wandb.teardown()  # another test's settings
+        made = loggers(home / "run", paths.runs(), "group", "train", ["dmsf"])
+        made[1].experiment.log({"val/map": 0.5})
+        close(made)
+    assert "W&B refuses the run" in capsys.readouterr().err
+    assert len(list((paths.runs() / "wandb").glob("offline-run-*"))) == 1
 
 
 def test_sync_says_what_is_missing(home, monkeypatch, capsys):

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from xmodal.tracking.gallery import Hits
-from xmodal.tracking.wandb_mode import keep_inside, mode
+from xmodal.tracking.wandb_mode import go_offline, keep_inside, mode
 
+START = 10  # seconds that W&B has to accept a run
 FINISH = 30  # seconds that the end of a run may take to upload; what is left then stays on disk
 THUMBNAIL = 128  # pixels of a picture in W&B's gallery
 
@@ -40,11 +41,17 @@ def loggers(folder: Path, runs: Path, group: str, job_type: str, tags: Sequence[
         save_dir=str(runs),
         project="xmodal",
         offline=chosen == "offline",
-        settings=wandb.Settings(finish_timeout=FINISH),
+        settings=wandb.Settings(init_timeout=START, finish_timeout=FINISH),
         group=group,
         job_type=job_type,
         tags=list(tags),
     )
+    if chosen == "online":
+        try:
+            _ = run.experiment  # starts the run
+        except wandb.Error as error:
+            go_offline(f"W&B refuses the run ({str(error).splitlines()[0]})")
+            return loggers(folder, runs, group, job_type, tags)
     return [csv, run]
 
 

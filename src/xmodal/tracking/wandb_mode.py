@@ -30,9 +30,15 @@ def mode() -> Mode:
     if chosen not in get_args(Mode):
         raise UserError(f"WANDB_MODE is {chosen!r}: give one of {', '.join(get_args(Mode))}.")
     if chosen == "online" and not answers(server()):
-        sys.stderr.write(f"W&B at {server()} does not answer: logging offline, `make sync` uploads later\n")
-        os.environ["WANDB_MODE"] = chosen = "offline"
+        go_offline(f"W&B at {server()} does not answer")
+        chosen = "offline"
     return cast("Mode", chosen)
+
+
+def go_offline(reason: str) -> None:
+    """Say why, and log offline in this process and in those that it starts."""
+    sys.stderr.write(f"{reason}: logging offline, `make sync` uploads later\n")
+    os.environ["WANDB_MODE"] = "offline"
 
 
 def has_key() -> bool:
