@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from xmodal.errors import UserError
 from xmodal.tracking.wandb_mode import answers, has_key, server
@@ -21,8 +22,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--name", default="xmodal: methods, ablations, seeds", help="of the view")
     options = parser.parse_args(list(argv))
     try:
-        import wandb_workspaces.reports.v2 as panels
-        import wandb_workspaces.workspaces as views
+        panels, views = (import_module(f"wandb_workspaces.{name}") for name in ("reports.v2", "workspaces"))
     except ImportError as error:
         raise UserError(
             "wandb-workspaces is not installed: `make workspace` installs it, or `pip install 'xmodal[workspace]'`."
