@@ -22,7 +22,7 @@ with = $(BIN)/python -c 'import $(1)' 2>/dev/null || $(BIN)/python -m pip instal
 RUN_OPTIONS = $(call give,bits,$(BITS)) $(call give,dim,$(DIM)) $(call give,seed,$(SEED)) $(call give,epochs,$(EPOCHS)) $(call give,devices,$(DEVICES))
 GRID_OPTIONS = $(call give,bits,$(BITS)) $(call give,dim,$(DIM)) $(call give,seeds,$(SEEDS)) $(call give,workers,$(WORKERS)) $(call give,epochs,$(EPOCHS)) $(call give,devices,$(DEVICES))
 
-.PHONY: help setup prepare sweep ablate train smoke compare dashboard test lint types format constraints ci clean
+.PHONY: help setup prepare sweep ablate train smoke compare dashboard sync workspace test lint types format constraints ci clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -64,6 +64,13 @@ compare: setup ## a table and runs/compare.html, a page of the runs at hand: [ME
 dashboard: setup ## the studies in a browser: [STORAGE=] [PORT=8080]
 	@$(call with,optuna_dashboard,dashboard)
 	@$(XMODAL) dashboard $(call give,storage,$(STORAGE)) $(call give,port,$(PORT))
+
+sync: setup ## upload to W&B what was logged offline
+	@$(XMODAL) sync
+
+workspace: setup ## save a W&B workspace that groups the runs by setup: [ENTITY=]
+	@$(call with,wandb_workspaces,workspace)
+	@$(XMODAL) workspace $(call give,entity,$(ENTITY))
 
 test: setup ## the tests
 	@$(XMODAL) prepare emoji > /dev/null

@@ -14,6 +14,8 @@ COMMANDS = {
     "smoke": "one epoch of every method on a small subset",
     "compare": "a table and a page of the runs at hand",
     "dashboard": "the studies in a browser",
+    "sync": "upload to W&B what was logged offline",
+    "workspace": "save a W&B workspace for the suite's runs",
     "evaluate": "metrics of codes made by anybody",
     "prepare": "check and convert a dataset",
     "datasets": "the datasets, what of them is here, and their protocols",
@@ -63,6 +65,14 @@ def _run(command: str, argv: list[str]) -> int:
         from xmodal.tuning import dashboard
 
         return dashboard.main(argv)
+    if command == "sync":
+        from xmodal.tracking import sync
+
+        return sync.main(argv)
+    if command == "workspace":
+        from xmodal.tracking import workspace
+
+        return workspace.main(argv)
     if command == "prepare":
         from xmodal import prepare
 

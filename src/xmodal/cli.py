@@ -183,7 +183,8 @@ class XmodalCLI(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         """Give the loggers the whole resolved configuration: class, seed and trainer included."""
-        config = self.config.as_dict() | {"config_hash": self.hash, **self.datamodule.describe()}
+        what = {"method": self.method, "size": self.size, "config_hash": self.hash, "setup_hash": self.setup_hash}
+        config = self.config.as_dict() | what | self.datamodule.describe()
         for logger in self.trainer.loggers:
             logger.log_hyperparams(config)
 

@@ -219,7 +219,8 @@ def leave_outputs(cli: "XmodalCLI") -> None:
     import numpy as np
     import torch
 
-    from xmodal.tracking.loggers import log_outputs
+    from xmodal.tracking.gallery import draw_gallery, first_hits
+    from xmodal.tracking.loggers import log_file, log_outputs
 
     if not cli.trainer.is_global_zero:
         return
@@ -239,15 +240,21 @@ def leave_outputs(cli: "XmodalCLI") -> None:
                 parts = [model.predict_step(model.with_features(batch), 0) for batch in cli.datamodule.batches(role)]
                 for key in parts[0]:
                     outputs[f"{role}_{key}"] = torch.cat([part[key] for part in parts]).cpu().numpy()
-    if cli.config.save_codes:
-        np.savez_compressed(cli.folder / "codes.npz", **outputs)
+    hits = first_hits(outputs) if gallery else []
     if gallery:
-        from xmodal.tracking.gallery import draw_gallery
-
         unit = "bits" if model.kind == "binary" else "dimensions"
         title = f"{cli.method} on {cli.dataset}, {cli.size} {unit}: query, then the first hits"
-        draw_gallery(gallery, outputs, cli.datamodule.picture, cli.datamodule.caption, title)
-    log_outputs(cli.trainer.loggers, curves, gallery)
+        draw_gallery(gallery, hits, cli.datamodule.picture, cli.datamodule.caption, title)
+    loggers, name = cli.trainer.loggers, f"{cli.method}-{cli.dataset}-{cli.size}"
+    log_outputs(loggers, curves, gallery, hits, cli.datamodule.picture, cli.datamodule.caption)
+    origin = {"study": cli.group, "variant": cli.variant, "config_hash": cli.hash, "setup_hash": cli.setup_hash}
+    for file in (Path(str(each)) for each in cli.config.config or ()):
+        if file.parent.name == "tuned":  # written by a sweep
+            log_file(loggers, file, f"{name}-tuned", "configuration", origin)
+    if cli.config.save_codes:
+        np.savez_compressed(cli.folder / "codes.npz", **outputs)
+        origin["split_hash"] = cli.datamodule.describe()["split_hash"]
+        log_file(loggers, cli.folder / "codes.npz", f"{name}-{cli.folder.name}-codes", "codes", origin)
 
 
 def leave_record(cli: "XmodalCLI", started: float, metrics: dict[str, float]) -> Path:

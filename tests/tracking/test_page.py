@@ -121,6 +121,15 @@ def test_a_choice_of_runs(runs, capsys):
     )
 
 
+def test_a_page_that_cannot_be_written_is_said_below_the_table(runs, capsys):
+    (runs / "compare.html").mkdir()
+    assert main(["compare"]) == 2
+    shown = capsys.readouterr()
+    assert shown.out.startswith("method")
+    assert f"cannot write {runs / 'compare.html'}" in shown.err
+    assert not list(runs.glob(".compare*")), "a partial file is left"
+
+
 def test_300_runs_take_seconds(home, capsys):
     for number in range(100):
         for seed in range(3):

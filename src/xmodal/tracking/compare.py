@@ -26,11 +26,11 @@ def main(argv: Sequence[str]) -> int:
         records = _select(records, name, key, getattr(options, name))
     if broken:
         sys.stderr.write(f"{len(broken)} broken records are left out; {'; '.join(broken)}\n")
-    groups = group(records)
+    _print_table(table(records), options.format)
     page = paths.runs() / "compare.html"
-    write_page(page, groups, broken)
+    write_page(page, group(records), broken)
     sys.stderr.write(f"page: {page}\n")
-    return _print_table(table(records), options.format)
+    return 0
 
 
 def _select(records: list[Record], name: str, key: str, wanted: str | None) -> list[Record]:
@@ -51,22 +51,21 @@ def _select(records: list[Record], name: str, key: str, wanted: str | None) -> l
     return [record for record in records if str(record[key]) in values]
 
 
-def _print_table(rows: Sequence[tuple[str, ...]], form: str) -> int:
+def _print_table(rows: Sequence[tuple[str, ...]], form: str) -> None:
     if not rows:
         sys.stdout.write(f"no evaluated runs under {paths.runs()}: `make train METHOD=dmsf BITS=64` makes one.\n")
-        return 0
+        return
     shown = [COLUMNS, *rows]
     if form == "csv":
         csv.writer(sys.stdout, lineterminator="\n").writerows(shown)
-        return 0
+        return
     if form == "markdown":
         shown.insert(1, ("---",) * len(COLUMNS))
         sys.stdout.writelines(f"| {' | '.join(row)} |\n" for row in shown)
-        return 0
+        return
     widths = [max(len(row[column]) for row in shown) for column in range(len(COLUMNS))]
     for row in shown:
         sys.stdout.write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n")
-    return 0
 
 
 def table(records: Iterable[Record]) -> list[tuple[str, ...]]:

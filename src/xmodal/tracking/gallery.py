@@ -1,63 +1,82 @@
 """A retrieval gallery: queries with what was found for them, right hits framed green, wrong ones red and dashed."""
 
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 RIGHT, WRONG, QUERY = "#2e9e4f", "#c8553d", "#3b5b92"
+SIDES: tuple[tuple[Literal["image", "text"], Literal["image", "text"]], ...] = (("image", "text"), ("text", "image"))
 
 
-def draw_gallery(
-    path: Path,
-    outputs: Mapping[str, NDArray[np.generic]],
-    picture: Callable[[int], Image.Image | None],
-    caption: Callable[[int], str],
-    title: str,
-    rows: int = 4,
-    hits: int = 6,
-) -> None:
-    """Draw `rows` queries per direction with their first `hits` answers.
+class Hits(NamedTuple):
+    """A query and what was found for it.
+
+    Attributes:
+        asked: the query's modality; the other one is found.
+        query: its position in the dataset.
+        found: position and rightness of the nearest items, nearest first.
+    """
+
+    asked: Literal["image", "text"]
+    query: int
+    found: tuple[tuple[int, bool], ...]
+
+
+def first_hits(outputs: Mapping[str, NDArray[np.generic]], rows: int = 4, hits: int = 6) -> list[Hits]:
+    """The first `hits` answers to `rows` queries, image queries first; the same queries for every method.
 
     Args:
-        path: of the PNG.
         outputs: `query_image`, `query_text`, `database_image`, `database_text` (N, K) codes or unit embeddings,
             ranked by inner product with ties in database order; `query_label`, `database_label` (N, C); `query_index`,
             `database_index` (N,) positions in the dataset.
-        picture: the image at a position.
-        caption: the text at a position.
-        title: above the figure.
         rows: queries per direction, spread evenly over the query set.
         hits: answers per query.
     """
-    from matplotlib.figure import Figure
-
     chosen = np.linspace(0, len(outputs["query_index"]) - 1, rows).astype(int)
-    figure = Figure(figsize=(1.5 * (hits + 1), 1.62 * 2 * rows + 0.9), layout="constrained")
-    figure.suptitle(title, fontsize=11)
-    axes = figure.subplots(2 * rows, hits + 1)
-    for direction, (asked, found) in enumerate((("image", "text"), ("text", "image"))):
+    right = outputs["query_label"][chosen].astype(np.float32) @ outputs["database_label"].astype(np.float32).T > 0
+    listed = []
+    for asked, found in SIDES:
         scores = (
             outputs[f"query_{asked}"][chosen].astype(np.float32) @ outputs[f"database_{found}"].astype(np.float32).T
         )
         best = np.argsort(-scores, axis=1, kind="stable")[:, :hits]
-        right = outputs["query_label"][chosen].astype(np.float32) @ outputs["database_label"].astype(np.float32).T > 0
         for row, query in enumerate(chosen):
-            cells = axes[direction * rows + row]
-            _cell(cells[0], asked, int(outputs["query_index"][query]), picture, caption, QUERY)
-            for cell, hit in zip(cells[1:], best[row], strict=True):
-                _cell(
-                    cell,
-                    found,
-                    int(outputs["database_index"][hit]),
-                    picture,
-                    caption,
-                    RIGHT if right[row, hit] else WRONG,
-                )
+            nearest = tuple((int(outputs["database_index"][hit]), bool(right[row, hit])) for hit in best[row])
+            listed.append(Hits(asked, int(outputs["query_index"][query]), nearest))
+    return listed
+
+
+def draw_gallery(
+    path: Path,
+    hits: Sequence[Hits],
+    picture: Callable[[int], Image.Image | None],
+    caption: Callable[[int], str],
+    title: str,
+) -> None:
+    """Draw queries with their first answers, a query a row.
+
+    Args:
+        path: of the PNG.
+        hits: as `first_hits` gives them.
+        picture: the image at a position.
+        caption: the text at a position.
+        title: above the figure.
+    """
+    from matplotlib.figure import Figure
+
+    width = 1 + max(len(each.found) for each in hits)
+    figure = Figure(figsize=(1.5 * width, 1.62 * len(hits) + 0.9), layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    other = dict(SIDES)
+    for each, cells in zip(hits, figure.subplots(len(hits), width, squeeze=False), strict=True):
+        _cell(cells[0], each.asked, each.query, picture, caption, QUERY)
+        for cell, (position, right) in zip(cells[1:], each.found, strict=False):
+            _cell(cell, other[each.asked], position, picture, caption, RIGHT if right else WRONG)
     figure.savefig(path, dpi=90)
 
 

@@ -4,7 +4,7 @@ import base64
 import io
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import groupby, zip_longest
 from pathlib import Path
@@ -17,7 +17,7 @@ from PIL import Image
 
 from xmodal.tracking.charts import Chart, Line, line_chart
 from xmodal.tracking.contests import LEVEL, Contest, ablations, contests
-from xmodal.tracking.groups import MEASURES, Floats, Group, read_arrays
+from xmodal.tracking.groups import MEASURES, Floats, Group, Record, read_arrays
 from xmodal.tracking.record import read_settings, write_atomically
 
 GALLERIES, GALLERY_WIDTH = 12, 760  # embedded pictures, and their width in pixels: about 60 kB each
@@ -44,7 +44,12 @@ def write_page(path: Path, groups: Sequence[Group], broken: Sequence[str]) -> No
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    look.filters |= {"p_value": _p_value, "names": _names}
+
+    def folder(record: Record) -> str:
+        """Where a record lies, as a link."""
+        return quote(os.path.relpath(Path(record["path"]).parent, path.parent))
+
+    look.filters |= {"p_value": _p_value, "names": _names, "folder": folder}
     methods = sorted({each.method for each in groups})
     ranked = contests(groups)
     text = look.get_template("page.html").render(
@@ -60,7 +65,7 @@ def write_page(path: Path, groups: Sequence[Group], broken: Sequence[str]) -> No
         place=_place,
         measures=WORDS,
         level=LEVEL,
-        data=_runs(path.parent, groups, ranked),
+        data=_runs(folder, groups, ranked),
     )
     write_atomically(path, text)
 
@@ -142,7 +147,7 @@ def _curve(group: Group, name: str) -> list[tuple[float, float, float]]:
     return [(float(recall), float(precision), 0.0) for _, precision, recall in mean[ranks]]
 
 
-def _runs(folder: Path, groups: Sequence[Group], ranked: Sequence[Contest]) -> dict[str, Any]:
+def _runs(folder: Callable[[Record], str], groups: Sequence[Group], ranked: Sequence[Contest]) -> dict[str, Any]:
     """What the side-by-side view needs: all runs with their settings, less those that all share, and galleries."""
     runs = [(each, record) for each in groups for record in each.records]
     settings = [read_settings(Path(record["path"]).parent) for _, record in runs]
@@ -156,7 +161,7 @@ def _runs(folder: Path, groups: Sequence[Group], ranked: Sequence[Contest]) -> d
         {
             "contest": _place(each),
             "name": f"{labels[each]}, seed {record['seed']}",
-            "folder": quote(os.path.relpath(Path(record["path"]).parent, folder)),
+            "folder": folder(record),
             "map": {words: record["metrics"].get(f"test/{measure}") for measure, words in WORDS.items()},
             "commit": f"{(record.get('commit') or 'unknown')[:10]}{' + changes' if record.get('dirty') else ''}",
             "device": record.get("device"),

@@ -48,6 +48,7 @@ def write_atomically(path: Path, text: str) -> None:
     Raises:
         UserError: the folder cannot be written.
     """
+    partial = ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -58,6 +59,8 @@ def write_atomically(path: Path, text: str) -> None:
         finally:
             Path(partial).unlink(missing_ok=True)  # is there still only if something went wrong
     except OSError as error:
+        if partial:
+            Path(partial).unlink(missing_ok=True)
         raise UserError(
             f"cannot write {path}: {error.strerror}. Make it writable, or move the suite's folders with XMODAL_HOME."
         ) from error

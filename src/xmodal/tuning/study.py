@@ -22,6 +22,7 @@ from xmodal import paths
 from xmodal.errors import UserError
 from xmodal.run import configuration, overrides, whole
 from xmodal.tracking import provenance, read_results, write_atomically
+from xmodal.tracking.wandb_mode import mode
 from xmodal.tuning import front
 from xmodal.tuning.space import Parameter, Search, Value, experiment_with
 from xmodal.tuning.storage import Direction, is_retry, open_study, readable_errors, retry_once
@@ -84,6 +85,7 @@ class Sweep:
     def search(self, *, start: bool = True) -> optuna.Study:
         """Open the study and run trials until its budget is used up."""
         points = self._check_space()
+        mode()  # whether W&B answers is asked once, not by every trial
         warm_up(self.arguments)
         directions: list[Direction] = ["maximize", "minimize"] if self.against else ["maximize"]
         study = open_study(self.options.storage, self.name, directions, self.sought, points)
