@@ -45,9 +45,9 @@ def _run(command: str, argv: list[str]) -> int:
 
         return run.main(command, argv)
     if command == "sweep":
-        from xmodal.tuning import study
+        from xmodal.tuning.command import main as sweep
 
-        return study.main(argv)
+        return sweep(argv)
     if command == "ablate":
         from xmodal.tuning import ablate
 

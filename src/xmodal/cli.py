@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 import yaml
@@ -72,6 +72,7 @@ class XmodalCLI(LightningCLI):
     folder: Path
     yaml: str
     best: ModelCheckpoint
+    built: ClassVar[LightningArgumentParser | None] = None  # takes a third of a parse, and never differs
 
     def __init__(
         self,
@@ -108,6 +109,13 @@ class XmodalCLI(LightningCLI):
     def __exit__(self, *_: object) -> None:
         """End the W&B run."""
         close(self.trainer.loggers)
+
+    def setup_parser(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Lightning's own
+        """Build the parser once per process."""
+        if XmodalCLI.built is None:
+            super().setup_parser(*args, **kwargs)
+            XmodalCLI.built = self.parser
+        self.parser = XmodalCLI.built
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The run's own arguments, and the links that keep derived values out of every file."""

@@ -20,7 +20,7 @@ def started(monkeypatch):
         return 0.0, str(path)
 
     monkeypatch.setattr(grid, "run_trial", run_here)
-    monkeypatch.setattr(grid, "warm_up", lambda: None)
+    monkeypatch.setattr(grid, "warm_up", lambda arguments: None)
     return found
 
 

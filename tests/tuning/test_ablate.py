@@ -82,7 +82,7 @@ def test_an_untuned_method_is_what_train_runs_and_a_failure_does_not_end_the_oth
 @pytest.mark.slow
 def test_killed_in_mid_run_it_goes_on(home, started):
     keep(home, "dmsf", "no_graph")
-    command = ["ablate", "dmsf", "emoji", "--bits=32", "--seeds=0", *SMALL, "--epochs=30"]
+    command = ["ablate", "dmsf", "emoji", "--bits=32", "--seeds=0", *SMALL, "--epochs=15"]
     process = subprocess.Popen([sys.executable, "-m", "xmodal", *command], stderr=subprocess.DEVNULL)
     runs, deadline = home / "runs/dmsf/emoji/32", time.monotonic() + 200
     while not (runs / "no_graph-seed0" / "config.yaml").is_file() and time.monotonic() < deadline:

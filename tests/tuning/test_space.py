@@ -4,6 +4,7 @@ import yaml
 
 from tests.conftest import CHECKOUT
 from xmodal.errors import UserError
+from xmodal.tuning.samplers import make_sampler
 from xmodal.tuning.space import experiment_with, read_search
 
 GOOD = {
@@ -34,6 +35,44 @@ def test_values_lie_in_the_axes(tmp_path):
     assert not search.space["model.fusion"].holds("b")
 
 
+def test_an_axis_is_there_only_under_its_condition(tmp_path):
+    space = {
+        "model.fusion": {"choice": ["none", "attention"]},
+        "model.heads": {"int": [2, 8], "step": 2, "when": {"model.fusion": "attention"}},
+        "model.temperature": {"float": [0.1, 1.0], "when": {"model.heads": [4, 8]}},
+    }
+    search = read(tmp_path, {"space": space})
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    seen = [search.suggest(study.ask()) for _ in range(60)]
+    for values in seen:
+        assert ("model.heads" in values) == (values["model.fusion"] == "attention")
+        assert ("model.temperature" in values) == (values.get("model.heads") in (4, 8))
+    assert {len(values) for values in seen} == {1, 2, 3}
+    default = {"model.fusion": "attention", "model.heads": 3, "model.temperature": 0.5}
+    assert search.point(default) == {
+        "model.fusion": "attention"
+    }  # 3 is off the steps, and then there is no temperature
+    assert search.point({"model.fusion": "none", "model.heads": 4}) == {"model.fusion": "none"}
+
+
+def test_the_command_line_replaces_the_header(tmp_path):
+    path = tmp_path / "method.yaml"
+    path.write_text(yaml.safe_dump(GOOD | {"sampler": {"name": "tpe", "seed": 5, "n_startup_trials": 2}}))
+    search = read_search(
+        path, {"trials": None, "minutes": 3, "sampler": {"name": "random"}, "pruner": {"name": "median"}}
+    )
+    assert (search.trials, search.minutes) == (None, 3)
+    assert isinstance(search.pruner, optuna.pruners.MedianPruner)
+
+    def draws(sampler):
+        study = optuna.create_study(sampler=sampler)
+        return [search.suggest(study.ask()) for _ in range(3)]
+
+    assert draws(search.sampler) == draws(make_sampler({"name": "random", "seed": 5}))  # the file's seed stays
+    other = read_search(path, {"sampler": {"seed": 6}})
+    assert draws(other.sampler) == draws(make_sampler({"name": "tpe", "seed": 6, "n_startup_trials": 2}))
+
+
 BAD = [
     ({"space": {}}, "no space"),
     ({"space": GOOD["space"], "trails": 3}, "trails"),
@@ -43,9 +82,15 @@ BAD = [
     ({"space": {"model.lr": {"flot": [0, 1]}}}, "write {float"),
     ({"space": {"model.lr": {"float": [0, 1], "lag": True}}}, "write {float"),
     ({"space": {"model.lr": 3}}, "write {float"),
-    ({"space": GOOD["space"], "sampler": {"name": "Best"}}, "TPESampler"),
-    ({"space": GOOD["space"], "sampler": {"name": "TPESampler", "sead": 1}}, "sead"),
-    ({"space": GOOD["space"], "pruner": {"name": "TPESampler"}}, "MedianPruner"),
+    ({"space": GOOD["space"], "sampler": {"name": "Best"}}, "tpe, gp, random, grid, cmaes"),
+    ({"space": GOOD["space"], "sampler": {"name": "tpe", "sead": 1}}, "sead"),
+    ({"space": GOOD["space"], "sampler": {"name": "tpe", "seed": -1}}, "seed is -1"),
+    ({"space": GOOD["space"], "sampler": {"name": "grid"}}, "model.lr has no grid"),
+    ({"space": GOOD["space"], "minutes": 0}, "minutes is 0"),
+    ({"space": {"a.b": {"choice": [1], "when": 3}}}, "when is 3"),
+    ({"space": {"a.b": {"choice": [1], "when": {"c.d": [1]}}}}, "stands above a.b"),
+    ({"space": {"c.d": {"choice": [1]}, "a.b": {"choice": [1], "when": {"c.d": [2]}}}}, "values of it"),
+    ({"space": GOOD["space"], "pruner": {"name": "tpe"}}, "median, percentile"),
     ("a: [", "is no YAML"),
     ("[]", "holds"),
 ]

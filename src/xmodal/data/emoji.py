@@ -97,7 +97,7 @@ class Emoji(CrossModalDataModule):
             split.hash,
         )
         image_key = {"dataset": "emoji", "packages": self._key()["packages"], "side": SIDE}
-        image = encode_images(folder, image_key, self.image_encoder, [Image.fromarray(p) for p in self._pixels()])
+        image = encode_images(folder, image_key, self.image_encoder, Drawings(self._pixels()))
         return Pairs(image, text, index["label"], tuple(index["label_names"].tolist()), index["hierarchy"])
 
     @classmethod
@@ -128,6 +128,19 @@ class Emoji(CrossModalDataModule):
         key = {"packages": self._key()["packages"], "side": SIDE, "version": 1}
         arrays = cached(self.root, "drawings", key, lambda: {"pixels": _render(self._index()["code"].tolist())})
         return arrays["pixels"].view(np.uint8)
+
+
+class Drawings:
+    """Pictures out of an array (N, H, W, C), made when they are indexed: a cached encoding asks for none."""
+
+    def __init__(self, pixels: NDArray[np.uint8]) -> None:
+        self._pixels = pixels
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    def __getitem__(self, position: int, /) -> Image.Image:
+        return Image.fromarray(self._pixels[position])
 
 
 def _version(package: str) -> str:

@@ -52,7 +52,8 @@ def loggers(folder: Path, runs: Path, group: str, job_type: str, tags: Sequence[
     for variable in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
         os.environ.setdefault(variable, str(runs / "wandb"))
     silent = os.environ.get("WANDB_SILENT", "true") == "true"  # one voice on the terminal: ours
-    wandb.setup(wandb.Settings(silent=silent, mode=mode()))
+    listed = job_type != "trial"  # the list of all packages takes most of a start; a trial's record has the versions
+    wandb.setup(wandb.Settings(silent=silent, mode=mode(), x_save_requirements=listed))
     run = WandbLogger(
         name=name,
         save_dir=str(runs),

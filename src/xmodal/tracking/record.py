@@ -40,9 +40,12 @@ def write_atomically(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-        Path(partial).replace(path)
+        try:
+            with os.fdopen(handle, "w") as file:
+                file.write(text)
+            Path(partial).replace(path)
+        finally:
+            Path(partial).unlink(missing_ok=True)  # is there still only if something went wrong
     except OSError as error:
         raise UserError(
             f"cannot write {path}: {error.strerror}. Make it writable, or move the suite's folders with XMODAL_HOME."

@@ -124,7 +124,7 @@ class Grid:
 
     def _run(self, missing: Sequence[Run]) -> list[str]:
         """Run them side by side; the labels of those that failed."""
-        warm_up()
+        warm_up(missing[0].arguments)
         failed: list[str] = []
         slots: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         for visible in device_groups(self.workers, self.devices):

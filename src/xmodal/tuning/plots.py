@@ -9,7 +9,7 @@ from pathlib import Path
 import optuna
 from matplotlib import pyplot as plt
 from optuna.exceptions import ExperimentalWarning
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 from optuna.visualization import matplotlib as drawn
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -78,22 +78,19 @@ def draw_study(folder: Path, name: str, storage: str | None = None) -> list[Path
     if len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))) < 2:
         return []
     folder.mkdir(parents=True, exist_ok=True)
-    # Importance gets no target: with one, Optuna takes low values for good ones.
+    # No `target`: with one, Optuna takes low values for good ones.
     drawn.plot_param_importances(study, target_name="val/map")
-    written = [_saved(folder / "importance.png")]
-    drawn.plot_parallel_coordinate(study, target=_score, target_name="val/map")
-    return [*written, _saved(folder / "parallel_coordinates.png")]
+    written = [_saved(folder / "importance.png", 9)]
+    drawn.plot_parallel_coordinate(study, target_name="val/map")
+    return [*written, _saved(folder / "parallel_coordinates.png", 1.4 * len(study.best_params) + 4)]
 
 
-def _score(trial: FrozenTrial) -> float:
-    """`val/map`, which is the first objective of every study."""
-    return float(trial.values[0])
-
-
-def _saved(path: Path) -> Path:
-    """Write the figure that Optuna has drawn with pyplot, and close it."""
+def _saved(path: Path, width: float) -> Path:
+    """Write the figure that Optuna has drawn with pyplot, `width` inches wide, and close it."""
     figure = plt.gcf()
-    figure.set_size_inches(9, 4.5)
+    figure.set_size_inches(width, 4.5)
+    for axes in figure.axes:
+        axes.grid(visible=False)
     figure.savefig(path, dpi=110, bbox_inches="tight")
     plt.close(figure)
     return path

@@ -1,6 +1,6 @@
 """A search space from `sweeps/<method>.yaml`: read, checked, suggested from, and written back as an experiment file."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,12 @@ import optuna
 import yaml
 
 from xmodal.errors import UserError
+from xmodal.tuning.samplers import make_pruner, make_sampler
 
-FORM = "{float: [low, high], log: true}, {int: [low, high], step: 2} or {choice: [a, b]}"
-SETTINGS = {"trials", "sampler", "pruner", "space"}
+FORM = (
+    "{float: [low, high], log: true}, {int: [low, high], step: 2} or {choice: [a, b]}, with or without when: {key: [b]}"
+)
+SETTINGS = ("trials", "minutes", "sampler", "pruner", "space")
 Value = str | float | int | bool | None
 
 
@@ -23,11 +26,13 @@ class Parameter:
         kind: `float`, `int` or `choice`.
         values: low and high, or the choices.
         options: `log` and `step`, as Optuna understands them.
+        when: other keys and the values under which this axis is there; without them it keeps the experiment's value.
     """
 
     kind: str
     values: tuple[Any, ...]
     options: Mapping[str, Any]
+    when: Mapping[str, Sequence[Value]]
 
     def suggest(self, trial: optuna.Trial, key: str) -> Value:
         """A value for this trial."""
@@ -41,9 +46,9 @@ class Parameter:
         """Whether a value lies in the axis."""
         if self.kind == "choice":
             return value in self.values
-        return (
-            isinstance(value, int | float) and not isinstance(value, bool) and self.values[0] <= value <= self.values[1]
-        )
+        low, high, step = *self.values, self.options.get("step")
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and low <= value <= high and (step is None or abs((value - low) / step % 1 - 0.5) > 0.5 - 1e-9)
 
 
 @dataclass(frozen=True)
@@ -51,20 +56,45 @@ class Search:
     """A whole sweep file.
 
     Args:
-        trials: how many trials a study has when the command names no other number.
+        trials: finished trials that end a study; None for no such limit.
+        minutes: after which no trial is started; None for no such limit.
         sampler: of Optuna.
         pruner: of Optuna.
         space: axis per key of the configuration.
     """
 
-    trials: int
+    trials: int | None
+    minutes: float | None
     sampler: optuna.samplers.BaseSampler
     pruner: optuna.pruners.BasePruner
     space: Mapping[str, Parameter]
 
+    def suggest(self, trial: optuna.Trial) -> dict[str, Value]:
+        """A value for every axis whose condition holds."""
+        return self._walk(lambda key: self.space[key].suggest(trial, key))
 
-def read_search(path: Path) -> Search:
+    def point(self, values: Mapping[str, Value]) -> dict[str, Value]:
+        """The part of a configuration that a trial of this space can have: axes that are there and hold the value."""
+        return {
+            key: value
+            for key, value in self._walk(values.get).items()
+            if key in values and self.space[key].holds(value)
+        }
+
+    def _walk(self, value: Callable[[str], Value]) -> dict[str, Value]:
+        found: dict[str, Value] = {}
+        for key, axis in self.space.items():
+            if all(other in found and found[other] in allowed for other, allowed in axis.when.items()):
+                found[key] = value(key)
+        return found
+
+
+def read_search(path: Path, given: Mapping[str, Any] | None = None) -> Search:
     """Read a sweep file.
+
+    Args:
+        path: of the file.
+        given: settings of the command line, which replace the file's of the same name.
 
     Raises:
         UserError: there is none, or something in it is unknown or malformed.
@@ -76,21 +106,33 @@ def read_search(path: Path) -> Search:
         content = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
         raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict) or not content.get("space") or (content.keys() - SETTINGS):
-        unknown = sorted(content.keys() - SETTINGS) if isinstance(content, dict) else content
+    if not isinstance(content, dict) or not content.get("space") or (content.keys() - set(SETTINGS)):
+        unknown = sorted(content.keys() - set(SETTINGS)) if isinstance(content, dict) else content
         raise UserError(
-            f"{path} holds {unknown or 'no space'}; a sweep file has the keys {', '.join(sorted(SETTINGS))}, "
+            f"{path} holds {unknown or 'no space'}; a sweep file has the keys {', '.join(SETTINGS)}, "
             "and its space is not empty."
         )
-    trials = content.get("trials", 24)
-    if not isinstance(trials, int) or trials < 1:
+    given = dict(given or {})
+    if isinstance(file := content.get("sampler", {"name": "tpe"}), dict) and "sampler" in given:
+        kept = {"seed": file.get("seed", 0)} if "name" in given["sampler"] else file
+        given["sampler"] = {**kept, **given["sampler"]}
+    content |= given
+    trials, minutes = content.get("trials", 24), content.get("minutes")
+    if trials is not None and (not isinstance(trials, int) or trials < 1):
         raise UserError(f"{path}: trials is {trials!r}; give a whole number from 1.")
-    return Search(
-        trials,
-        _named(path, "sampler", optuna.samplers, content.get("sampler", {"name": "TPESampler", "seed": 0})),
-        _named(path, "pruner", optuna.pruners, content.get("pruner", {"name": "NopPruner"})),
-        {key: _parameter(path, key, entry) for key, entry in content["space"].items()},
-    )
+    if minutes is not None and (not isinstance(minutes, int | float) or minutes <= 0):
+        raise UserError(f"{path}: minutes is {minutes!r}; give a number above 0.")
+    try:
+        sampler = make_sampler(content.get("sampler", {"name": "tpe"}))
+        pruner = make_pruner(content.get("pruner", {"name": "none"}))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    space: dict[str, Parameter] = {}
+    for key, entry in content["space"].items():
+        space[key] = _parameter(path, key, entry, space)
+        if content.get("sampler", {}).get("name") == "grid" and entry.keys() >= {"float"} and "step" not in entry:
+            raise UserError(f"{path}: {key} has no grid; give it a step or choices, or take another sampler.")
+    return Search(trials, minutes, sampler, pruner, space)
 
 
 def experiment_with(base: Path, parameters: Mapping[str, Value]) -> dict[str, Any]:
@@ -107,28 +149,36 @@ def experiment_with(base: Path, parameters: Mapping[str, Value]) -> dict[str, An
     return content
 
 
-def _named(path: Path, what: str, module: Any, entry: object) -> Any:  # noqa: ANN401 - a sampler or a pruner
-    names = sorted(name for name in module.__all__ if name.endswith(what.capitalize()) and not name.startswith("Base"))
-    if not isinstance(entry, dict) or entry.get("name") not in names:
-        raise UserError(
-            f"{path}: {what} is {entry!r}; write {{name: ..., <its arguments>}} with a name of {', '.join(names)}."
-        )
-    try:
-        return getattr(module, entry["name"])(**{key: value for key, value in entry.items() if key != "name"})
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{path}: {what} {entry['name']} does not take these arguments: {error}") from error
-
-
-def _parameter(path: Path, key: str, entry: object) -> Parameter:
+def _parameter(path: Path, key: str, entry: object, before: Mapping[str, Parameter]) -> Parameter:
     if isinstance(entry, dict):
+        when = {other: found if isinstance(found, list) else [found] for other, found in _pairs(entry.get("when"))}
+        for other, found in when.items():
+            if other not in before or not found or not all(before[other].holds(value) for value in found):
+                raise UserError(
+                    f"{path}: {key} is there when {other} is in {found}; name an axis that stands above {key}, and "
+                    "values of it."
+                )
         for kind in ("float", "int", "choice"):
             values = entry.get(kind)
-            options = {name: value for name, value in entry.items() if name != kind}
+            options = {name: value for name, value in entry.items() if name not in (kind, "when")}
             if not isinstance(values, list) or not values or options.keys() - {"log", "step"}:
                 continue
-            numbers = all(isinstance(value, int | float) for value in values)
-            if kind == "choice" or (
-                len(values) == 2 and numbers and values[0] <= values[1] and not (options.get("log") and values[0] <= 0)
-            ):
-                return Parameter(kind, tuple(values), options)
+            if kind == "choice" and not options:
+                return Parameter(kind, tuple(values), options, when)
+            try:
+                low, high = values
+                distributions = optuna.distributions
+                make = distributions.FloatDistribution if kind == "float" else distributions.IntDistribution
+                made = make(low, high, **options)
+            except (TypeError, ValueError):
+                break
+            return Parameter(kind, (made.low, made.high), options, when)
     raise UserError(f"{path}: {key} is {entry!r}; write {FORM}, with low <= high, and low > 0 where log is true.")
+
+
+def _pairs(when: object) -> Iterable[tuple[str, Any]]:
+    if when is None:
+        return ()
+    if not isinstance(when, dict):
+        raise UserError(f"when is {when!r}; write when: {{key: [values]}}.")
+    return when.items()

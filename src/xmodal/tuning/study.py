@@ -1,227 +1,199 @@
-"""`xmodal sweep`: an Optuna study per method, dataset and size; its best trial as an experiment file, evaluated once.
+"""A sweep: an Optuna study per method, dataset and size; its best trial as an experiment file, evaluated once.
 
 The study sees validation values only. It lives in SQLite below `runs/` (or behind `--storage`), so the same command
 goes on where a killed one stopped: a trial whose process vanished is recorded as failed and tried once more.
 """
 
 import argparse
-import contextlib
+import queue
 import subprocess
 import sys
-import threading
-import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
 import yaml
-from filelock import FileLock, Timeout
-from optuna.exceptions import ExperimentalWarning
-from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.study import MaxTrialsCallback
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
 from tqdm import tqdm
 
 from xmodal import paths
 from xmodal.errors import UserError
-from xmodal.run import MAX_SIZE, add_run_options, configuration, experiment_file, overrides, whole
+from xmodal.run import configuration, overrides, whole
 from xmodal.tracking import provenance, read_results, write_atomically
-from xmodal.tuning.space import Search, Value, experiment_with, read_search
-from xmodal.tuning.worker import TrialError, run_trial, warm_up
+from xmodal.tuning import front
+from xmodal.tuning.space import Parameter, Search, Value, experiment_with
+from xmodal.tuning.storage import Direction, is_retry, open_study, readable_errors, retry_once
+from xmodal.tuning.worker import TrialDiedError, TrialDivergedError, TrialError, device_groups, run_trial, warm_up
 
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 GIVE_UP = 3  # failures in a row at the end of which a sweep stops: something is wrong with all of them
-HEARTBEAT = 2  # seconds; a trial without one for three times as long is dead
-
-
-class _Storage(RDBStorage):
-    """SQLite has no row locks: without this, two workers take the same waiting trial."""
-
-    _lock = threading.Lock()
-
-    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        with self._lock:
-            return super().set_trial_state_values(trial_id, state, values)
-
-
-def main(argv: Sequence[str]) -> int:
-    """`xmodal sweep METHOD DATA --bits 64[,32,...] [options]`; ends with a table of bits and directions."""
-    parser = argparse.ArgumentParser(prog="xmodal sweep", description=main.__doc__, allow_abbrev=False)
-    parser.add_argument("method")
-    parser.add_argument("data")
-    add_run_options(parser)
-    parser.add_argument("--trials", help="finished trials the study shall have in the end; default: the sweep file's")
-    parser.add_argument("--workers", default="1", help="trials that run side by side")
-    parser.add_argument("--storage", help="URL of the study database; default: SQLite under runs/")
-    options = parser.parse_args(list(argv))
-    base = experiment_file(options.method, options.data)
-    search = read_search(paths.sweeps() / f"{options.method}.yaml")
-    trials = whole("TRIALS", options.trials, 1, 1_000_000) if options.trials else search.trials
-    workers = whole("WORKERS", options.workers, 1, 256)
-    if not (options.bits or options.dim):
-        raise UserError(
-            "name the size of the study: BITS=64 (or BITS=16,32,64) for a binary method, DIM=256 for a real-valued one."
-        )
-    kind, sizes = ("bits", options.bits) if options.bits else ("dim", options.dim)
-    for text in sizes.split(","):
-        whole(kind.upper(), text, 1, MAX_SIZE)
-    records = []
-    for text in sizes.split(","):
-        options.bits, options.dim = (text, None) if kind == "bits" else (None, text)
-        records.append(Sweep(options, base, search, trials, workers).run())
-    _print_table(kind, records)
-    sys.stdout.write(f"{records[-1]['path']}\n")
-    return 0
 
 
 class Sweep:
     """One study from start to the evaluation of its best trial.
 
     Args:
-        options: the parsed command line, one size in it.
+        options: the parsed command line.
         base: the experiment file that is tuned.
         search: the sweep file.
-        trials: finished trials the study shall have.
+        kind: `bits` or `dim`.
+        sizes: of the codes or embeddings; more than one, as an axis, with `--against` only.
         workers: trials side by side.
+
+    Raises:
+        UserError: the command line is not usable for this method.
     """
 
-    def __init__(self, options: argparse.Namespace, base: Path, search: Search, trials: int, workers: int) -> None:
-        self.options, self.base, self.search, self.trials, self.workers = options, base, search, trials, workers
-        self.size = int(options.bits or options.dim)
-        self.name = f"{options.method}-{options.data}-{self.size}"
-        self.arguments = [*configuration(options.method, options.data), *overrides(options)]
+    def __init__(
+        self, options: argparse.Namespace, base: Path, search: Search, kind: str, sizes: Sequence[int], workers: int
+    ) -> None:
+        self.options = argparse.Namespace(**vars(options) | {kind: str(sizes[0])})
+        self.base, self.workers, self.kind, self.size = base, workers, kind, sizes[0]
+        self.against: str | None = options.against
+        if len(sizes) > 1:
+            axis = Parameter("choice", tuple(sizes), {}, {})
+            search = front.with_axis(search, f"model.{kind}", axis)
+        self.sought = search
+        self.name = "-".join([options.method, options.data, *map(str, sizes), *filter(None, [self.against])])
+        self.arguments = [*configuration(options.method, options.data), *overrides(self.options)]
         self.devices = whole("DEVICES", options.devices, 1, 1024) if options.devices else 1
 
-    def run(self) -> dict[str, Any]:
+    def run(self, *, search: bool = True) -> dict[str, Any]:
         """Search, write the tuned experiment file, evaluate it once on the query set, and return that run's record.
+
+        With `--against` there is no one best trial: the front is printed and stored, and the query set stays closed.
+
+        Args:
+            search: False where jobs have searched already.
 
         Raises:
             UserError: the space, the storage or every trial is unusable.
         """
-        defaults = self._check_space()
-        warm_up()
-        study = self._open(defaults)
-        done = len(study.get_trials(deepcopy=False, states=DONE))
-        if done < self.trials:
-            sys.stderr.write(f"study {self.name}: {done} of {self.trials} trials are done\n")
-            with tqdm(total=self.trials, initial=done, desc=self.name, unit="trial") as self.bar:
-                enough = MaxTrialsCallback(self.trials, states=DONE)
-                study.optimize(
-                    self._objective, n_jobs=self.workers, catch=(TrialError,), callbacks=[enough, self._progress]
-                )
-        if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-            raise UserError(f"no trial of {self.name} was completed; see the reasons above, or raise TRIALS.")
-        tuned = self._write_tuned(study)
+        study = self.search(start=search)
+        with readable_errors():
+            if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+                raise UserError(f"no trial of {self.name} was completed; see the reasons above, or raise TRIALS.")
+            if self.against:
+                sys.stdout.write(front.leave_front(study, self.options.method, self.options.data, self.against))
+                return {}
+            tuned = self._write_tuned(study)
         return self._evaluate(tuned)
 
-    def _check_space(self) -> dict[str, Value]:
-        """Parse one configuration with every key of the space; the defaults that lie in the space come back."""
+    def search(self, *, start: bool = True) -> optuna.Study:
+        """Open the study and run trials until its budget is used up."""
+        points = self._check_space()
+        warm_up(self.arguments)
+        directions: list[Direction] = ["maximize", "minimize"] if self.against else ["maximize"]
+        study = open_study(self.options.storage, self.name, directions, self.sought, points)
+        self.slots: queue.Queue[str | None] = queue.Queue()
+        for group in device_groups(self.workers, self.devices):
+            self.slots.put(group)
+        with readable_errors():
+            done, trials = len(study.get_trials(deepcopy=False, states=DONE)), self.sought.trials
+            if start and (trials is None or done < trials):
+                sys.stderr.write(f"study {self.name}: {done} of {trials or 'any number of'} trials are done\n")
+                enough = [] if trials is None else [MaxTrialsCallback(trials, states=DONE)]
+                with tqdm(total=trials, initial=done, desc=self.name, unit="trial") as self.bar:
+                    study.optimize(
+                        self._objective,
+                        timeout=self.sought.minutes and 60 * self.sought.minutes,
+                        n_jobs=self.workers,
+                        catch=(TrialError,),
+                        callbacks=[*enough, self._progress],
+                    )
+        return study
+
+    def _check_space(self) -> list[dict[str, Value]]:
+        """Parse one configuration with every key of the space; the points to try first come back."""
         from xmodal.cli import Parsed
 
-        default = Parsed(self.arguments).config
-        found: dict[str, Value] = {}
-        for key, axis in self.search.space.items():
-            first, _, rest = key.partition(".")
-            full = f"{first}.init_args.{rest}" if first in ("model", "data") else key
+        for key, axis in self.sought.space.items():
             for value in axis.values:
                 try:
-                    Parsed([*self.arguments, f"--{key}={_text(value)}"])
+                    Parsed([*self.arguments, *self._condition(key), f"--{key}={_text(value)}"])
                 except UserError as error:
                     raise UserError(
                         f"the sweep space of {self.options.method} has {key} = {value!r}, which is refused: {error}"
                     ) from error
-            value = default.get(full)
-            if axis.holds(value):
-                found[key] = value
-        return found
+        points = [self._point(Parsed(self.arguments))]  # the untuned method: tuning never ends below it
+        if file := self.options.warm_start:
+            warm = Parsed([*configuration(None, None, [file]), *overrides(self.options)])
+            if warm.method != self.options.method:
+                raise UserError(f"WARM_START {file} is of {warm.method}, not of {self.options.method}.")
+            points.insert(0, self._point(warm))
+            if left := sorted(self.sought.space.keys() - points[0].keys()):
+                sys.stderr.write(f"warm start: {', '.join(left)} lie outside the space and are drawn\n")
+        return points
 
-    def _open(self, defaults: Mapping[str, Value]) -> optuna.Study:
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        warnings.simplefilter("ignore", ExperimentalWarning)  # the heartbeat is marked so
-        url = self.options.storage
-        lock: AbstractContextManager[object] = contextlib.nullcontext()
-        if url is None:
-            database = paths.runs() / "sweeps.db"
-            try:
-                database.parent.mkdir(parents=True, exist_ok=True)
-                lock = FileLock(database.with_suffix(".lock")).acquire(timeout=60)  # the tables are made by one sweep
-            except (OSError, Timeout) as error:
-                raise UserError(
-                    f"cannot write {database.parent}: {error}. Make it writable, or move the suite's folders "
-                    "with XMODAL_HOME."
-                ) from error
-            url = f"sqlite:///{database}"
-        with lock:
-            return self._create(url, defaults)
+    def _condition(self, key: str) -> list[str]:
+        """Arguments under which a conditional key is there."""
+        arguments: list[str] = []
+        for other, allowed in self.sought.space[key].when.items():
+            arguments += [*self._condition(other), f"--{other}={_text(allowed[0])}"]
+        return arguments
 
-    def _create(self, url: str, defaults: Mapping[str, Value]) -> optuna.Study:
+    def _point(self, parsed: Any) -> dict[str, Value]:  # noqa: ANN401 - importing Parsed takes seconds
+        values: dict[str, Value] = {}
+        for key in self.sought.space:
+            first, _, rest = key.partition(".")
+            values[key] = parsed.config.get(f"{first}.init_args.{rest}" if first in ("model", "data") else key)
+        return self.sought.point(values)
+
+    def _objective(self, trial: optuna.Trial) -> float | tuple[float, float]:
         try:
-            storage = _Storage(
-                url,
-                engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite") else None,
-                heartbeat_interval=HEARTBEAT,
-                grace_period=3 * HEARTBEAT,
-                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=1),
-            )
-            study = optuna.create_study(
-                storage=storage,
-                study_name=self.name,
-                direction="maximize",
-                load_if_exists=True,
-                sampler=self.search.sampler,
-                pruner=self.search.pruner,
-            )
-            if not study.get_trials(deepcopy=False):
-                study.enqueue_trial(dict(defaults))  # the untuned method is the first trial: tuning never ends below it
-        except (SQLAlchemyError, OSError) as error:
-            raise UserError(f"cannot open the study database {url}: {' '.join(str(error).split())[:300]}") from error
-        return study
-
-    def _objective(self, trial: optuna.Trial) -> float:
-        parameters = {key: axis.suggest(trial, key) for key, axis in self.search.space.items()}
+            parameters = self.sought.suggest(trial)
+        except ValueError as error:  # Optuna's, for choices that have changed
+            raise UserError(
+                f"the study {self.name} was begun with another space ({error}): restore the sweep file, or begin anew "
+                "with another --storage."
+            ) from error
         arguments = [*self.arguments, *(f"--{key}={_text(value)}" for key, value in parameters.items())]
-        arguments += [f"--variant=trial-{trial.number:04d}", f"--group={self.name}", "--job_type=trial"]
+        variant = f"{self.against or 'trial'}-{trial.number:04d}"
+        arguments += [f"--variant={variant}", f"--group={self.name}", "--job_type=trial"]
+        pruned = False
 
         def report(epoch: int, value: float) -> bool:
-            trial.report(value, epoch)
+            nonlocal pruned
             shown = f"trial {trial.number} epoch {epoch + 1} val/map {value:.4f}{self.best}"
             self.bar.set_postfix_str(shown, refresh=sys.stderr.isatty())
-            return trial.should_prune()
+            if not self.against:  # Optuna prunes on one objective only
+                trial.report(value, epoch)
+                pruned = trial.should_prune()
+            return pruned
 
-        stopped = False
-
-        def observed(epoch: int, value: float) -> bool:
-            nonlocal stopped
-            stopped = report(epoch, value)
-            return stopped
-
+        slot = self.slots.get()
         try:
-            value, _ = run_trial(arguments, self.devices, observed)
+            value, path = run_trial(arguments, self.devices, report, slot)
         except TrialError as error:
+            if isinstance(error, TrialDiedError):
+                retry_once(trial.study, trial.study.get_trials(deepcopy=False)[trial.number])
             trial.set_user_attr("error", str(error))
+            if isinstance(error, TrialDivergedError):
+                raise optuna.TrialPruned from error  # the sampler learns from it, as it does not from a failure
             raise
-        if stopped:
+        finally:
+            self.slots.put(slot)
+        trial.set_user_attr("path", str(Path(path).parent.relative_to(paths.runs())))
+        if pruned:
             raise optuna.TrialPruned
-        return value
+        return (value, front.second(self.against, path)) if self.against else value
 
     best = ""
 
     def _progress(self, study: optuna.Study, trial: FrozenTrial) -> None:
         if trial.state in DONE:
             self.bar.update()
-        completed = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if completed:
+        if not self.against and (study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))):
             self.best = f", best {study.best_value:.4f} (trial {study.best_trial.number})"
-        shown = f"{trial.value:.4f}" if trial.value is not None else trial.state.name.lower()
+        shown = " ".join(f"{value:.4f}" for value in trial.values or ()) or trial.state.name.lower()
         self.bar.write(f"trial {trial.number}: val/map {shown}{self.best}", file=sys.stderr)
+        if "error" in trial.user_attrs:
+            self.bar.write(f"trial {trial.number}: {trial.user_attrs['error']}", file=sys.stderr)
         if trial.state == TrialState.FAIL:
-            self.bar.write(
-                f"trial {trial.number} failed: {trial.user_attrs.get('error', 'no reason was left')}", file=sys.stderr
-            )
-            ended = [each for each in study.get_trials(deepcopy=False) if each.state.is_finished()]
+            trials = study.get_trials(deepcopy=False)
+            ended = [each for each in trials if each.state.is_finished() and not is_retry(each)]
             if len(ended) >= GIVE_UP and all(each.state == TrialState.FAIL for each in ended[-GIVE_UP:]):
                 raise UserError(
                     f"{GIVE_UP} trials of {study.study_name} failed one after the other; the last reason is above."
@@ -229,9 +201,7 @@ class Sweep:
 
     def _write_tuned(self, study: optuna.Study) -> Path:
         best, source = study.best_trial, provenance()
-        content = experiment_with(
-            self.base, {f"model.{'bits' if self.options.bits else 'dim'}": self.size, **best.params}
-        )
+        content = experiment_with(self.base, {f"model.{self.kind}": self.size, **best.params})
         counts = {
             state.name.lower(): len(study.get_trials(deepcopy=False, states=(state,)))
             for state in (*DONE, TrialState.FAIL)
@@ -266,16 +236,3 @@ class Sweep:
 
 def _text(value: Value) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _print_table(kind: str, records: Sequence[Mapping[str, Any]]) -> None:
-    sys.stdout.write(
-        f"\n{records[0]['method']} on {records[0]['dataset']}, query set, mAP@all\n"
-        f"{kind:>6}      i2t     t2i    mean     val\n"
-    )
-    for record in records:
-        i2t, t2i = record["metrics"]["test/map_i2t"], record["metrics"]["test/map_t2i"]
-        sys.stdout.write(
-            f"{record['size']:>6}   {i2t:.4f}  {t2i:.4f}  {(i2t + t2i) / 2:.4f}  {record['metrics']['val/map']:.4f}\n"
-        )
-    sys.stdout.write("\n")

@@ -3,18 +3,25 @@
 The process never touches the study: the parent does. A pipe that closes without `done` is a process that died.
 """
 
+import math
 import os
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
+from statistics import median
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
 
+from xmodal.batch import Features
 from xmodal.cli import XmodalCLI
+from xmodal.data import CrossModalDataModule
 from xmodal.errors import UserError
+from xmodal.methods import RetrievalMethod
+from xmodal.methods.base import rows_of
 from xmodal.run import leave_record, train
 
 
@@ -28,9 +35,17 @@ class Report(Callback):
     def __init__(self, connection: Connection | None) -> None:
         self.connection, self.best, self.pruned = connection, -1.0, False
 
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """End a training whose loss was not finite: after a step the parameters are not, and alike on every rank."""
+        finite = [parameter.detach().isfinite().all() for parameter in pl_module.parameters()]
+        if finite and not torch.stack(finite).all():
+            raise FloatingPointError(f"the parameters are not finite after epoch {trainer.current_epoch + 1}")
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """See the class."""
         value = float(trainer.callback_metrics["val/map"])
+        if not math.isfinite(value):
+            raise FloatingPointError(f"val/map is {value} in epoch {trainer.current_epoch + 1}")
         self.best = max(self.best, value)
         stop = False
         if self.connection is not None:
@@ -43,7 +58,7 @@ class Report(Callback):
 def run(
     connection: Connection | None, arguments: Sequence[str], visible: str | None = None, *, whole: bool = False
 ) -> None:
-    """Train under `arguments`; leave a record; send `done` or `failed`.
+    """Train under `arguments`; leave a record; send `done`, `diverged` or `failed`.
 
     Args:
         connection: to the parent; None on ranks other than 0.
@@ -53,9 +68,9 @@ def run(
             leaves the query set closed.
     """
     started = time.perf_counter()
-    report = Report(connection)
     if visible is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible  # before anything asks CUDA
+    report = Report(connection)
     try:
         if not torch.cuda.is_available():
             torch.set_num_threads(1)  # several trials share the cores; more threads make small models slower
@@ -64,15 +79,45 @@ def run(
         else:
             with XmodalCLI(arguments, checkpoints=False, callbacks=[report]) as cli:
                 cli.trainer.fit(cli.model, datamodule=cli.datamodule)
-                path = leave_record(cli, started, {"val/map": report.best})
+                latency = query_latency(cli.model, cli.datamodule)
+                path = leave_record(cli, started, {"val/map": report.best, "val/latency": latency})
     except UserError as error:
         _send(connection, ("failed", str(error)))
+    except FloatingPointError as error:
+        _send(connection, ("diverged", str(error)))
+    except torch.OutOfMemoryError as error:
+        _send(connection, ("failed", f"out of memory: {' '.join(str(error).split())[:200]}"))
     except EOFError:
         sys.exit(1)  # the sweep is gone
     except Exception:
         _send(connection, ("failed", traceback.format_exc()))
     else:
         _send(connection, ("done", report.best, str(path)))
+
+
+@torch.inference_mode()
+def query_latency(model: RetrievalMethod, data: CrossModalDataModule, repetitions: int = 9) -> float:
+    """Milliseconds from the features of one query to the order of as many items as the validation database has.
+
+    Args:
+        model: a trained method.
+        data: its data; only the validation pairs are read.
+        repetitions: of which the median is taken, for each side; the mean of both sides is the answer.
+    """
+    model.eval()
+    query, size = data.role("val_query"), len(data.role("val_database")["index"])
+
+    def seconds(encode: Callable[[Features], Tensor], one: Features) -> float:
+        database = torch.randn(size, encode(one).shape[1], device=model.device)
+        times = []
+        for _ in range(repetitions):
+            started = time.perf_counter()
+            (database @ encode(one)[0].float()).argsort(descending=True).tolist()  # the list waits for the device
+            times.append(time.perf_counter() - started)
+        return median(times)
+
+    image = seconds(model.encode_image, rows_of(query["image"], slice(0, 1)))
+    return 500 * (image + seconds(model.encode_text, rows_of(query["text"], slice(0, 1))))
 
 
 def _send(connection: Connection | None, message: tuple[object, ...]) -> None:

@@ -1,21 +1,40 @@
 """Starts trials: forked from a warm server on one device, or as a fresh process where DDP must start its own ranks."""
 
+import contextlib
+import json
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 
+WARM = "XMODAL_WARM_UP"  # variable of the server's environment: arguments of a trial
+
 
 class TrialError(Exception):
-    """A trial's process died, or reported an exception."""
+    """A trial reported an exception."""
 
 
-def warm_up() -> None:
-    """Let a server import the suite once; every trial is then a fork of it and starts at once."""
+class TrialDiedError(TrialError):
+    """A trial's process, or the process of one of its ranks, is gone without a word."""
+
+
+class TrialDivergedError(TrialError):
+    """A loss or the metric of a trial was not finite."""
+
+
+def warm_up(arguments: Sequence[str] = ()) -> None:
+    """Let a server import the suite once; every trial is then a fork of it and starts at once.
+
+    Args:
+        arguments: of a trial, whose model and data the server builds once, so that a fork finds their caches filled.
+    """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    multiprocessing.get_context("forkserver").set_forkserver_preload(["xmodal.tuning.trial"])
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # to ask for CUDA must not initialise it before a fork
+    os.environ[WARM] = json.dumps(list(arguments))
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["xmodal.tuning.preload"])
 
 
 def device_groups(workers: int, devices: int) -> list[str | None]:
@@ -55,37 +74,50 @@ def run_trial(
         The best value, and the path of the record.
 
     Raises:
-        TrialError: the process died, or the training failed.
+        TrialError: the training failed; `TrialDiedError` and `TrialDivergedError` tell two kinds of it.
     """
     ours, theirs = multiprocessing.Pipe()
-    process = _start(theirs, arguments, devices, visible, whole)
-    theirs.close()  # so that a dead process closes the pipe
+    try:
+        wait, kill = _start(theirs, arguments, devices, visible, whole)
+    except OSError as error:
+        raise TrialError(f"the trial's process could not be started: {error}") from error
+    finally:
+        theirs.close()  # so that a dead process closes the pipe
     try:
         while True:
             match ours.recv():
                 case ("epoch", epoch, value):
                     ours.send(report(epoch, value))
                 case ("done", value, path):
+                    wait()
                     return value, path
+                case ("diverged", reason):
+                    raise TrialDivergedError(reason)
                 case ("failed", reason):
                     raise TrialError(reason)
     except (EOFError, ConnectionResetError, BrokenPipeError):
-        raise TrialError(f"the trial's process died (exit status {process()})") from None
+        raise TrialDiedError(f"the trial's process died (exit status {wait()})") from None
     finally:
         ours.close()
-        process()
+        kill()
 
 
 def _start(
     connection: Connection, arguments: Sequence[str], devices: int, visible: str | None, whole: bool
-) -> Callable[[], int | None]:
-    """Start the process; the returned function waits for it and gives its exit status."""
+) -> tuple[Callable[[], int | None], Callable[[], None]]:
+    """Start the process. The first function waits for it and gives its exit status; the second ends what is left."""
     if devices > 1:
         what = "run" if whole else "trial"
         command = [sys.executable, "-m", "xmodal", "trial", str(connection.fileno()), what, *arguments]
         environment = dict(os.environ) if visible is None else {**os.environ, "CUDA_VISIBLE_DEVICES": visible}
-        fresh = subprocess.Popen(command, pass_fds=[connection.fileno()], env=environment)
-        return fresh.wait
+        fresh = subprocess.Popen(command, pass_fds=[connection.fileno()], env=environment, start_new_session=True)
+
+        def end() -> None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(fresh.pid, signal.SIGKILL)  # ranks that outlive their leader as well
+            fresh.wait()
+
+        return fresh.wait, end
     from xmodal.tuning import trial
 
     forked = multiprocessing.get_context("forkserver").Process(
@@ -97,4 +129,8 @@ def _start(
         forked.join()
         return forked.exitcode
 
-    return status
+    def end_fork() -> None:
+        forked.kill()
+        forked.join()
+
+    return status, end_fork

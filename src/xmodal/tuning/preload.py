@@ -1,0 +1,21 @@
+"""Imported by the server that trials are forked from, and only there: does once what every trial would do first."""
+
+import contextlib
+import json
+import os
+
+from xmodal.cli import Parsed
+from xmodal.tuning import trial  # noqa: F401 - what a fork runs
+from xmodal.tuning.worker import WARM
+
+
+class Built(Parsed):
+    """Builds model and data as well, but no trainer: that one may ask CUDA, which does not survive a fork."""
+
+    def instantiate_classes(self) -> None:
+        """See the class."""
+        self.config_init = self.parser.instantiate_classes(self.config)
+
+
+with contextlib.suppress(Exception):  # a trial says it better
+    Built(json.loads(os.environ[WARM]))

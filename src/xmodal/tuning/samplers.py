@@ -1,0 +1,128 @@
+"""Samplers and pruners by name, and draws that depend on nothing but the seed, the trial's number and the history."""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from xmodal.errors import UserError
+
+SAMPLERS: Mapping[str, Any] = {
+    "tpe": optuna.samplers.TPESampler,  # multivariate by default since Optuna 5
+    "gp": optuna.samplers.GPSampler,
+    "random": optuna.samplers.RandomSampler,
+    "grid": optuna.samplers.BruteForceSampler,  # reads the grid off the space, conditions included
+    "cmaes": optuna.samplers.CmaEsSampler,
+}
+PRUNERS: Mapping[str, Any] = {
+    "none": optuna.pruners.NopPruner,
+    "median": optuna.pruners.MedianPruner,
+    "percentile": optuna.pruners.PercentilePruner,
+    "halving": optuna.pruners.SuccessiveHalvingPruner,
+    "hyperband": optuna.pruners.HyperbandPruner,
+    "threshold": optuna.pruners.ThresholdPruner,
+}
+EXTRA = "pip install 'xmodal[search]'"
+
+
+class SeededPerTrial(BaseSampler):
+    """A fresh sampler for every trial, seeded by (seed, trial number).
+
+    A sampler with one stream of random numbers starts it anew when a study goes on, and draws its first points again;
+    two machines with one seed draw the same points from the start. The number of a trial is unique in its study.
+
+    Args:
+        make: gives the sampler of a seed.
+        seed: of the whole study.
+    """
+
+    def __init__(self, make: Callable[[int], BaseSampler], seed: int) -> None:
+        self._make, self._seed = make, seed
+        self._samplers: dict[int, BaseSampler] = {}  # of the trials that run
+
+    def _of(self, trial: FrozenTrial) -> BaseSampler:
+        if trial.number not in self._samplers:
+            state = np.random.SeedSequence([self._seed, trial.number]).generate_state(1)
+            self._samplers[trial.number] = self._make(int(state[0]))
+        return self._samplers[trial.number]
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """See Optuna; so the others below."""
+        self._of(trial).before_trial(study, trial)
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """See Optuna."""
+        return self._of(trial).infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """See Optuna."""
+        return self._of(trial).sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:  # noqa: ANN401 - Optuna's own
+        """See Optuna."""
+        return self._of(trial).sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(
+        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        """See Optuna."""
+        self._of(trial).after_trial(study, trial, state, values)
+        del self._samplers[trial.number]
+
+
+def make_sampler(entry: object) -> BaseSampler:
+    """A sampler from `{name: tpe, seed: 0, <arguments of Optuna's class>}`.
+
+    Raises:
+        UserError: an unknown name or argument, or a package is missing.
+    """
+    warnings.simplefilter("ignore", ExperimentalWarning)  # two of them, and the heartbeat of a study, are marked so
+    name, arguments = _named("sampler", SAMPLERS, entry)
+    seed = arguments.pop("seed", 0)
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise UserError(f"the sampler's seed is {seed!r}; give a whole number from 0.")
+
+    def make(of_trial: int) -> BaseSampler:
+        sampler: BaseSampler = SAMPLERS[name](seed=of_trial, **arguments)
+        return sampler
+
+    _build("sampler", name, lambda: make(0))
+    return SeededPerTrial(make, seed)
+
+
+def make_pruner(entry: object) -> optuna.pruners.BasePruner:
+    """A pruner from `{name: median, <arguments of Optuna's class>}`.
+
+    Raises:
+        UserError: an unknown name or argument.
+    """
+    name, arguments = _named("pruner", PRUNERS, entry)
+    pruner: optuna.pruners.BasePruner = _build("pruner", name, lambda: PRUNERS[name](**arguments))
+    return pruner
+
+
+def _named(what: str, table: Mapping[str, Any], entry: object) -> tuple[str, dict[str, Any]]:
+    if not isinstance(entry, dict) or entry.get("name") not in table:
+        raise UserError(
+            f"{what} is {entry!r}; write {{name: ..., <Optuna's arguments>}} with a name of {', '.join(table)}."
+        )
+    return entry["name"], {key: value for key, value in entry.items() if key != "name"}
+
+
+def _build(what: str, name: str, make: Callable[[], Any]) -> Any:  # noqa: ANN401 - a sampler or a pruner
+    try:
+        return make()
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{what} {name} does not take these arguments: {error}") from error
+    except ImportError as error:
+        raise UserError(f"{what} {name} needs a package that is not installed: {EXTRA}. ({error})") from error

@@ -1,0 +1,233 @@
+"""The search itself, with trials that are played: budgets, warm starts, conditions, fronts, GPUs and the database."""
+
+import contextlib
+import csv
+import json
+import sqlite3
+import time
+
+import optuna
+import pytest
+import yaml
+from optuna.trial import TrialState
+
+from xmodal.__main__ import main
+from xmodal.tuning import storage, study, worker
+
+SPACE = {
+    "trials": 4,
+    "sampler": {"name": "random", "seed": 0},
+    "space": {
+        "model.fusion": {"choice": ["none", "attention"]},
+        "model.dropout": {"float": [0.0, 0.5], "when": {"model.fusion": "attention"}},
+    },
+}
+
+
+@pytest.fixture
+def played(home, monkeypatch):
+    """A sweep whose trials end at once; what they were started with is kept in `played.seen`."""
+
+    class Played:
+        seen: list
+        value = staticmethod(lambda arguments: 0.5)
+
+    played = Played()
+    played.home, played.seen = home, []
+
+    def run_trial(arguments, devices, report, visible=None):
+        keys = dict(each.lstrip("-").split("=", 1) for each in arguments)
+        played.seen.append(keys | {"visible": visible})
+        value = played.value(keys)
+        report(0, value)
+        folder = home / "runs" / "dmsf" / "emoji" / keys["variant"]
+        folder.mkdir(parents=True)
+        record = {"size": int(keys["model.bits"]), "metrics": {"val/map": value, "val/latency": 8 / len(folder.name)}}
+        (folder / "result.json").write_text(json.dumps(record))
+        return value, str(folder / "result.json")
+
+    monkeypatch.setattr(study, "run_trial", run_trial)
+    monkeypatch.setattr(study.Sweep, "_evaluate", lambda self, tuned: {"path": str(tuned)})
+    monkeypatch.setattr("xmodal.tuning.command._print_table", lambda kind, records: None)
+    played.space(SPACE) if hasattr(played, "space") else write(home, SPACE)
+    return played
+
+
+def write(home, content):
+    (home / "sweeps" / "dmsf.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+def sweep(*options):
+    return main(["sweep", "dmsf", "emoji", "--bits=16", *options])
+
+
+def trials(home, name="dmsf-emoji-16", **kinds):
+    return optuna.load_study(study_name=name, storage=f"sqlite:///{home / 'runs' / 'sweeps.db'}").get_trials(**kinds)
+
+
+def test_conditional_keys_reach_the_trial_only_under_their_condition(played):
+    assert sweep("--trials=8") == 0
+    assert len(played.seen) == 8
+    assert {keys["model.fusion"] for keys in played.seen} == {"none", "attention"}
+    assert all(("model.dropout" in keys) == (keys["model.fusion"] == "attention") for keys in played.seen)
+    tuned = yaml.safe_load((played.home / "experiments/dmsf/tuned/emoji-16.yaml").read_text())
+    assert tuned["model"]["init_args"]["fusion"] == played.seen[0]["model.fusion"]
+
+
+def test_time_ends_a_search(played):
+    played.value = lambda keys: time.sleep(0.1) or 0.5
+    content = SPACE | {"trials": None, "minutes": 0.01}
+    write(played.home, content)
+    assert sweep() == 0
+    first = len(played.seen)
+    assert 1 <= first <= 7
+    assert sweep(f"--trials={first}") == 0  # a number of trials ends it as well
+    assert len(played.seen) == first
+
+
+def test_a_tuned_file_is_tried_first(played, capsys):
+    file = played.home / "warm.yaml"
+    content = yaml.safe_load((played.home / "experiments/dmsf/emoji.yaml").read_text())
+    content["model"]["init_args"] |= {"fusion": "attention", "dropout": 0.25, "bits": 64}
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+    assert sweep(f"--warm_start={file}", "--trials=2") == 0
+    assert (played.seen[0]["model.fusion"], played.seen[0]["model.dropout"]) == ("attention", "0.25")
+    assert played.seen[0]["model.bits"] == "16"
+    assert played.seen[1]["model.dropout"] != "0.25"  # then the untuned method
+    assert sweep(f"--warm_start={file}", "--trials=3") == 0
+    assert len({keys.get("model.dropout") for keys in played.seen}) == 3  # not tried again
+    content["model"]["init_args"]["dropout"] = 0.9
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+    capsys.readouterr()
+    assert sweep(f"--warm_start={file}", "--trials=4") == 0
+    assert "model.dropout lie outside the space and are drawn" in capsys.readouterr().err
+    file.write_text((played.home / "experiments/cca/emoji.yaml").read_text())
+    assert sweep(f"--warm_start={file}") == 2
+    assert "is of cca, not of dmsf" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("against", ["size", "latency"])
+def test_two_objectives_end_in_a_front(played, capsys, against):
+    played.value = lambda keys: (
+        {"16": 0.4, "32": 0.6, "64": 0.5}[keys["model.bits"]] + float(keys.get("model.dropout", 0)) / 100
+    )
+    assert main(["sweep", "dmsf", "emoji", "--bits=16,32,64", f"--against={against}", "--trials=12"]) == 0
+    out = capsys.readouterr().out
+    name = f"dmsf-emoji-16-32-64-{against}"
+    found = trials(played.home, name)
+    assert [len(trial.values) for trial in found] == [2] * 12
+    with (played.home / f"runs/dmsf/emoji/{name}-front.csv").open() as file:
+        front = list(csv.DictReader(file))
+    points = [(float(row["val/map"]), float(row[against])) for row in front]
+    for value, cost in points:
+        assert not any(t.values[0] >= value and t.values[1] < cost for t in found)
+        assert not any(t.values[0] > value and t.values[1] <= cost for t in found)
+        assert f"{value:.4f}" in out
+    if against == "size":
+        assert {cost for _, cost in points} == {16, 32}  # 64 bits cost more and find less
+    assert all((played.home / "runs" / row["path"] / "result.json").is_file() for row in front)
+    tuned = played.home / "experiments/dmsf/tuned/emoji-16.yaml"
+    assert "Pareto" not in tuned.read_text()
+
+
+def test_workers_share_the_gpus_out(played, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
+    assert worker.device_groups(2, 1) == ["4", "5"]
+    assert worker.device_groups(3, 2) == ["4,5", "6,7", "4,5"]
+    assert sweep("--workers=2", "--trials=6") == 0
+    assert {keys["visible"] for keys in played.seen} == {"4", "5"}
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    assert worker.device_groups(2, 1) == [None, None]
+
+
+def test_a_space_that_changed_under_a_study_is_said(played, capsys):
+    assert sweep("--trials=1") == 0
+    write(played.home, SPACE | {"space": {"model.fusion": {"choice": ["none", "concat"]}}})
+    assert sweep("--trials=2") == 2
+    assert "was begun with another space" in capsys.readouterr().err
+
+
+def test_a_process_that_dies_is_tried_once_more_and_a_diverged_one_is_pruned(played, capsys):
+    fates = iter([worker.TrialDiedError("gone"), worker.TrialDivergedError("val/map is nan"), None, None])
+
+    def value(keys):
+        if (fate := next(fates)) is not None:
+            raise fate
+        return 0.5
+
+    played.value = value
+    assert sweep("--trials=3") == 0
+    found = trials(played.home)
+    states = [trial.state.name for trial in found]
+    assert states == ["FAIL", "PRUNED", "COMPLETE", "COMPLETE"]
+    assert found[0].user_attrs["error"] == "gone"
+    assert found[1].params == found[0].params  # the retry
+    assert found[1].user_attrs["error"] == "val/map is nan"
+    assert "trial 1: val/map is nan" in capsys.readouterr().err
+
+
+def test_a_trial_is_not_tried_a_third_time(played, capsys):
+    def value(keys):
+        raise worker.TrialDiedError("gone")
+
+    played.value = value
+    assert sweep() == 2
+    assert "3 trials of dmsf-emoji-16 failed one after the other" in capsys.readouterr().err
+    found = trials(played.home)
+    assert [trial.state for trial in found if trial.state.is_finished()] == [TrialState.FAIL] * 5
+    assert found[0].params == found[1].params != found[2].params == found[3].params
+
+
+def test_a_locked_database_is_said_and_then_the_search_goes_on(played, capsys, monkeypatch):
+    monkeypatch.setattr(storage, "PATIENCE", 0.2)
+    assert sweep("--trials=1") == 0
+    database = played.home / "runs" / "sweeps.db"
+
+    def locks(keys):
+        connection = sqlite3.connect(database, check_same_thread=False)
+        connection.execute("BEGIN EXCLUSIVE")
+        played.connection = connection
+        return 0.5
+
+    played.value = locks
+    capsys.readouterr()
+    assert sweep("--trials=2") == 2
+    err = capsys.readouterr().err
+    assert "cannot use the study database" in err
+    assert "database is locked" in err
+    played.connection.close()
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE trial_heartbeats SET heartbeat = datetime(heartbeat, '-1 hour')")
+    played.value = lambda keys: 0.5
+    assert sweep("--trials=3") == 0
+    assert sorted(trial.state.name for trial in trials(played.home)) == ["COMPLETE"] * 3 + ["FAIL"]
+
+
+def test_a_database_that_cannot_be_written_is_said(played, capsys):
+    assert sweep("--trials=1") == 0
+    capsys.readouterr()
+    database = played.home / "runs" / "sweeps.db"
+    assert sweep("--trials=2", f"--storage=sqlite:///file:{database}?mode=ro&uri=true") == 2
+    assert "readonly database" in capsys.readouterr().err
+    database.write_text("no database")
+    assert sweep("--trials=2") == 2
+    assert "not a database" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("postgresql+psycopg://user:secret@127.0.0.1:1/none", "cannot use the study database"),
+        ("oracle://127.0.0.1/none", "needs a driver"),
+        ("nonsense", "Could not parse"),
+    ],
+)
+def test_a_database_out_of_reach_is_said_without_its_password(played, capsys, url, message):
+    if "psycopg" in url:
+        pytest.importorskip("psycopg", reason="psycopg is not installed: it is in the extra `search`")
+    assert sweep(f"--storage={url}") == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert "secret" not in err
+    assert err.count("\n") == 1
