@@ -22,7 +22,7 @@ with = $(BIN)/python -c 'import $(1)' 2>/dev/null || $(BIN)/python -m pip instal
 RUN_OPTIONS = $(call give,bits,$(BITS)) $(call give,dim,$(DIM)) $(call give,seed,$(SEED)) $(call give,epochs,$(EPOCHS)) $(call give,devices,$(DEVICES))
 GRID_OPTIONS = $(call give,bits,$(BITS)) $(call give,dim,$(DIM)) $(call give,seeds,$(SEEDS)) $(call give,workers,$(WORKERS)) $(call give,epochs,$(EPOCHS)) $(call give,devices,$(DEVICES))
 
-.PHONY: help setup prepare sweep ablate train smoke compare dashboard sync workspace test lint types format constraints ci clean
+.PHONY: help setup prepare sweep ablate bits plots train smoke compare dashboard sync workspace test lint types format constraints ci clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -51,6 +51,12 @@ sweep: setup ## search and evaluate: METHOD=dmsf BITS=64 [DIM=] [DATA=emoji] [TR
 
 ablate: setup ## the full method against its variants: METHOD=dmsf [BITS=] [DIM=] [DATA=emoji] [SEEDS=0,1,2] [WORKERS=] [EPOCHS=] [DEVICES=]
 	@$(XMODAL) ablate '$(METHOD)' '$(DATA)' $(GRID_OPTIONS)
+
+bits: setup ## the tuned method over code lengths: METHOD=dmsf [BITS=16,32,64,128] [DIM=] [DATA=emoji] [SEEDS=0,1,2] [WORKERS=]
+	@$(XMODAL) bits '$(METHOD)' '$(DATA)' $(GRID_OPTIONS)
+
+plots: setup ## figures of a study and of the runs at its size: METHOD=dmsf BITS=64 [DIM=] [DATA=emoji] [STORAGE=]
+	@$(XMODAL) plots '$(METHOD)' '$(DATA)' $(call give,bits,$(BITS)) $(call give,dim,$(DIM)) $(call give,storage,$(STORAGE))
 
 train: setup ## one run, one evaluation: METHOD=dmsf [DATA=emoji] [BITS=] [DIM=] [SEED=] [EPOCHS=] [DEVICES=]
 	@$(XMODAL) train '$(METHOD)' '$(DATA)' $(RUN_OPTIONS)

@@ -11,6 +11,8 @@ COMMANDS = {
     "test": "evaluate a checkpoint",
     "sweep": "search a method's space with Optuna, then evaluate the best once",
     "ablate": "the full method and its variants under several seeds, as a table",
+    "bits": "the tuned method over code lengths under several seeds, as a table and a figure",
+    "plots": "figures of a study and of the runs at its size",
     "smoke": "one epoch of every method on a small subset",
     "compare": "a table and a page of the runs at hand",
     "dashboard": "the studies in a browser",
@@ -53,6 +55,14 @@ def _run(command: str, argv: list[str]) -> int:
         from xmodal.tuning import ablate
 
         return ablate.main(argv)
+    if command == "bits":
+        from xmodal.tuning import sizes
+
+        return sizes.main(argv)
+    if command == "plots":
+        from xmodal.tuning import plots
+
+        return plots.main(argv)
     if command == "smoke":
         from xmodal import smoke
 

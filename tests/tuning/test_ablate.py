@@ -10,37 +10,12 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
+from tests.tuning.conftest import SMALL, keep
 from xmodal.__main__ import main
 from xmodal.errors import UserError
-from xmodal.run import train
 from xmodal.tracking.groups import Group
 from xmodal.tuning import ablate, grid
 from xmodal.tuning.worker import TrialError
-
-SMALL = ("--epochs=1", "--data.subset=64", "--gallery=false")
-
-
-@pytest.fixture
-def started(monkeypatch):
-    """Runs happen in this process; the list says which folders were trained in."""
-    found = []
-
-    def run_here(arguments, devices, report, visible, *, whole):
-        assert (devices, visible, whole) == (1, None, True)
-        path = train(arguments)
-        found.append(path.parent.name)
-        return 0.0, str(path)
-
-    monkeypatch.setattr(grid, "run_trial", run_here)
-    monkeypatch.setattr(grid, "warm_up", lambda: None)
-    return found
-
-
-def keep(home, method, *names):
-    """Leave these variants of a method only."""
-    for path in (home / "experiments" / method / "ablations").glob("*.yaml"):
-        if path.stem not in names:
-            path.unlink()
 
 
 def record(home, folder):
@@ -107,7 +82,7 @@ def test_an_untuned_method_is_what_train_runs_and_a_failure_does_not_end_the_oth
 @pytest.mark.slow
 def test_killed_in_mid_run_it_goes_on(home, started):
     keep(home, "dmsf", "no_graph")
-    command = ["ablate", "dmsf", "emoji", "--bits=32", "--seeds=0", *SMALL, "--epochs=30"]
+    command = ["ablate", "dmsf", "emoji", "--bits=32", "--seeds=0", *SMALL, "--epochs=15"]
     process = subprocess.Popen([sys.executable, "-m", "xmodal", *command], stderr=subprocess.DEVNULL)
     runs, deadline = home / "runs/dmsf/emoji/32", time.monotonic() + 200
     while not (runs / "no_graph-seed0" / "config.yaml").is_file() and time.monotonic() < deadline:

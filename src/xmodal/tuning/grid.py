@@ -124,7 +124,7 @@ class Grid:
 
     def _run(self, missing: Sequence[Run]) -> list[str]:
         """Run them side by side; the labels of those that failed."""
-        warm_up()
+        warm_up(missing[0].arguments)
         failed: list[str] = []
         slots: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         for visible in device_groups(self.workers, self.devices):
@@ -189,13 +189,12 @@ def _alone(folder: Path) -> Iterator[None]:
     """Keep other grids out of a folder for as long as this process lives."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".grid.lock")
-        lock.acquire(timeout=0)
+        held = FileLock(folder / ".grid.lock").acquire(timeout=0)
     except Timeout:
         raise UserError(f"another ablate or bits is at work in {folder}: wait for it, or end it.") from None
     except OSError as error:
         raise UserError(
             f"cannot write {folder}: {error.strerror}. Make it writable, or move the suite's folders with XMODAL_HOME."
         ) from error
-    with lock:
+    with held:
         yield

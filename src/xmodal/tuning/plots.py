@@ -1,0 +1,96 @@
+"""`xmodal plots`: what a study found, drawn, and precision over recall of the runs at its size."""
+
+import argparse
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import optuna
+from matplotlib import pyplot as plt
+from optuna.exceptions import ExperimentalWarning
+from optuna.trial import TrialState
+from optuna.visualization import matplotlib as drawn
+from sqlalchemy.exc import SQLAlchemyError
+
+from xmodal import paths
+from xmodal.errors import UserError
+from xmodal.run import configuration, size_argument
+from xmodal.tracking.figures import draw_curves
+from xmodal.tracking.groups import PLAIN, collect, group
+
+
+def main(argv: Sequence[str]) -> int:
+    """`xmodal plots METHOD DATA --bits 64 [--storage URL]`: PNG files in the folder of that size; prints their paths.
+
+    Importance of the parameters and parallel coordinates of the study, if there is one; precision over recall of the
+    plain and tuned runs, if there are any.
+    """
+    from xmodal.cli import Parsed
+
+    parser = argparse.ArgumentParser(prog="xmodal plots", description=main.__doc__, allow_abbrev=False)
+    parser.add_argument("method")
+    parser.add_argument("data")
+    parser.add_argument("--bits", help="code length of a binary method")
+    parser.add_argument("--dim", help="embedding size of a real-valued method")
+    parser.add_argument("--storage", help="URL of the study database; default: SQLite under runs/")
+    options = parser.parse_args(list(argv))
+    key = size_argument(options.method, options.bits, options.dim)
+    parsed = Parsed([*configuration(options.method, options.data), *key])
+    folder, name = parsed.folder.parent, f"{options.method}-{options.data}-{parsed.size}"
+    written = draw_study(folder, name, options.storage)
+    groups = {
+        each.variant: each for each in group(collect(folder)[0]) if each.variant in PLAIN and each.queries is not None
+    }
+    if groups:
+        draw_curves(folder / "precision_recall.png", groups, name)
+        written.append(folder / "precision_recall.png")
+    if not written:
+        raise UserError(
+            f"nothing to draw: no two finished trials of the study {name}, and no evaluated run in {folder}."
+        )
+    sys.stdout.writelines(f"{path}\n" for path in written)
+    return 0
+
+
+def draw_study(folder: Path, name: str, storage: str | None = None) -> list[Path]:
+    """Draw `importance.png` and `parallel_coordinates.png` of a study into a folder; nothing before its second trial.
+
+    Args:
+        folder: where the files go.
+        name: of the study, such as `dmsf-emoji-64`.
+        storage: URL of the study database; SQLite under runs/ by default.
+
+    Raises:
+        UserError: the database cannot be read.
+    """
+    database = paths.runs() / "sweeps.db"
+    if storage is None and not database.is_file():
+        return []
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore", ExperimentalWarning)  # drawing with matplotlib is marked so
+    try:
+        study = optuna.load_study(study_name=name, storage=storage or f"sqlite:///{database}")
+    except KeyError:
+        return []
+    except (SQLAlchemyError, OSError) as error:
+        raise UserError(f"cannot read the study database: {' '.join(str(error).split())[:300]}") from error
+    if len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))) < 2:
+        return []
+    folder.mkdir(parents=True, exist_ok=True)
+    # No `target`: with one, Optuna takes low values for good ones.
+    drawn.plot_param_importances(study, target_name="val/map")
+    written = [_saved(folder / "importance.png", 9)]
+    drawn.plot_parallel_coordinate(study, target_name="val/map")
+    return [*written, _saved(folder / "parallel_coordinates.png", 1.4 * len(study.best_params) + 4)]
+
+
+def _saved(path: Path, width: float) -> Path:
+    """Write the figure that Optuna has drawn with pyplot, `width` inches wide, and close it."""
+    figure = plt.gcf()
+    figure.set_size_inches(width, 4.5)
+    for axes in figure.axes:
+        axes.grid(visible=False)
+    figure.savefig(path, dpi=110, bbox_inches="tight")
+    plt.close(figure)
+    return path
