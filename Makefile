@@ -18,6 +18,9 @@ TORCH_INDEX ?=
 DATA ?= emoji
 give = $(if $(2),--$(1)='$(2)')
 RUN_OPTIONS = $(call give,bits,$(BITS)) $(call give,dim,$(DIM)) $(call give,seed,$(SEED)) $(call give,epochs,$(EPOCHS)) $(call give,devices,$(DEVICES))
+SWEEP_OPTIONS = $(call give,trials,$(TRIALS)) $(call give,minutes,$(MINUTES)) $(call give,workers,$(WORKERS)) $(call give,storage,$(STORAGE)) \
+  $(call give,sampler,$(SAMPLER)) $(call give,sampler_seed,$(SAMPLER_SEED)) $(call give,pruner,$(PRUNER)) $(call give,warm_start,$(WARM_START)) \
+  $(call give,against,$(AGAINST)) $(call give,jobs,$(JOBS)) $(foreach setting,$(JOB),--job='$(setting)')
 
 .PHONY: help setup prepare sweep train smoke compare test lint types format constraints ci clean
 .DEFAULT_GOAL := help
@@ -43,8 +46,8 @@ $(VENV)/.stamp: pyproject.toml constraints.txt
 prepare: setup ## encode a dataset's features once: DATA=emoji
 	@$(XMODAL) prepare '$(DATA)'
 
-sweep: setup ## search and evaluate: METHOD=dmsf BITS=64 [DIM=] [DATA=emoji] [TRIALS=] [WORKERS=] [DEVICES=] [STORAGE=]
-	@$(XMODAL) sweep '$(METHOD)' '$(DATA)' $(RUN_OPTIONS) $(call give,trials,$(TRIALS)) $(call give,workers,$(WORKERS)) $(call give,storage,$(STORAGE))
+sweep: setup ## search and evaluate: METHOD=dmsf BITS=64 [DIM=] [DATA=emoji] [TRIALS=] [MINUTES=] [WORKERS=] [DEVICES=] [STORAGE=] [SAMPLER=] [PRUNER=] [WARM_START=] [AGAINST=] [JOBS=]
+	@$(XMODAL) sweep '$(METHOD)' '$(DATA)' $(RUN_OPTIONS) $(SWEEP_OPTIONS)
 
 train: setup ## one run, one evaluation: METHOD=dmsf [DATA=emoji] [BITS=] [DIM=] [SEED=] [EPOCHS=] [DEVICES=]
 	@$(XMODAL) train '$(METHOD)' '$(DATA)' $(RUN_OPTIONS)
