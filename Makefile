@@ -21,6 +21,9 @@ give = $(if $(2),--$(1)='$(2)')
 with = $(BIN)/python -c 'import $(1)' 2>/dev/null || $(BIN)/python -m pip install -q -c constraints.txt -e '.[$(2)]'
 RUN_OPTIONS = $(call give,bits,$(BITS)) $(call give,dim,$(DIM)) $(call give,seed,$(SEED)) $(call give,epochs,$(EPOCHS)) $(call give,devices,$(DEVICES))
 GRID_OPTIONS = $(call give,bits,$(BITS)) $(call give,dim,$(DIM)) $(call give,seeds,$(SEEDS)) $(call give,workers,$(WORKERS)) $(call give,epochs,$(EPOCHS)) $(call give,devices,$(DEVICES))
+SWEEP_OPTIONS = $(call give,trials,$(TRIALS)) $(call give,minutes,$(MINUTES)) $(call give,workers,$(WORKERS)) $(call give,storage,$(STORAGE)) \
+  $(call give,sampler,$(SAMPLER)) $(call give,sampler_seed,$(SAMPLER_SEED)) $(call give,pruner,$(PRUNER)) $(call give,warm_start,$(WARM_START)) \
+  $(call give,against,$(AGAINST)) $(call give,jobs,$(JOBS)) $(foreach setting,$(JOB),--job='$(setting)')
 
 .PHONY: help setup prepare sweep ablate bits plots train smoke compare dashboard sync workspace test lint types format constraints ci clean
 .DEFAULT_GOAL := help
@@ -46,8 +49,8 @@ $(VENV)/.stamp: pyproject.toml constraints.txt
 prepare: setup ## encode a dataset's features once: DATA=emoji
 	@$(XMODAL) prepare '$(DATA)'
 
-sweep: setup ## search and evaluate: METHOD=dmsf BITS=64 [DIM=] [DATA=emoji] [TRIALS=] [WORKERS=] [DEVICES=] [STORAGE=]
-	@$(XMODAL) sweep '$(METHOD)' '$(DATA)' $(RUN_OPTIONS) $(call give,trials,$(TRIALS)) $(call give,workers,$(WORKERS)) $(call give,storage,$(STORAGE))
+sweep: setup ## search and evaluate: METHOD=dmsf BITS=64 [DIM=] [DATA=emoji] [TRIALS=] [MINUTES=] [WORKERS=] [DEVICES=] [STORAGE=] [SAMPLER=] [PRUNER=] [WARM_START=] [AGAINST=] [JOBS=]
+	@$(XMODAL) sweep '$(METHOD)' '$(DATA)' $(RUN_OPTIONS) $(SWEEP_OPTIONS)
 
 ablate: setup ## the full method against its variants: METHOD=dmsf [BITS=] [DIM=] [DATA=emoji] [SEEDS=0,1,2] [WORKERS=] [EPOCHS=] [DEVICES=]
 	@$(XMODAL) ablate '$(METHOD)' '$(DATA)' $(GRID_OPTIONS)

@@ -30,11 +30,9 @@ def run(arguments):
     for _ in range(9):
         ours.send(False)
     trial.run(theirs, arguments)
-    theirs.close()
     messages = []
-    with contextlib.suppress(EOFError):
-        while True:
-            messages.append(ours.recv())
+    while ours.poll():
+        messages.append(ours.recv())
     return messages
 
 

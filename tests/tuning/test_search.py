@@ -49,7 +49,7 @@ def played(home, monkeypatch):
     monkeypatch.setattr(study, "run_trial", run_trial)
     monkeypatch.setattr(study.Sweep, "_evaluate", lambda self, tuned: {"path": str(tuned)})
     monkeypatch.setattr("xmodal.tuning.command._print_table", lambda kind, records: None)
-    played.space(SPACE) if hasattr(played, "space") else write(home, SPACE)
+    write(home, SPACE)
     return played
 
 
@@ -61,8 +61,17 @@ def sweep(*options):
     return main(["sweep", "dmsf", "emoji", "--bits=16", *options])
 
 
-def trials(home, name="dmsf-emoji-16", **kinds):
-    return optuna.load_study(study_name=name, storage=f"sqlite:///{home / 'runs' / 'sweeps.db'}").get_trials(**kinds)
+def trials(home, name="dmsf-emoji-16"):
+    return stored(f"sqlite:///{home / 'runs' / 'sweeps.db'}", name)
+
+
+def stored(url, name="dmsf-emoji-16"):
+    """The trials of a study, read over a connection that is closed."""
+    database = optuna.storages.RDBStorage(url)
+    found = optuna.load_study(study_name=name, storage=database).trials
+    database.remove_session()
+    database.engine.dispose()
+    return found
 
 
 def test_conditional_keys_reach_the_trial_only_under_their_condition(played):

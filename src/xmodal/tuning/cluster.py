@@ -44,4 +44,4 @@ def run_jobs(
             job.cancel(check=False)
         raise
     if all(failures):
-        raise UserError(f"every job failed; the last says: {str(failures[-1]).strip().splitlines()[-1]}")
+        raise UserError(f"every job failed; the last says: ...{' '.join(str(failures[-1]).split())[-500:]}")

@@ -4,6 +4,8 @@ import contextlib
 import json
 import os
 
+import wandb.apis.public  # noqa: F401 - `wandb.init` imports it, and that is most of a start
+
 from xmodal.cli import Parsed
 from xmodal.tuning import trial  # noqa: F401 - what a fork runs
 from xmodal.tuning.worker import WARM

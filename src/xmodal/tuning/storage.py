@@ -1,9 +1,9 @@
 """Where studies live: SQLite below `runs/`, or any database by URL; PostgreSQL where several machines share a study."""
 
 import contextlib
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Literal
 
 import optuna
@@ -12,7 +12,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from xmodal import paths
 from xmodal.errors import UserError
@@ -66,10 +66,11 @@ def is_retry(trial: FrozenTrial) -> bool:
     return RetryHeartbeatStaleTrialCallback.retried_trial_number(trial) is not None
 
 
+@contextlib.contextmanager
 def open_study(
     url: str | None, name: str, directions: Sequence[Direction], search: Search, first: Sequence[Mapping[str, Value]]
-) -> optuna.Study:
-    """Open a study, or make it.
+) -> Iterator[optuna.Study]:
+    """Open a study, or make it; its connections are closed in the end.
 
     Args:
         url: of the database; None is SQLite under `runs/`.
@@ -83,12 +84,13 @@ def open_study(
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with readable_errors():
+        if url is None:
+            paths.runs().mkdir(parents=True, exist_ok=True)
         parsed = make_url(url or f"sqlite:///{paths.runs() / 'sweeps.db'}")
-        if parsed.get_backend_name() == "sqlite" and parsed.database:
-            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
         with _lock(parsed):  # the tables are made by one sweep
+            storage = _connect(parsed)
             study = optuna.create_study(
-                storage=Storage(parsed),
+                storage=storage,
                 study_name=name,
                 directions=directions,
                 load_if_exists=True,
@@ -97,7 +99,20 @@ def open_study(
             )
             for point in first:
                 study.enqueue_trial(dict(point), skip_if_exists=True)
-    return study
+    try:
+        with readable_errors():
+            yield study
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+def _connect(url: URL) -> Storage:
+    for _ in range(3):
+        with contextlib.suppress(IntegrityError, ProgrammingError):  # another machine makes the tables just now
+            return Storage(url)
+        time.sleep(1)
+    return Storage(url)
 
 
 @contextlib.contextmanager
@@ -129,6 +144,6 @@ def readable_errors() -> Iterator[None]:
 
 
 def _lock(url: URL) -> AbstractContextManager[object]:
-    if url.get_backend_name() == "sqlite" and url.database:
+    if url.get_backend_name() == "sqlite" and url.database and not url.database.startswith("file:"):
         return FileLock(f"{url.database}.lock", timeout=PATIENCE)  # between threads and processes
     return contextlib.nullcontext()

@@ -9,6 +9,7 @@ import queue
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from xmodal.tracking import provenance, read_results, write_atomically
 from xmodal.tracking.wandb_mode import mode
 from xmodal.tuning import front
 from xmodal.tuning.space import Parameter, Search, Value, experiment_with
-from xmodal.tuning.storage import Direction, is_retry, open_study, readable_errors, retry_once
+from xmodal.tuning.storage import Direction, is_retry, open_study, retry_once
 from xmodal.tuning.worker import TrialDiedError, TrialDivergedError, TrialError, device_groups, run_trial, warm_up
 
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -72,8 +73,9 @@ class Sweep:
         Raises:
             UserError: the space, the storage or every trial is unusable.
         """
-        study = self.search(start=search)
-        with readable_errors():
+        with self._open() as study:
+            if search:
+                self._search(study)
             if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
                 raise UserError(f"no trial of {self.name} was completed; see the reasons above, or raise TRIALS.")
             if self.against:
@@ -82,30 +84,35 @@ class Sweep:
             tuned = self._write_tuned(study)
         return self._evaluate(tuned)
 
-    def search(self, *, start: bool = True) -> optuna.Study:
-        """Open the study and run trials until its budget is used up."""
+    def search(self) -> None:
+        """Run trials until the budget is used up, and nothing after them."""
+        with self._open() as study:
+            self._search(study)
+
+    def _open(self) -> AbstractContextManager[optuna.Study]:
         points = self._check_space()
+        directions: list[Direction] = ["maximize", "minimize"] if self.against else ["maximize"]
+        return open_study(self.options.storage, self.name, directions, self.sought, points)
+
+    def _search(self, study: optuna.Study) -> None:
+        done, trials = len(study.get_trials(deepcopy=False, states=DONE)), self.sought.trials
+        if trials is not None and done >= trials:
+            return
         mode()  # whether W&B answers is asked once, not by every trial
         warm_up(self.arguments)
-        directions: list[Direction] = ["maximize", "minimize"] if self.against else ["maximize"]
-        study = open_study(self.options.storage, self.name, directions, self.sought, points)
         self.slots: queue.Queue[str | None] = queue.Queue()
         for group in device_groups(self.workers, self.devices):
             self.slots.put(group)
-        with readable_errors():
-            done, trials = len(study.get_trials(deepcopy=False, states=DONE)), self.sought.trials
-            if start and (trials is None or done < trials):
-                sys.stderr.write(f"study {self.name}: {done} of {trials or 'any number of'} trials are done\n")
-                enough = [] if trials is None else [MaxTrialsCallback(trials, states=DONE)]
-                with tqdm(total=trials, initial=done, desc=self.name, unit="trial") as self.bar:
-                    study.optimize(
-                        self._objective,
-                        timeout=self.sought.minutes and 60 * self.sought.minutes,
-                        n_jobs=self.workers,
-                        catch=(TrialError,),
-                        callbacks=[*enough, self._progress],
-                    )
-        return study
+        sys.stderr.write(f"study {self.name}: {done} of {trials or 'any number of'} trials are done\n")
+        enough = [] if trials is None else [MaxTrialsCallback(trials, states=DONE)]
+        with tqdm(total=trials, initial=done, desc=self.name, unit="trial") as self.bar:
+            study.optimize(
+                self._objective,
+                timeout=self.sought.minutes and 60 * self.sought.minutes,
+                n_jobs=self.workers,
+                catch=(TrialError,),
+                callbacks=[*enough, self._progress],
+            )
 
     def _check_space(self) -> list[dict[str, Value]]:
         """Parse one configuration with every key of the space; the points to try first come back."""
