@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from statistics import median
+from typing import cast
 
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -33,13 +34,17 @@ class Report(Callback):
     """
 
     def __init__(self, connection: Connection | None) -> None:
-        self.connection, self.best, self.pruned = connection, -1.0, False
+        self.connection, self.best, self.pruned, self.latency = connection, -1.0, False, math.nan
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """End a training whose loss was not finite: after a step the parameters are not, and alike on every rank."""
         finite = [parameter.detach().isfinite().all() for parameter in pl_module.parameters()]
         if finite and not torch.stack(finite).all():
             raise FloatingPointError(f"the parameters are not finite after epoch {trainer.current_epoch + 1}")
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the time of a query while the model is still on its device."""
+        self.latency = query_latency(cast("RetrievalMethod", pl_module), trainer.datamodule)  # type: ignore[attr-defined]
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """See the class."""
@@ -79,8 +84,7 @@ def run(
         else:
             with XmodalCLI(arguments, checkpoints=False, callbacks=[report]) as cli:
                 cli.trainer.fit(cli.model, datamodule=cli.datamodule)
-                latency = query_latency(cli.model, cli.datamodule)
-                path = leave_record(cli, started, {"val/map": report.best, "val/latency": latency})
+                path = leave_record(cli, started, {"val/map": report.best, "val/latency": report.latency})
     except UserError as error:
         _send(connection, ("failed", str(error)))
     except FloatingPointError as error:
@@ -105,7 +109,10 @@ def query_latency(model: RetrievalMethod, data: CrossModalDataModule, repetition
         repetitions: of which the median is taken, for each side; the mean of both sides is the answer.
     """
     model.eval()
-    query, size = data.role("val_query"), len(data.role("val_database")["index"])
+    query, size = (
+        model.with_features(next(iter(data.batches("val_query")))),
+        data.describe()["split_sizes"]["val_database"],
+    )
 
     def seconds(encode: Callable[[Features], Tensor], one: Features) -> float:
         database = torch.randn(size, encode(one).shape[1], device=model.device)
