@@ -156,7 +156,7 @@ def test_another_configuration_starts_anew(home, capsys):
 
 BAD = [
     (["train", "dsmf", "emoji"], "METHOD is 'dsmf'; the methods are: acmr, "),
-    (["train", "dmsf", "imagenet"], "DATA is 'imagenet'; dmsf has experiment files for: emoji, wikipedia"),
+    (["train", "dmsf", "imagenet"], "DATA is 'imagenet'; dmsf has experiment files for: emoji, fashion"),
     (["train", "dmsf", "emoji", "--bits", "0"], "BITS is '0': give a whole number from 1 to 4096"),
     (["train", "dmsf", "emoji", "--bits", "-3"], "BITS is '-3': give a whole number from 1 to 4096"),
     (["train", "dmsf", "emoji", "--bits", "abc"], "BITS is 'abc': give a whole number from 1 to 4096"),

@@ -195,6 +195,8 @@ def test_a_locked_database_is_said_and_then_the_search_goes_on(played, capsys, m
 
     def locks(keys):
         connection = sqlite3.connect(database, check_same_thread=False)
+        while not connection.execute("SELECT * FROM trial_heartbeats WHERE trial_id = 2").fetchall():
+            time.sleep(0.02)  # until the trial has given a sign of life
         connection.execute("BEGIN EXCLUSIVE")
         played.connection = connection
         return 0.5

@@ -52,8 +52,8 @@ def test_the_nearest_tuned_file_is_taken(home, size, borrowed):
 
 
 def test_a_method_that_was_never_tuned_runs_its_experiment_file(home):
-    file, arguments = sizes.nearest_tuned("dscmr", "emoji", 64)
-    assert file == home / "experiments/dscmr/emoji.yaml"
+    file, arguments = sizes.nearest_tuned("cca", "emoji", 64)
+    assert file == home / "experiments/cca/emoji.yaml"
     assert not [argument for argument in arguments if "variant" in argument]
 
 
