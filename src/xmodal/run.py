@@ -57,7 +57,7 @@ def add_run_options(parser: argparse.ArgumentParser, *, seed: bool = True) -> No
 
 
 def configuration(method: str | None, dataset: str | None, files: Sequence[str | Path] = ()) -> list[str]:
-    """The configuration files of a run, in order, as `--config` arguments.
+    """The configuration files of a run, in order, as `--config` arguments; a tuned file's run is marked as one.
 
     Raises:
         UserError: neither a method with a dataset nor a configuration file was named, or a file is missing.
@@ -68,7 +68,8 @@ def configuration(method: str | None, dataset: str | None, files: Sequence[str |
         raise UserError("name a method and a dataset, such as `xmodal train dmsf emoji`, or a file with --config.")
     if missing := [str(file) for file in files if not Path(file).is_file()]:
         raise UserError(f"no configuration file {', '.join(missing)}.")
-    return [f"--config={file}" for file in (paths.experiments() / "default.yaml", *files)]
+    marks = ["--variant=tuned"] if any(Path(file).parent.name == "tuned" for file in files) else []
+    return [*(f"--config={file}" for file in (paths.experiments() / "default.yaml", *files)), *marks]
 
 
 def experiment_file(method: str, dataset: str) -> Path:

@@ -48,7 +48,8 @@ def test_a_length_without_a_tuned_file_borrows_the_nearest_and_says_so(home, cap
 def test_the_nearest_tuned_file_is_taken(home, size, borrowed):
     file, arguments = sizes.nearest_tuned("dmsf", "emoji", size)
     assert file.name == f"emoji-{borrowed}.yaml"
-    assert ("--variant=tuned" in arguments) == (size == borrowed)
+    variant = [argument for argument in arguments if argument.startswith("--variant=")][-1]
+    assert variant == ("--variant=tuned" if size == borrowed else f"--variant=tuned-at-{borrowed}")
 
 
 def test_a_method_that_was_never_tuned_runs_its_experiment_file(home):

@@ -45,7 +45,7 @@ def full_method(method: str, dataset: str, size: int) -> tuple[Path, list[str]]:
     tuned, plain = tuned_file(method, dataset, size), experiment_file(method, dataset)
     if not tuned.is_file():
         return plain, configuration(None, None, [plain])
-    marks = ["--variant=tuned", f"--group={method}-{dataset}-{size}", "--job_type=tuned"]
+    marks = [f"--group={method}-{dataset}-{size}", "--job_type=tuned"]
     return tuned, [*configuration(None, None, [tuned]), *marks]
 
 

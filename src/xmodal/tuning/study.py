@@ -230,7 +230,7 @@ class Sweep:
         from xmodal.cli import Parsed
 
         options = argparse.Namespace(**vars(self.options) | {"bits": None, "dim": None})
-        own = [*overrides(options), "--variant=tuned", f"--group={self.name}", "--job_type=tuned"]
+        own = [*overrides(options), f"--group={self.name}", "--job_type=tuned"]
         parsed = Parsed([*configuration(None, None, [tuned]), *own])
         for record in read_results(parsed.folder):
             if record["config_hash"] == parsed.hash:
