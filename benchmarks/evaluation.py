@@ -155,8 +155,8 @@ def on_cpu(sizes: list[str], bits: list[int], rounds: int) -> Iterator[Row]:
             problem = Problem.make(size, length)
             yield from rows_of(size, f"{length} bits", problem, methods, "floor: popcount + increment", rounds)
         methods = {
-            "xmodal, one direction": (ours, 64),
-            "floor: blocked matmul": (matmul_floor, 64),
+            "xmodal, one direction": (ours, 256),
+            "floor: blocked matmul": (matmul_floor, 256),
             "literature loop": (literature_loop, 2 * few),
             "torchmetrics functional": (torchmetrics_function, 2 * few),
         }

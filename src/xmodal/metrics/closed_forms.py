@@ -190,8 +190,11 @@ def gain_within(
     offsets: Ints, closer: Ints, items: Ints, weight: Floats, discount: Floats, tops: Ints, out: Floats
 ) -> None:
     """Expected discounted gain within each cut-off; `discount` is cumulative, discount[k] over the first k places."""
+    longest = len(discount) - 1
     for q in range(len(offsets) - 1):
         for g in range(offsets[q], offsets[q + 1]):
+            if closer[g] >= longest:
+                break
             for t in range(len(tops)):
                 last = min(closer[g] + items[g], tops[t])
                 if last > closer[g]:

@@ -72,7 +72,7 @@ def hits_at(ranking: Ranking, tops: Sequence[int]) -> Floats:
     """Expected number of relevant items among the first `tops` items, (Q, len(tops))."""
     cuts = _cutoffs(tops, ranking.database)
     out = np.zeros((ranking.queries, len(cuts)))
-    places = np.arange(ranking.database + 1, dtype=np.float64)
+    places = np.arange(int(cuts.max(initial=0)) + 1, dtype=np.float64)
     closed_forms.gain_within(
         ranking.offsets, ranking.closer, ranking.items, ranking.relevant.astype(float), places, cuts, out
     )

@@ -223,6 +223,7 @@ def _groups(
     """Write the tie groups with relevant items of one sorted query; returns their number."""
     n, written, j = len(keys), 0, 0
     grades[:] = 0
+    gains = 2.0 ** np.arange(len(grades)) - 1.0
     while j < n:
         start, level, hits, gained = j, keys[j] >> np.uint64(32), 0, 0.0
         while j < n and keys[j] >> np.uint64(32) == level:
@@ -231,7 +232,7 @@ def _groups(
             j += 1
             if g > 0:
                 hits += 1
-                gained += 2.0**g - 1.0
+                gained += gains[g]
             if stable:
                 break
         if hits > 0:

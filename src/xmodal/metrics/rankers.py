@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -19,7 +19,7 @@ from xmodal.metrics.ranking import Ints, Ranking, ranking_from_histogram
 Array = NDArray[Any]
 
 _LEVEL_BLOCK = 512  # queries whose histograms are held at once
-_DENSE_BLOCK = 32  # queries whose distances to the whole database are held at once
+_DENSE_BLOCK = 24  # queries whose distances to the whole database are held at once
 _SORTED_PAIRS = 1 << 19  # pairs whose tie groups are held at once
 _GPU_PAIRS = 1 << 24  # distances held at once on a GPU
 _SCORE_TILE = 1024  # database items in one matrix product, always: equal shapes give equal sums whatever the sharding
@@ -89,7 +89,8 @@ class Ranker(ABC):
 
         A direction may come in several parts, whose queries follow each other.
         """
-        rank, pairs = (_rank_on_cpu, _SORTED_PAIRS) if self.on_cpu else (_rank_on_gpu, _GPU_PAIRS)
+        on_cpu = partial(_rank_on_cpu, spare=[])
+        rank, pairs = (on_cpu, _SORTED_PAIRS) if self.on_cpu else (_rank_on_gpu, _GPU_PAIRS)
         step = max(torch.get_num_threads(), pairs // max(self.size, 1))
         for direction in range(len(self.query)):
             near = self.near(direction, rows)
@@ -206,6 +207,7 @@ class ScoreRanker(Ranker):
 
     def __init__(self, query: Sequence[Tensor], database: Sequence[Tensor]) -> None:
         super().__init__(query, database)
+        self._near: Tensor | None = None
         self._tile = _SCORE_TILE if self.on_cpu else max(self.size, 1)
         self._tiles = [
             [_filled(side[start : start + self._tile], self._tile) for start in range(0, self.size, self._tile)]
@@ -213,10 +215,15 @@ class ScoreRanker(Ranker):
         ]
 
     def near(self, direction: int, rows: slice) -> Tensor:
-        """See `Ranker`; every product has the same shape, so that a score depends on its two items alone."""
+        """See `Ranker`; every product has the same shape, so that a score depends on its two items alone.
+
+        The memory of the result is used again by the next call.
+        """
         query = -self.query[direction][rows]
         block = _DENSE_BLOCK if self.on_cpu else max(len(query), 1)
-        out = query.new_empty(len(query), self.size)
+        if self._near is None or len(self._near) < len(query):
+            self._near = query.new_empty(len(query), self.size)
+        out = self._near[: len(query)]
         for row in range(0, len(query), block):
             left = _filled(query[row : row + block], block)
             for number, tile in enumerate(self._tiles[direction]):
@@ -230,12 +237,15 @@ def _filled(rows: Tensor, count: int) -> Tensor:
     return rows if len(rows) == count else torch.cat([rows, rows.new_zeros(count - len(rows), rows.shape[1])])
 
 
-def _rank_on_cpu(near: Tensor, first: int, relevances: Mapping[str, Relevance]) -> dict[str, Ranking]:
+def _rank_on_cpu(
+    near: Tensor, first: int, relevances: Mapping[str, Relevance], spare: list[kernels_cpu.RowRanker]
+) -> dict[str, Ranking]:
+    """As `Ranker.rank`; `spare` keeps the scratch memory of each thread for the next call."""
     distances = near.numpy()
     groups: dict[str, list[Any]] = {name: [None] * len(distances) for name in relevances}
 
     def work(part: slice) -> None:
-        ranker = kernels_cpu.RowRanker(distances.shape[1])
+        ranker = spare.pop() if spare else kernels_cpu.RowRanker(distances.shape[1])
         for q in range(part.start, part.stop):
             ranker.sort(distances[q])
             for name, relevance in relevances.items():
@@ -243,6 +253,7 @@ def _rank_on_cpu(near: Tensor, first: int, relevances: Mapping[str, Relevance]) 
                 groups[name][q] = ranker.groups(
                     query[first + q], database, relevance.grades, relevance.reverse, relevance.stable
                 )
+        spare.append(ranker)
 
     kernels_cpu.in_threads(work, len(distances))
     size = distances.shape[1]

@@ -10,7 +10,7 @@ from xmodal.errors import UserError
 from xmodal.tracking.groups import Record, collect, group
 from xmodal.tracking.page import write_page
 
-COLUMNS = ("method", "dataset", "size", "variant", "seeds", "i2t", "t2i", "mean", "val", "split")
+COLUMNS = ("method", "dataset", "size", "variant", "seeds", "i2t", "t2i", "mean", "val", "split", "relevance")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -79,6 +79,7 @@ def table(records: Iterable[Record]) -> list[tuple[str, ...]]:
             ",".join(str(record["seed"]) for record in each.records),
             *(str(each.spread(name) or "") for name in ("test/map_i2t", "test/map_t2i", "test/map", "val/map")),
             each.split_hash[:8],
+            each.relevance,
         )
         for each in group(records)
     ]
