@@ -19,7 +19,7 @@ from xmodal.metrics.ranking import Ints, Ranking, ranking_from_histogram
 Array = NDArray[Any]
 
 _LEVEL_BLOCK = 512  # queries whose histograms are held at once
-_DENSE_BLOCK = 24  # queries whose distances to the whole database are held at once
+_DENSE_BLOCK = 32  # queries whose distances to the whole database are held at once
 _SORTED_PAIRS = 1 << 19  # pairs whose tie groups are held at once
 _GPU_PAIRS = 1 << 24  # distances held at once on a GPU
 _SCORE_TILE = 1024  # database items in one matrix product, always: equal shapes give equal sums whatever the sharding
