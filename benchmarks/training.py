@@ -29,9 +29,7 @@ from xmodal.data import CrossModalDataModule, Pairs
 from xmodal.data.protocol import make_split
 
 ROOT = Path(__file__).parents[1]
-REGISTRY = {
-    getattr(methods, each).name: getattr(methods, each) for each in methods.__all__ if each != "RetrievalMethod"
-}
+REGISTRY = methods.registry()
 NEEDS_TOKENS = ("scahn", "text_guided_clip", "mith", "attention_adversarial")
 NEEDS_HIERARCHY = ("hierarchical_adversarial",)
 

@@ -36,9 +36,8 @@ def resolved(*arguments):
 
 
 def test_every_registered_method_has_a_folder_and_an_experiment_for_emoji():
-    names = {getattr(methods, each).name for each in methods.__all__ if each != "RetrievalMethod"}
-    assert names == {folder.name for folder in FOLDERS}
-    assert names == {path.parent.name for path in EXPERIMENTS if path.stem == "emoji"}
+    assert set(methods.registry()) == {folder.name for folder in FOLDERS}
+    assert set(methods.registry()) == {path.parent.name for path in EXPERIMENTS if path.stem == "emoji"}
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=name_of)

@@ -1,9 +1,12 @@
 """What travels through the suite: a `Batch` of image-text pairs, each side as `Features`."""
 
-from typing import NotRequired, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 import torch
 from torch import Tensor
+
+Side = Literal["image", "text"]
+SIDES: tuple[Side, Side] = ("image", "text")
 
 
 class Features(TypedDict):

@@ -141,13 +141,8 @@ def size_names(method: str) -> tuple[str, ...]:
     """Which of `bits` and `dim` the constructor of a registered method has; both where it is not registered."""
     from xmodal import methods
 
-    registered = {getattr(getattr(methods, each), "name", None): getattr(methods, each) for each in methods.__all__}
-    names = ("bits", "dim")
-    return (
-        tuple(name for name in names if name in inspect.signature(registered[method]).parameters)
-        if method in registered
-        else names
-    )
+    found = methods.registry().get(method)
+    return tuple(name for name in ("bits", "dim") if not found or name in inspect.signature(found).parameters)
 
 
 def train(arguments: Sequence[str], *, test: bool = True, callbacks: Sequence["Callback"] = ()) -> Path:

@@ -20,8 +20,7 @@ def main(argv: Sequence[str]) -> int:
     argparse.ArgumentParser(prog="xmodal smoke", description=main.__doc__).parse_args(list(argv))
     from xmodal import methods
 
-    names = [getattr(methods, each).name for each in methods.__all__ if each != "RetrievalMethod"]
-    for name in names:
+    for name in methods.registry():
         started = time.perf_counter()
         rest = ["--data.subset=64", "--trainer.max_epochs=1", "--variant=smoke", "--job_type=smoke"]
         unit = size_names(name)[0]
@@ -33,5 +32,5 @@ def main(argv: Sequence[str]) -> int:
         if not 0 < score <= 1:
             raise UserError(f"{name}: test/map is {score} after the smoke run.")
         sys.stdout.write(f"{name:26} test/map {score:.4f}  {time.perf_counter() - started:.1f} s\n")
-    sys.stdout.write(f"{len(names)} methods trained and evaluated; records under {paths.runs()}\n")
+    sys.stdout.write(f"{len(methods.registry())} methods trained and evaluated; records under {paths.runs()}\n")
     return 0

@@ -11,9 +11,7 @@ from xmodal.data import CrossModalDataModule, Pairs
 from xmodal.data.protocol import Split
 
 SIZE, CLASSES = 96, 4  # pairs; two groups of two classes each
-REGISTRY = {
-    getattr(methods, each).name: getattr(methods, each) for each in methods.__all__ if each != "RetrievalMethod"
-}
+REGISTRY = methods.registry()
 
 
 class Toy(CrossModalDataModule):

@@ -16,9 +16,9 @@ from torch.nn.functional import one_hot
 from torch.utils.data import DataLoader
 
 from xmodal import paths
-from xmodal.batch import Batch, Features
+from xmodal.batch import SIDES, Batch, Features, Side
 from xmodal.data.loading import EpochSampler, LabelSampler, batch_loader, in_memory_loader
-from xmodal.data.pairs import Pairs, Pictures, Side
+from xmodal.data.pairs import Pairs, Pictures, Relevance
 from xmodal.data.protocol import Index, Split
 from xmodal.data.raw import RawPairs, Reader, TrunkTraining
 from xmodal.encoders import Trunk, label_embeddings
@@ -28,7 +28,6 @@ __all__ = ["CrossModalDataModule", "Pairs", "Relevance"]
 
 Role = Literal["train", "val_query", "val_database", "query", "database"]
 Scaling = Literal["none", "standard"]
-Relevance = Literal["label", "finest", "group"]
 
 
 class CrossModalDataModule(LightningDataModule):
@@ -75,13 +74,8 @@ class CrossModalDataModule(LightningDataModule):
         if subset and subset < 16:
             raise UserError(f"data.subset is {subset}: give 0 (everything) or a number from 16.")
         self.root = Path(root) if root else paths.data(self.name)
-        self.batch_size, self.seed, self.tokens, self.relevance, self.subset = (
-            batch_size,
-            seed,
-            tokens,
-            relevance,
-            subset,
-        )
+        self.batch_size, self.seed, self.tokens = batch_size, seed, tokens
+        self.relevance, self.subset = relevance, subset
         self.per_label, self.drop_last = per_label, drop_last
         self.scaling: dict[Side, Scaling] = {"image": image_scaling, "text": text_scaling}
         self.trunk = trunk
@@ -118,8 +112,7 @@ class CrossModalDataModule(LightningDataModule):
 
     @cached_property
     def _readers(self) -> dict[Side, Reader]:
-        sides: tuple[Side, Side] = ("image", "text")
-        return {side: Reader.of(self._trunk(side), side) for side in sides if self.trunk.trains(side)}
+        return {side: Reader.of(self._trunk(side), side) for side in SIDES if self.trunk.trains(side)}
 
     def _trunk(self, side: Side) -> Trunk:
         encoder = getattr(self, f"{side}_encoder", None)
@@ -279,23 +272,9 @@ class CrossModalDataModule(LightningDataModule):
         return batch_loader(pairs, sampler, cores if self.trunk.workers is None else self.trunk.workers)
 
     def _batch(self, index: Index, device: torch.device) -> Batch:
-        batch = Batch(
-            image=self._features("image", index, device),
-            text=self._features("text", index, device),
-            label=torch.as_tensor(np.asarray(self._pairs.label[index], np.float32), device=device),
-            index=torch.as_tensor(index, device=device),
-        )
-        if self.relevance == "finest":
-            if self._pairs.hierarchy is None:
-                raise UserError(f"data.relevance is 'finest', but {self.name} has no hierarchy: say 'label'.")
-            batch["hierarchy"] = torch.as_tensor(self._pairs.hierarchy[index], device=device)
-        if self._pairs.group is not None:
-            batch["group"] = torch.as_tensor(self._pairs.group[index], device=device)
-        if self.relevance == "group":  # a layer of classes that are the pictures
-            if self._pairs.group is None:
-                raise UserError(f"data.relevance is 'group', but {self.name} has one caption a picture: say 'label'.")
-            batch["hierarchy"] = batch["group"][:, None]
-        return batch
+        sides = {side: self._features(side, index, device) for side in SIDES}
+        columns = self._pairs.columns(index, self.relevance)
+        return cast("Batch", sides | {name: column.to(device) for name, column in columns.items()})
 
     def _features(self, side: Side, index: Index, device: torch.device) -> Features:
         if side == "image" and self.trunk.trains(side):

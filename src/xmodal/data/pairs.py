@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from xmodal.batch import Side
 from xmodal.data.protocol import Index
 from xmodal.encoders import Arrays
 from xmodal.encoders.cache import Indexed
+from xmodal.errors import UserError
 
-Side = Literal["image", "text"]
+Relevance = Literal["label", "finest", "group"]
 Pictures = Indexed[Image.Image | None]
 
 
@@ -62,6 +64,25 @@ class Pairs:
             name: torch.as_tensor(np.asarray(array) if _kept(name, array) else np.asarray(array, np.float32))
             for name, array in taken.items()
         }
+
+    def columns(self, index: Index, relevance: Relevance) -> dict[str, Tensor]:
+        """What a batch holds beside the features: label, index, and `hierarchy` and `group` where there are any.
+
+        Raises:
+            UserError: the pairs have nothing of the kind that `relevance` needs.
+        """
+        found = {"label": np.asarray(self.label[index], np.float32), "index": index}
+        if self.group is not None:
+            found["group"] = self.group[index]
+        if relevance == "finest":
+            if self.hierarchy is None:
+                raise UserError("data.relevance is 'finest', but this dataset has no hierarchy: say 'label'.")
+            found["hierarchy"] = self.hierarchy[index]
+        elif relevance == "group":  # a layer of classes that are the pictures
+            if self.group is None:
+                raise UserError("data.relevance is 'group', but its pictures have one caption each: say 'label'.")
+            found["hierarchy"] = self.group[index][:, None]
+        return {name: torch.as_tensor(column) for name, column in found.items()}
 
     def moments(self, side: Side, index: Index, *, scaled: bool) -> tuple[Tensor, Tensor]:
         """(D,) mean and deviation of the pooled features of some pairs; 0 and 1 where they are not to be scaled."""

@@ -10,9 +10,9 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from xmodal.batch import Batch, Raw
+from xmodal.batch import Batch, Raw, Side
 from xmodal.data.loading import EpochSampler, LabelSampler, take
-from xmodal.data.pairs import Pictures, Side
+from xmodal.data.pairs import Pictures
 from xmodal.data.protocol import Index
 from xmodal.encoders import ImageEncoder, TextEncoder, Trunk
 from xmodal.errors import UserError

@@ -34,4 +34,11 @@ __all__ = [
     "Pretrain",
     "RetrievalMethod",
     "TextGuidedCLIP",
+    "registry",
 ]
+
+
+def registry() -> dict[str, type[RetrievalMethod]]:
+    """Every method by its name."""
+    found = (globals()[each] for each in __all__ if each not in ("RetrievalMethod", "registry"))
+    return {each.name: each for each in found}

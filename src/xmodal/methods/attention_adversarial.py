@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import StepLR
 
-from xmodal.batch import Batch, Features
+from xmodal.batch import SIDES, Batch, Features
 from xmodal.errors import UserError
 from xmodal.layers import AttentionBlock, discriminator, masked_mean, reversal_strength, reverse_gradient
 from xmodal.losses import Negatives, discrimination, label_similarity, polynomial, ranking_hinge
-from xmodal.methods.base import SIDES, RetrievalMethod, chunks, rows_of
+from xmodal.methods.base import RetrievalMethod, chunks, rows_of
 from xmodal.methods.reranking import Encoded, reranked_metrics
 
 Tokens: TypeAlias = tuple[Tensor, Tensor]

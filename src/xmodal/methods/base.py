@@ -13,15 +13,12 @@ from torch.nn import ModuleDict
 from torch.optim import Optimizer
 from torchmetrics.utilities.distributed import gather_all_tensors
 
-from xmodal.batch import Batch, Features, single
+from xmodal.batch import Batch, Features, Side, single
 from xmodal.encoders import Trunk
 from xmodal.errors import UserError
 from xmodal.layers import gather_with_gradient
 from xmodal.losses import sign
 from xmodal.metrics import code_statistics, retrieval_metrics
-
-Side = Literal["image", "text"]
-SIDES: tuple[Side, Side] = ("image", "text")
 
 
 class HasRoles(Protocol):

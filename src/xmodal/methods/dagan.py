@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from xmodal.batch import Batch, Features
+from xmodal.batch import SIDES, Batch, Features, Side
 from xmodal.errors import UserError
 from xmodal.layers import (
     AttentionBlock,
@@ -36,7 +36,7 @@ from xmodal.losses import (
     label_similarity,
     ranking_hinge,
 )
-from xmodal.methods.base import SIDES, RetrievalMethod, Side, chunks, rows_of
+from xmodal.methods.base import RetrievalMethod, chunks, rows_of
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from xmodal.batch import Batch, Features
+from xmodal.batch import SIDES, Batch, Features
 from xmodal.errors import UserError
 from xmodal.layers import CodeTables, ConceptLearner, ConceptTransformer, JointSpace, aggregate_tokens
 from xmodal.losses import info_nce, label_similarity, pairwise_likelihood, sign
 from xmodal.methods.base import RetrievalMethod
 from xmodal.optimizers import BertAdam
-
-SIDES = ("image", "text")
 
 
 @dataclass(frozen=True)

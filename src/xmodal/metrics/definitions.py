@@ -96,12 +96,9 @@ def ndcg_at(ranking: Ranking, tops: Sequence[int]) -> Floats:
     K. Järvelin and J. Kekäläinen, TOIS 2002, with the exponential gain of C. Burges et al., ICML 2005.
     """
     cuts = _cutoffs(tops, ranking.database)
-    longest = int(cuts.max(initial=0))
-    discount = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(longest) + 2.0))])
+    discount = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(int(cuts.max(initial=0))) + 2.0))])
     out = np.zeros((ranking.queries, len(cuts)))
-    closed_forms.gain_within(
-        ranking.offsets, np.minimum(ranking.closer, longest), ranking.items, ranking.gain, discount, cuts, out
-    )
+    closed_forms.gain_within(ranking.offsets, ranking.closer, ranking.items, ranking.gain, discount, cuts, out)
     best_first = ranking.grades[:, :0:-1]  # grade 0 gains nothing
     ends = np.cumsum(best_first, 1)
     gains = 2.0 ** np.arange(best_first.shape[1], 0, -1) - 1

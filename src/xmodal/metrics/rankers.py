@@ -89,8 +89,7 @@ class Ranker(ABC):
 
         A direction may come in several parts, whose queries follow each other.
         """
-        on_cpu = partial(_rank_on_cpu, spare=[])
-        rank, pairs = (on_cpu, _SORTED_PAIRS) if self.on_cpu else (_rank_on_gpu, _GPU_PAIRS)
+        rank, pairs = (partial(_rank_on_cpu, spare=[]), _SORTED_PAIRS) if self.on_cpu else (_rank_on_gpu, _GPU_PAIRS)
         step = max(torch.get_num_threads(), pairs // max(self.size, 1))
         for direction in range(len(self.query)):
             near = self.near(direction, rows)

@@ -10,7 +10,9 @@ from xmodal.errors import UserError
 from xmodal.tracking.groups import Record, collect, group
 from xmodal.tracking.page import write_page
 
-COLUMNS = ("method", "dataset", "size", "variant", "seeds", "i2t", "t2i", "mean", "val", "split", "relevance")
+COLUMNS = (
+    *("method", "dataset", "size", "variant", "seeds", "i2t", "t2i", "mean", "val", "split", "relevance", "device"),
+)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -80,6 +82,7 @@ def table(records: Iterable[Record]) -> list[tuple[str, ...]]:
             *(str(each.spread(name) or "") for name in ("test/map_i2t", "test/map_t2i", "test/map", "val/map")),
             each.split_hash[:8],
             each.relevance,
+            " and ".join(sorted({record.get("device", "") for record in each.records})),
         )
         for each in group(records)
     ]
