@@ -1,13 +1,15 @@
 """Pairs per second of the suite's loading, against what one would write first.
 
-    python benchmarks/loading.py [--pairs 20000] [--photos 1000] [--repeats 3] [--csv results/loading_speed.csv]
+    python benchmarks/loading.py [--pairs 20000] [--photos 1000] [--repeats 3] [--device cuda]
+                                 [--csv results/loading_speed.csv]
 
-In memory: an epoch of shuffled training batches, against a `DataLoader` over a `Dataset` that makes one pair at a time,
-(a) from the arrays as they lie in the cache (float16 features, uint8 labels), standardised there, as our loader does
-once for all; (b) from finished float32 tensors; and, as the limit of any loader that copies, against a copy of the
-same rows in order. Raw pictures: JPEGs in a zip, through the read-ahead of the frozen encoders and through the worker
-processes of trained trunks, against PIL decoding the same bytes from memory on as many threads; and the workers again
-against PIL decoding and the trunk's own transform. Everything side by side in one run; compare ratios only.
+In memory: an epoch of shuffled training batches on the device that computes, against a `DataLoader` over a `Dataset`
+that makes one pair at a time, (a) from the arrays as they lie in the cache (float16 features, uint8 labels),
+standardised there, as our loader does once for all; (b) from finished float32 tensors; both, on a GPU, through pinned
+memory; and, as the limit of any loader that copies, against a copy of the same rows in order. Raw pictures: JPEGs in a
+zip, through the read-ahead of the frozen encoders and through the worker processes of trained trunks, against PIL
+decoding the same bytes from memory on as many threads; and the workers again against PIL decoding and the trunk's own
+transform. Everything side by side in one run; compare ratios only.
 """
 
 import argparse
@@ -67,15 +69,25 @@ class OneByOneFromCache(OneByOne):
         return pair
 
 
-def per_second(batches, pairs):
-    """One pass over `batches`."""
+def per_second(batches, pairs, device="cpu"):
+    """One pass over `batches`, each moved to the device where it is not there yet."""
     started = time.perf_counter()
-    for _ in batches:
-        pass
+    for batch in batches:
+        if device != "cpu":
+            to(batch, device)
+    if device != "cpu":
+        torch.cuda.synchronize()
     return pairs / (time.perf_counter() - started)
 
 
-def in_memory(pairs):
+def to(value, device):
+    """A tree of tensors on a device."""
+    if isinstance(value, dict):
+        return {key: to(part, device) for key, part in value.items()}
+    return value.to(device, non_blocking=True)
+
+
+def in_memory(pairs, device):
     """Rates by name; the first is ours."""
     generator = torch.Generator().manual_seed(0)
     whole = {
@@ -84,15 +96,17 @@ def in_memory(pairs):
         "label": torch.ones(pairs, 24),
         "index": torch.arange(pairs),
     }
-    sides = [whole["image"]["pooled"], whole["text"]["pooled"]]
+    ours = to(whole, device)
+    sides = {side: ours[side]["pooled"] for side in ("image", "text")}
+    copies = ({name: side[k : k + BATCH].clone() for name, side in sides.items()} for k in range(0, pairs, BATCH))
     rates = {
-        "ours": per_second(in_memory_loader(whole, EpochSampler(pairs, BATCH, shuffle=True)), pairs),
-        "copy in order": per_second(([s[k : k + BATCH].clone() for s in sides] for k in range(0, pairs, BATCH)), pairs),
+        "ours": per_second(in_memory_loader(ours, EpochSampler(pairs, BATCH, shuffle=True)), pairs, device),
+        "copy in order": per_second(copies, pairs, device),
     }
     for name, plain in (("cache", OneByOneFromCache(whole)), ("float32", OneByOne(whole))):
         for workers in (0, WORKERS):
-            loader = DataLoader(plain, BATCH, shuffle=True, num_workers=workers)
-            rates[f"DataLoader from {name}, {workers} workers"] = per_second(loader, pairs)
+            loader = DataLoader(plain, BATCH, shuffle=True, num_workers=workers, pin_memory=device != "cpu")
+            rates[f"DataLoader from {name}, {workers} workers"] = per_second(loader, pairs, device)
     return rates
 
 
@@ -136,10 +150,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for option, default in (("pairs", 20000), ("photos", 1000), ("repeats", 3)):
         parser.add_argument(f"--{option}", type=int, default=default)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="where the batches are wanted")
     parser.add_argument("--csv", type=Path, help="write the medians there")
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    memory, files = [in_memory(options.pairs) for _ in range(options.repeats)], []
+    load = os.getloadavg()[0]  # of others, before the benchmark adds its own
+    memory, files = [in_memory(options.pairs, options.device) for _ in range(options.repeats)], []
     for _ in range(options.repeats):
         with tempfile.TemporaryDirectory() as folder:
             files.append(raw(options.photos, Path(folder)))
@@ -155,7 +170,9 @@ def main():
             ("workers", "PIL decoding and transform"),
         )
     ]
-    device = f"{processor()}, {os.cpu_count()} cores, one torch thread, load {os.getloadavg()[0]:.0f}"
+    device = f"{processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads, load {load:.0f}"
+    if options.device == "cuda":
+        device = f"{torch.cuda.get_device_name()}; {device}"
     table = [("what", "ours", "pairs_per_second", "against", "its_pairs_per_second", "ratio", "device")]
     table += [(a, b, f"{c:.0f}", d, f"{e:.0f}", f"{c / e:.2f}", device) for a, b, c, d, e in rows]
     for row in table:

@@ -2,6 +2,7 @@
 
 from typing import Literal, NotRequired, TypedDict
 
+import torch
 from torch import Tensor
 
 Side = Literal["image", "text"]
@@ -15,6 +16,8 @@ class Features(TypedDict):
         pooled: (B, D) one vector per input.
         tokens: (B, N, D') patches of an image or word pieces of a text; only where the data module was asked for them.
         mask: (B, N) bool, True where a token is real; absent when every token is.
+
+    A whole role holds tokens as the cache does, float16; `single` makes them what a method computes with.
     """
 
     pooled: Tensor
@@ -54,3 +57,8 @@ class Batch(TypedDict):
     index: Tensor
     hierarchy: NotRequired[Tensor]
     group: NotRequired[Tensor]
+
+
+def single(tensor: Tensor) -> Tensor:
+    """What is kept as float16, as float32; anything else as it is."""
+    return tensor.float() if tensor.dtype == torch.float16 else tensor

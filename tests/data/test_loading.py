@@ -47,6 +47,15 @@ def test_batches_are_the_pairs_at_the_positions():
         assert torch.equal(batch["image"]["pooled"][:, 0], batch["index"].float())
 
 
+def test_what_is_kept_as_float16_leaves_as_float32():
+    whole = {"text": {"tokens": torch.randn(9, 2, 3).half(), "mask": torch.ones(9, 2, dtype=torch.bool)}}
+    whole |= {"label": torch.ones(9, 1), "index": torch.arange(9)}
+    (batch,) = in_memory_loader(whole, EpochSampler(9, 9))
+    assert torch.equal(batch["text"]["tokens"], whole["text"]["tokens"].float())
+    assert batch["text"]["mask"].dtype == torch.bool
+    assert batch["index"].dtype == torch.int64
+
+
 def test_iterating_leaves_the_global_generator_alone():
     whole = {"label": torch.ones(23, 1)}
     before = torch.get_rng_state()

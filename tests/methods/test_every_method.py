@@ -3,13 +3,14 @@
 import dataclasses
 import inspect
 
+import numpy as np
 import pytest
 import torch
 from lightning import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
-from tests.methods.toy import REGISTRY, Toy, build
+from tests.methods.toy import REGISTRY, Toy, build, default
 from xmodal.cli import SeedEpoch
 from xmodal.metrics import retrieval_metrics
 
@@ -84,6 +85,21 @@ def test_neither_side_sees_the_other(trained, name):
         assert torch.equal(outputs(model, swapped)[side == "text"], before)
         alone = {each: {key: value[:3] for key, value in batch[each].items()} for each in ("image", "text")}
         assert torch.allclose(outputs(model, alone)[side == "text"], before[:3], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in REGISTRY if default(name, "image_token_dim") is not None])
+def test_tokens_kept_as_float16_give_the_same_numbers(trained, name, tmp_path):
+    model, _, trainer = trained(name)
+    seed_everything(0, verbose=False)
+    data = Toy(np.float16)
+    assert data.role("train")["image"]["tokens"].dtype == torch.float16
+    other = build(name, data)
+    others = fit(other, data, tmp_path, epochs=2)
+    for key, value in model.state_dict().items():
+        assert torch.equal(other.state_dict()[key], value)
+    trainer.test(model, datamodule=Toy(), verbose=False)
+    others.test(other, datamodule=data, verbose=False)
+    assert other.results == model.results
 
 
 @pytest.mark.parametrize("name", REGISTRY)

@@ -15,11 +15,17 @@ REGISTRY = methods.registry()
 
 
 class Toy(CrossModalDataModule):
-    """Pairs of a class share it and nothing else; 32 train, the validation and test pairs are 32 each."""
+    """Pairs of a class share it and nothing else; 32 train, the validation and test pairs are 32 each.
+
+    Args:
+        held: type of the tokens in a role; a cache has float16.
+        kwargs: of `CrossModalDataModule`.
+    """
 
     name = "toy"
 
-    def __init__(self, **kwargs):
+    def __init__(self, held=np.float32, **kwargs):
+        self.held = held
         super().__init__(root=".", **({"tokens": True, "relevance": "finest", "batch_size": 32} | kwargs))
 
     def label_embeddings(self):
@@ -41,7 +47,7 @@ class Toy(CrossModalDataModule):
                 "pooled": (centre[classes] + 0.7 * rng.normal(size=(SIZE, pooled))).astype(np.float16),
                 "tokens": (token[classes] + 0.7 * rng.normal(size=(SIZE, *tokens))).astype(np.float16),
             }
-            sides.append(side)
+            sides.append({**side, "tokens": side["tokens"].astype(self.held)})
         sides[1]["mask"] = np.arange(6)[None] < rng.integers(2, 7, size=SIZE)[:, None]
         hierarchy = np.stack([classes // 2, classes], 1)
         return Pairs(*sides, label, tuple("abcdef"), hierarchy.astype(np.int64))

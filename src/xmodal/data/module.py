@@ -196,18 +196,21 @@ class CrossModalDataModule(LightningDataModule):
     def role(self, role: Role) -> Batch:
         """One role as a single batch on the trainer's device (or the CPU without a trainer); moved there once.
 
-        A side whose trunk is trained has no features here: pictures are left out, texts are token ids.
+        Tokens are float16 where they were cached so, half the memory; `single` and every loader make them float32. A
+        side whose trunk is trained has no features here: pictures are left out, texts are token ids.
         """
         if role not in self._on_device:
             self._on_device[role] = self._batch(getattr(self._split, role), self._device)
         return self._on_device[role]
 
     def batches(self, role: Role) -> Iterable[Batch]:
-        """One role in order and whole on every process: one batch of features, or several of raw inputs."""
-        if self.trunk.sides == "none":
-            return [self.role(role)]
-        loader = self._batches(role, EpochSampler(len(getattr(self._split, role)), self.batch_size))
+        """One role in order and whole on every process, in the batches of an evaluation."""
+        loader = self._batches(role, EpochSampler(len(getattr(self._split, role)), self._evaluation_size))
         return (self.transfer_batch_to_device(batch, self._device, 0) for batch in loader)
+
+    @property
+    def _evaluation_size(self) -> int:
+        return self.batch_size if self.trunk.sides != "none" else max(self.batch_size, 2048)
 
     @property
     def _device(self) -> torch.device:
@@ -245,7 +248,7 @@ class CrossModalDataModule(LightningDataModule):
 
     def _loader(self, role: Role, *, shuffle: bool = False) -> DataLoader[Batch]:
         pairs, world = len(getattr(self._split, role)), self.trainer.world_size if self.trainer else 1
-        size = self.batch_size if shuffle or self.trunk.sides != "none" else max(self.batch_size, 2048)
+        size = self.batch_size if shuffle else self._evaluation_size
         if size % world:
             raise UserError(f"data.batch_size={size} does not divide among {world} devices.")
         shard = {"seed": self.seed, "rank": self.trainer.global_rank if self.trainer else 0, "world": world}

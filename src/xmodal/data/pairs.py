@@ -58,10 +58,10 @@ class Pairs:
         return int(arrays[name].shape[-1]) if name in arrays else 0
 
     def take(self, side: Side, index: Index, names: Iterable[str]) -> dict[str, Tensor]:
-        """Those arrays of a side that are named, at some pairs; ids and masks as they are, features as float32."""
+        """Those arrays of a side that are named, at some pairs; features as float32, but float16 tokens as they are."""
         taken = {name: array[self.of(side, index)] for name, array in self.arrays(side).items() if name in set(names)}
         return {
-            name: torch.as_tensor(np.asarray(array) if name in ("ids", "mask") else np.asarray(array, np.float32))
+            name: torch.as_tensor(np.asarray(array) if _kept(name, array) else np.asarray(array, np.float32))
             for name, array in taken.items()
         }
 
@@ -92,3 +92,7 @@ class Pairs:
         if not scaled:
             mean, deviation = np.zeros_like(mean), np.ones_like(deviation)
         return torch.from_numpy(mean), torch.from_numpy(deviation)
+
+
+def _kept(name: str, array: NDArray[np.generic]) -> bool:
+    return name in ("ids", "mask") or (name == "tokens" and array.dtype == np.float16)

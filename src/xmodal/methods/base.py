@@ -13,7 +13,7 @@ from torch.nn import ModuleDict
 from torch.optim import Optimizer
 from torchmetrics.utilities.distributed import gather_all_tensors
 
-from xmodal.batch import Batch, Features, Side
+from xmodal.batch import Batch, Features, Side, single
 from xmodal.encoders import Trunk
 from xmodal.errors import UserError
 from xmodal.layers import gather_with_gradient
@@ -277,5 +277,5 @@ def chunks(size: int, length: int = 1024) -> list[slice]:
 
 
 def rows_of(features: Features, rows: slice) -> Features:
-    """Some rows of the features of a role."""
-    return cast("Features", {key: cast("Tensor", value)[rows] for key, value in features.items()})
+    """Some rows of the features of a role, tokens as float32."""
+    return cast("Features", {key: single(cast("Tensor", value)[rows]) for key, value in features.items()})
