@@ -2,13 +2,14 @@
 
     python benchmarks/training.py --part features [--methods dmsf ...] [--batch 128 1024] [--profile]
     python benchmarks/training.py --part trunk [--profile]
+    python benchmarks/training.py --part largest
     python benchmarks/training.py --part two-gpus
 
 `features`: made-up pairs of the size that the field uses (10,000 pairs, 4096-d image and 1386-d text features; methods
 that attend to tokens get 16 image and 32 text tokens of 256). Forms: `plain`, a Dataset of pairs in a DataLoader,
 float32; `xmodal`, the suite as it is by default; `xmodal fast`, with TF32 products and, where a method has one
 optimizer, CUDA graphs (on a GPU). Pairs per second are the median of whole epochs after the first.
-`trunk` and `two-gpus`: see benchmarks/training_trunk.py. A form that fails is named, and the others go on. Every row is
+`trunk`, `largest` and `two-gpus`: see benchmarks/training_trunk.py. A form that fails is named, and the others go on. Every row is
 written at once to results/training_speed.csv; `--profile` writes results/profile_<part>.txt instead.
 """
 
@@ -27,7 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from measuring import ROOT, Clock, Table, fit
 from profiling import Profiled
-from training_trunk import trunk, two_gpus, worker
+from training_trunk import largest, trunk, two_gpus, worker
 from xmodal import methods
 from xmodal.cli import LINKED
 from xmodal.data import CrossModalDataModule, Pairs
@@ -54,11 +55,11 @@ class MadeUp(CrossModalDataModule):
 
     def split(self):
         """All for training but what a split must hold."""
-        return make_split(np.arange(64, self.size + 64), np.arange(64), 32, seed=1, database="test")
+        return make_split(np.arange(64, self.size + 128), np.arange(64), 64, seed=1, database="test")
 
     def pairs(self):
         """Features and tokens in float16, as the caches hold them."""
-        return made_up(self.size + 64, self.dims, self.tokens)
+        return made_up(self.size + 128, self.dims, self.tokens)
 
     def label_embeddings(self):
         """Made up as well."""
@@ -207,7 +208,7 @@ def said(error: Exception) -> str:
 def main(argv: list[str]) -> int:
     """Measure and write the CSV."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", choices=["features", "trunk", "two-gpus", "worker"], default="features")
+    parser.add_argument("--part", choices=["features", "trunk", "largest", "two-gpus", "worker"], default="features")
     parser.add_argument("--methods", nargs="+", choices=TRAINED, default=TRAINED)
     parser.add_argument("--forms", nargs="+", default=["plain", "xmodal", "xmodal fast"])
     parser.add_argument("--batch", nargs="+", type=int, default=[128, 1024])
@@ -226,7 +227,7 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     options.out = options.folder / "training_speed.csv"
     parts = {"features": profile_features if options.profile else features}
-    {**parts, "trunk": trunk, "two-gpus": two_gpus, "worker": worker}[options.part](options)
+    {**parts, "trunk": trunk, "largest": largest, "two-gpus": two_gpus, "worker": worker}[options.part](options)
     return 0
 
 

@@ -5,8 +5,8 @@ optimizer at the same batch: `plain step`, a loop by hand in float32 on one batc
 step); `plain`, the same loop on a DataLoader of single pictures that PIL decodes; `xmodal decoding`, the suite's
 Trainer in bf16, compiled, JPEGs decoded by workers; `xmodal resident`, the same with the pictures' pixels kept on the
 device (`data.trunk.resident`). The share of the ceiling counts the model's own operations (FlopCounterMode, forward and
-backward) against an 8192-cubed bf16 matrix product timed in the same run. `largest batch` is found by doubling.
-JPEGs of 500 x 375 are made up and lie in a zip. `two-gpus` starts itself with torchrun on one GPU and on two.
+backward) against an 8192-cubed bf16 matrix product timed in the same run. JPEGs of 500 x 375 are made up and lie in a zip. `largest` doubles the batch
+of the bare step until it does not fit. `two-gpus` starts itself with torchrun on one GPU and on two.
 """
 
 import io
@@ -35,7 +35,7 @@ from profiling import Profiled
 from xmodal.batch import Raw
 from xmodal.data import CrossModalDataModule, Pairs
 from xmodal.data.files import Files, Photos
-from xmodal.data.protocol import Split
+from xmodal.data.protocol import make_split
 from xmodal.data.raw import TrunkTraining
 from xmodal.encoders import TimmImage
 from xmodal.losses import info_nce
@@ -62,16 +62,16 @@ class Drawn(CrossModalDataModule):
 
     def pairs(self):
         """Pictures that are decoded when they are asked for."""
-        rng, total = np.random.default_rng(0), self.photos * self.rounds + 4
+        rng, total = np.random.default_rng(0), self.photos * self.rounds + 128
         pictures = Photos(Files(self.root), [f"{number}.jpg" for number in range(self.photos)])
         text = {"pooled": rng.standard_normal((total, TEXT), np.float32).astype(np.float16)}
         label = np.ones((total, 1), np.uint8)
         return Pairs(pictures, text, label, ("all",), rows={"image": np.arange(total) % self.photos})
 
     def split(self):
-        """All for training but a query and its answer, of validation and test."""
-        train, rest = np.split(np.arange(self.photos * self.rounds + 4), [-4])
-        return Split(train, *np.split(rest, 4))
+        """All for training but what a split must hold."""
+        pairs = np.arange(self.photos * self.rounds + 128)
+        return make_split(pairs[64:], pairs[:64], 64, seed=1, database="test")
 
 
 def draw(folder, photos):
@@ -210,7 +210,7 @@ def ours(options, folder, *, resident, callbacks=(), batch_size=None, **settings
     data = Drawn(folder, options.photos, options.rounds, options.model, batch_size=batch_size, trunk=training)
     seed_everything(0, verbose=False)
     model = Pretrain(DIM, "projected", trunk_lr=1e-4, image_dim=data.image_dim, text_dim=data.text_dim)
-    clock, epochs = Clock(15), 3 if resident else 2
+    clock, epochs = Clock(), 3 if resident else 2  # no stop by time: processes would not stop together
     fit(model, data, clock, epochs=epochs, precision="bf16-mixed", callbacks=callbacks, **settings)
     return data.num_train // batch_size * batch_size / clock.seconds_per_epoch
 
@@ -245,12 +245,13 @@ def trunk(options):
             share = rate * each / (ceiling * 1e12)
             plain_rate = found.get(base, math.nan)
             table.add(options.model, options.trunk_batch, form, rate, plain=plain_rate, ceiling=share)
-    if torch.cuda.is_available():
-        largest(options, table)
 
 
-def largest(options, table):
+def largest(options):
     """The largest batch of the bare step that fits, among powers of two, and its rate."""
+    table = Table(options.out, "largest")
+    if not torch.cuda.is_available():
+        sys.exit("the largest batch that fits is a matter of GPUs: there is none here")
     for form, settings in (
         ("largest batch, float32", {}),
         ("largest batch, bf16", {"precision": torch.bfloat16}),
@@ -282,12 +283,13 @@ def two_gpus(options):
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         draw(folder, options.photos)
-        for kind in ("resident", "decoding"):
-            for devices, batch_size in (
-                (1, options.trunk_batch),
-                (2, 2 * options.trunk_batch),
-                (2, options.trunk_batch),
-            ):
+        started = time.perf_counter()
+        for kind, *runs in (("resident", (1, 1), (2, 2), (2, 1)), ("decoding", (1, 1), (2, 2))):
+            for devices, batches in runs:
+                batch_size = batches * options.trunk_batch
+                if time.perf_counter() - started > 60 * options.minutes:
+                    print(f"{devices} devices, {kind}, batch {batch_size}: no time left", flush=True)
+                    continue
                 result = folder / "result.json"
                 result.unlink(missing_ok=True)
                 launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={devices}"]
