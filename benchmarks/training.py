@@ -9,11 +9,12 @@
 that attend to tokens get 16 image and 32 text tokens of 256). Forms: `plain`, a Dataset of pairs in a DataLoader,
 float32; `xmodal`, the suite as it is by default; `xmodal fast`, with TF32 products and, where a method has one
 optimizer, CUDA graphs (on a GPU). Pairs per second are the median of whole epochs after the first.
-`trunk`, `largest` and `two-gpus`: see benchmarks/training_trunk.py. A form that fails is named, and the others go on. Every row is
-written at once to results/training_speed.csv; `--profile` writes results/profile_<part>.txt instead.
+`trunk`, `largest` and `two-gpus`: see benchmarks/training_trunk.py. A form that fails is named, and the others go on.
+Every row is written at once to results/training_speed.csv; `--profile` writes results/profile_<part>.txt instead.
 """
 
 import argparse
+import gc
 import inspect
 import sys
 import time
@@ -181,6 +182,8 @@ def features(options):
                     print(f"{method:<26}{batch_size:>7} {form} failed: {said(error)}", flush=True)
                     traceback.print_exc()
                     continue
+                gc.collect()
+                torch.cuda.empty_cache()
                 plain = rate if form == "plain" else plain
                 table.add(method, batch_size, form, rate, plain=plain)
 
