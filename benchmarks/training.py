@@ -1,50 +1,46 @@
-"""Training speed: every method at feature level through Lightning's Trainer, beside the same on a plain DataLoader.
+"""Training speed through Lightning's Trainer, logging included: features, a trained ViT-B/32, and two GPUs.
 
-    python benchmarks/training.py [--methods dmsf ...] [--batch 128 1024] [--device cuda]
+    python benchmarks/training.py --part features [--methods dmsf ...] [--batch 128 1024] [--profile]
+    python benchmarks/training.py --part trunk [--profile]
+    python benchmarks/training.py --part largest
+    python benchmarks/training.py --part two-gpus
 
-Made-up pairs of the size that the field uses (10,000 pairs, 4096-d image and 1386-d text features; methods that attend
-to tokens get 16 image and 32 text tokens of 256). The loaders take turns in one process; pairs per second are the
-median of the epochs after the first, whole epochs with everything that the Trainer does. Peak memory is the device's.
+`features`: made-up pairs of the size that the field uses (10,000 pairs, 4096-d image and 1386-d text features; methods
+that attend to tokens get 16 image and 32 text tokens of 256). Forms: `plain`, a Dataset of pairs in a DataLoader,
+float32; `xmodal`, the suite as it is by default; `xmodal fast`, with TF32 products and, where a method has one
+optimizer, CUDA graphs (on a GPU). Pairs per second are the median of whole epochs after the first.
+`trunk`, `largest` and `two-gpus`: see benchmarks/training_trunk.py. A form that fails is named, and the others go on.
+Every row is written at once to results/training_speed.csv; `--profile` writes results/profile_<part>.txt instead.
 """
 
 import argparse
-import csv
+import gc
 import inspect
-import statistics
 import sys
 import time
-import warnings
-from dataclasses import asdict, dataclass
+import traceback
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
-from lightning import Callback, Trainer, seed_everything
+from lightning import seed_everything
 from torch.utils.data import DataLoader, Dataset
 
+from measuring import ROOT, Clock, Table, fit
+from profiling import Profiled
+from training_trunk import largest, trunk, two_gpus, worker
 from xmodal import methods
 from xmodal.cli import LINKED
 from xmodal.data import CrossModalDataModule, Pairs
 from xmodal.data.protocol import make_split
+from xmodal.graphs import CudaGraphs
 
-ROOT = Path(__file__).parents[1]
 REGISTRY = methods.registry()
+TRAINED = [name for name in REGISTRY if name != "cca"]  # which is a closed form
 NEEDS_TOKENS = ("scahn", "text_guided_clip", "mith", "attention_adversarial")
 NEEDS_HIERARCHY = ("hierarchical_adversarial",)
-
-
-@dataclass
-class Row:
-    """One line of the CSV."""
-
-    device: str
-    method: str
-    batch_size: int
-    loader: str
-    pairs_per_second: float
-    over_plain: float
-    peak_megabytes: float
+WAITS = ("alscor",)  # a Cholesky factor and singular values in the step: cannot be recorded
 
 
 class MadeUp(CrossModalDataModule):
@@ -58,29 +54,34 @@ class MadeUp(CrossModalDataModule):
 
     def split(self):
         """All for training but what a split must hold."""
-        return make_split(np.arange(64, self.size + 64), np.arange(64), 32, seed=1, database="test")
+        return make_split(np.arange(64, self.size + 128), np.arange(64), 64, seed=1, database="test")
 
     def pairs(self):
         """Features and tokens in float16, as the caches hold them."""
-        rng, total = np.random.default_rng(0), self.size + 64
-        classes = np.arange(total) % 24
-        label = np.zeros((total, 24), np.uint8)
-        label[np.arange(total), classes] = 1
-        label[np.arange(total), rng.integers(24, size=total)] = 1
-        sides = []
-        for dim, tokens in zip(self.dims, (16, 32), strict=True):
-            centre = rng.normal(size=(24, dim)).astype(np.float32)
-            pooled = centre[classes] + rng.normal(size=(total, dim)).astype(np.float32)
-            side = {"pooled": pooled.astype(np.float16)}
-            if self.tokens:
-                side["tokens"] = rng.normal(size=(total, tokens, 256)).astype(np.float16)
-            sides.append(side)
-        hierarchy = np.stack([classes // 6, classes], 1).astype(np.int64)
-        return Pairs(*sides, label, tuple(f"label {n}" for n in range(24)), hierarchy)
+        return made_up(self.size + 128, self.dims, self.tokens)
 
     def label_embeddings(self):
         """Made up as well."""
         return torch.randn(24, 384, generator=torch.Generator().manual_seed(0))
+
+
+@cache
+def made_up(total: int, dims: tuple[int, int], tokens: bool) -> Pairs:
+    """Made once, for all methods."""
+    rng = np.random.default_rng(0)
+    classes = np.arange(total) % 24
+    label = np.zeros((total, 24), np.uint8)
+    label[np.arange(total), classes] = 1
+    label[np.arange(total), rng.integers(24, size=total)] = 1
+    sides = []
+    for dim, count in zip(dims, (16, 32), strict=True):
+        centre = rng.standard_normal((24, dim), np.float32)
+        side = {"pooled": (centre[classes] + rng.standard_normal((total, dim), np.float32)).astype(np.float16)}
+        if tokens:
+            side["tokens"] = rng.standard_normal((total, count, 256), np.float32).astype(np.float16)
+        sides.append(side)
+    hierarchy = np.stack([classes // 6, classes], 1).astype(np.int64)
+    return Pairs(*sides, label, tuple(f"label {n}" for n in range(24)), hierarchy)
 
 
 class OneByOne(Dataset):
@@ -123,29 +124,6 @@ class Plain(MadeUp):
         }
 
 
-class Clock(Callback):
-    """Seconds of every epoch."""
-
-    def __init__(self) -> None:
-        self.epochs: list[float] = []
-
-    def on_train_epoch_start(self, trainer, pl_module) -> None:
-        """Start when the device is done with what came before."""
-        wait()
-        self.started = time.perf_counter()
-
-    def on_train_epoch_end(self, trainer, pl_module) -> None:
-        """Stop when it has done all."""
-        wait()
-        self.epochs.append(time.perf_counter() - self.started)
-
-
-def wait() -> None:
-    """Until the GPU is idle."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-
-
 def build(name: str, data: CrossModalDataModule):
     """A method in its default form, with what the command line links to the data."""
     cls = REGISTRY[name]
@@ -156,54 +134,101 @@ def build(name: str, data: CrossModalDataModule):
     return cls(**{"bits" if "bits" in parameters else "dim": size}, **linked, **own)
 
 
-def pairs_per_second(name: str, module: type[MadeUp], size: int, batch_size: int, epochs: int, device: str):
-    """Median over the epochs after the first, and the peak memory in MB."""
-    tokens, finest = name in NEEDS_TOKENS, name in NEEDS_HIERARCHY
-    data = module(size, batch_size=batch_size, drop_last=True, tokens=tokens, relevance="finest" if finest else "label")
+def run(name, form, batch_size, options, callbacks=()):
+    """Train a method in a form, and return the clock."""
+    finest, module = name in NEEDS_HIERARCHY, Plain if form == "plain" else MadeUp
+    data = module(
+        options.pairs,
+        dims=tuple(options.dims),
+        batch_size=batch_size,
+        drop_last=True,
+        tokens=name in NEEDS_TOKENS,
+        relevance="finest" if finest else "label",
+    )
     seed_everything(0, verbose=False)
-    model, clock = build(name, data), Clock()
-    settings = yaml.safe_load((ROOT / "experiments" / "default.yaml").read_text())["trainer"]
-    settings |= {"max_epochs": epochs, "accelerator": device, "deterministic": False, "limit_val_batches": 0}
-    settings |= {"logger": False, "enable_checkpointing": False, "callbacks": [clock]}
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        Trainer(**settings).fit(model, data)
-    peak = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else float("nan")
-    return size // batch_size * batch_size / statistics.median(clock.epochs[1:]), peak
+    model, clock = build(name, data), Clock(options.seconds)
+    fast = form == "xmodal fast"
+    graphs = fast and torch.cuda.is_available() and model.automatic_optimization and name not in WAITS
+    torch.set_float32_matmul_precision("high" if fast else "highest")
+    try:
+        fit(
+            model,
+            data,
+            clock,
+            device=options.device,
+            epochs=options.epochs,
+            callbacks=[*callbacks, *([CudaGraphs()] if graphs else [])],
+        )
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    return clock
+
+
+def features(options):
+    """Every method in every form."""
+    table, started = Table(options.out, "features"), time.perf_counter()
+    for method in options.methods:
+        for batch_size in options.batch:
+            plain, pairs = float("nan"), options.pairs // batch_size * batch_size
+            for form in options.forms:
+                if time.perf_counter() - started > 60 * options.minutes:
+                    print(f"{method:<26}{batch_size:>7} {form}: no time left", flush=True)
+                    continue
+                try:
+                    rate = pairs / run(method, form, batch_size, options).seconds_per_epoch
+                except Exception as error:  # the others go on
+                    print(f"{method:<26}{batch_size:>7} {form} failed: {said(error)}", flush=True)
+                    traceback.print_exc()
+                    continue
+                gc.collect()
+                torch.cuda.empty_cache()
+                plain = rate if form == "plain" else plain
+                table.add(method, batch_size, form, rate, plain=plain)
+
+
+def profile_features(options):
+    """Where the time of an epoch goes, in every form but the plain one."""
+    path = options.folder / "profile_features.txt"
+    for method in options.methods:
+        for form in options.forms:
+            if form != "plain":
+                run(
+                    method,
+                    form,
+                    options.batch[0],
+                    options,
+                    [Profiled(f"{method}, batch {options.batch[0]}, {form}", path)],
+                )
+
+
+def said(error: Exception) -> str:
+    """The last line of an error."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}"
 
 
 def main(argv: list[str]) -> int:
     """Measure and write the CSV."""
-    trained = [name for name in REGISTRY if name != "cca"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--methods", nargs="+", choices=trained, default=trained)
+    parser.add_argument("--part", choices=["features", "trunk", "largest", "two-gpus", "worker"], default="features")
+    parser.add_argument("--methods", nargs="+", choices=TRAINED, default=TRAINED)
+    parser.add_argument("--forms", nargs="+", default=["plain", "xmodal", "xmodal fast"])
     parser.add_argument("--batch", nargs="+", type=int, default=[128, 1024])
     parser.add_argument("--pairs", type=int, default=10_000)
+    parser.add_argument("--dims", nargs=2, type=int, default=[4096, 1386])
     parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--seconds", type=float, default=4, help="of a measurement, after which it stops early")
+    parser.add_argument("--minutes", type=float, default=60, help="of a part, after which nothing is begun")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--out", type=Path, default=ROOT / "results" / "training_speed.csv")
+    parser.add_argument("--model", default="vit_base_patch32_224", help="the trunk, of timm")
+    parser.add_argument("--trunk_batch", type=int, default=256)
+    parser.add_argument("--photos", type=int, default=512, help="JPEGs that are made up")
+    parser.add_argument("--rounds", type=int, default=16, help="how often each is seen in an epoch")
+    parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--folder", type=Path, default=ROOT / "results", help="of the CSV and of the profiles")
     options = parser.parse_args(argv)
-    name_of_device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-    rows: list[Row] = []
-    for method in options.methods:
-        for batch in options.batch:
-            found = {
-                label: pairs_per_second(method, module, options.pairs, batch, options.epochs, options.device)
-                for label, module in (("xmodal", MadeUp), ("plain DataLoader", Plain))
-            }
-            for label, (rate, peak) in found.items():
-                rows.append(Row(name_of_device, method, batch, label, rate, rate / found["plain DataLoader"][0], peak))
-            ours, plain = found.values()
-            ratio = ours[0] / plain[0]
-            print(
-                f"{method:<26}{batch:>6} {ours[0]:>12,.0f} pairs/s, plain {plain[0]:>10,.0f}: {ratio:.1f}x", flush=True
-            )
-    with options.out.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(asdict(rows[0])))
-        writer.writeheader()
-        writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in asdict(row).items()} for row in rows)
+    options.out = options.folder / "training_speed.csv"
+    parts = {"features": profile_features if options.profile else features}
+    {**parts, "trunk": trunk, "largest": largest, "two-gpus": two_gpus, "worker": worker}[options.part](options)
     return 0
 
 

@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import AdamW
 
 from xmodal.errors import UserError
+
+UNCORRECTED = 1e9  # steps after which Adam's bias corrections are 1 in any precision
 
 
 def warmup_cosine(progress: float, warmup: float) -> float:
@@ -16,11 +18,12 @@ def warmup_cosine(progress: float, warmup: float) -> float:
     return progress / warmup if progress < warmup else 0.5 * (1 + math.cos(math.pi * progress))
 
 
-class BertAdam(Optimizer):
+class BertAdam(AdamW):
     """Adam without bias correction, with decoupled decay, a gradient clip per tensor, and warm-up with cosine decay.
 
     Written from the formulas of the releases of DCHMT, DSPH and MITH. The first step has rate 0, and the rate drops a
-    little where the warm-up ends, as there.
+    little where the warm-up ends, as there. The update is torch's fused AdamW, told that it has made so many steps that
+    nothing is left to correct: one kernel instead of a dozen for every tensor.
 
     Args:
         params: parameters or parameter groups.
@@ -54,8 +57,10 @@ class BertAdam(Optimizer):
         ):
             if not good:
                 raise UserError(f"BertAdam: {name} is {value}: lr >= 0, total_steps >= 1 and 0 <= warmup < 1.")
-        defaults = {"lr": lr, "weight_decay": weight_decay, "betas": betas, "eps": eps, "max_norm": max_norm}
-        super().__init__(params, {**defaults, "total_steps": total_steps, "warmup": warmup})
+        super().__init__(params, lr, betas, eps, weight_decay, fused=True)
+        own = {"total_steps": total_steps, "warmup": warmup, "max_norm": max_norm, "taken": 0}
+        for group in self.param_groups:
+            group.update(own, peak=group["lr"])  # `lr` is the rate of the step
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -65,21 +70,25 @@ class BertAdam(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._update(parameter, group)
+            self._clip(group)
+            group["lr"] = group["peak"] * warmup_cosine(
+                min(group["taken"] / group["total_steps"], 1.0), group["warmup"]
+            )
+            group["taken"] += 1
+        super().step()
         return loss
 
-    def _update(self, parameter: Tensor, group: dict[str, Any]) -> None:
-        state, gradient, (first, second) = self.state[parameter], parameter.grad, group["betas"]
-        assert gradient is not None
-        if not state:
-            state.update(step=0, mean=torch.zeros_like(parameter), square=torch.zeros_like(parameter))
-        norm = torch.linalg.vector_norm(gradient)
-        gradient = gradient * (group["max_norm"] / (norm + 1e-6)).clamp(max=1)
-        state["mean"].mul_(first).add_(gradient, alpha=1 - first)
-        state["square"].mul_(second).addcmul_(gradient, gradient, value=1 - second)
-        rate = group["lr"] * warmup_cosine(min(state["step"] / group["total_steps"], 1.0), group["warmup"])
-        update = state["mean"] / (state["square"].sqrt() + group["eps"])
-        parameter.sub_(rate * (update + group["weight_decay"] * parameter))
-        state["step"] += 1
+    def _clip(self, group: dict[str, Any]) -> None:
+        """Clip every gradient by itself; open the state of a parameter that has its first gradient."""
+        trained = [parameter for parameter in group["params"] if parameter.grad is not None]
+        for parameter in trained:
+            if not self.state[parameter]:
+                step = torch.full((), UNCORRECTED, dtype=torch.float32, device=parameter.device)
+                self.state[parameter].update(step=step, exp_avg=torch.zeros_like(parameter))
+                self.state[parameter]["exp_avg_sq"] = torch.zeros_like(parameter)
+        gradients = [cast("Tensor", parameter.grad) for parameter in trained]
+        if gradients:
+            norms = torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients])
+            scales = (group["max_norm"] / (norms + 1e-6)).clamp(max=1)
+            for gradient, scale in zip(gradients, scales, strict=True):
+                gradient.mul_(scale)

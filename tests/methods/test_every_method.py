@@ -35,13 +35,12 @@ def make_trainer(folder, epochs, **arguments):
     return Trainer(
         default_root_dir=folder,
         log_every_n_steps=1,
-        accelerator="cpu",
         max_epochs=epochs,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
-        **({"enable_checkpointing": False, "logger": False} | arguments),
+        **({"accelerator": "cpu", "enable_checkpointing": False, "logger": False} | arguments),
     )
 
 

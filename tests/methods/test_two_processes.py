@@ -1,7 +1,8 @@
 """One process and two give the same numbers: gradients, states, metrics, and each goes on from the other's checkpoint.
 
 Everything is in float64, so that the order of a sum is all that may differ. Two processes are forked once and run every
-case; an epoch ends with a batch of three pairs, of which the second process has one.
+case; an epoch ends with a batch of three pairs, of which the second process has one. `XMODAL_TWO_GPUS=1 pytest
+tests/methods/test_two_processes.py` does the same by NCCL on two GPUs, against one, within the same tolerance.
 """
 
 import multiprocessing
@@ -30,6 +31,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:find_unused_parameters=True was specified"),
     pytest.mark.filterwarnings("ignore:It is recommended to use `self.log"),  # the losses are of the whole batch
 ]
+GPUS = os.environ.get("XMODAL_TWO_GPUS") == "1"
+if GPUS:
+    pytestmark.append(pytest.mark.skipif(torch.cuda.device_count() < 2, reason="two GPUs are needed"))
 CHOICES = {"alscor": {"pairs_per_dim": 1.0}}  # 32 pairs in 16 dimensions
 CASES = [(name, CHOICES.get(name, {})) for name in GRADIENT]
 IDS = [name for name, _ in CASES]
@@ -66,7 +70,8 @@ class FirstGradients(Callback):
         for name, parameter in pl_module.named_parameters():
             if id(parameter) in mine and name not in self.found:
                 gradient = parameter.grad
-                self.found[name] = torch.zeros_like(parameter) if gradient is None else gradient.clone()
+                found = torch.zeros_like(parameter) if gradient is None else gradient
+                self.found[name] = found.detach().cpu().clone()
 
 
 def run(case, folder, world=1, resume=None):
@@ -84,6 +89,7 @@ def run(case, folder, world=1, resume=None):
         2,
         callbacks=[first, keep],
         enable_checkpointing=True,
+        accelerator="gpu" if GPUS else "cpu",
         precision="64-true",
         devices=world,
         strategy=strategy if world > 1 else "auto",
@@ -95,7 +101,7 @@ def run(case, folder, world=1, resume=None):
         trainer.test(model, datamodule=data, verbose=False)
     return {
         "gradient": first.found,
-        "state": {key: value.detach().clone() for key, value in model.state_dict().items()},
+        "state": {key: value.detach().cpu().clone() for key, value in model.state_dict().items()},
         "metrics": logged | model.results,
     }
 
@@ -103,9 +109,10 @@ def run(case, folder, world=1, resume=None):
 def work(rank, folder):
     """One of the two processes; what a case raises is its result."""
     os.environ |= {"LOCAL_RANK": str(rank), "GLOO_SOCKET_IFNAME": "lo", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
-    dist.init_process_group(
-        "gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=2, timeout=timedelta(seconds=20)
-    )
+    if GPUS:
+        torch.cuda.set_device(rank)
+    backend, store, patience = "nccl" if GPUS else "gloo", f"file://{folder / 'store'}", timedelta(seconds=20)
+    dist.init_process_group(backend, init_method=store, rank=rank, world_size=2, timeout=patience)
     for case, name in zip(CASES, IDS, strict=True):
         try:
             found = run(case, folder / name / "two", 2)
@@ -122,7 +129,8 @@ def runs(tmp_path_factory):
     """Of every case what one process found, and what each of the two did."""
     folder = tmp_path_factory.mktemp("runs")
     alone = {name: run(case, folder / name / "one") for case, name in zip(CASES, IDS, strict=True)}
-    processes = [multiprocessing.get_context("fork").Process(target=work, args=(rank, folder)) for rank in range(2)]
+    context = multiprocessing.get_context("spawn" if GPUS else "fork")  # CUDA does not survive a fork
+    processes = [context.Process(target=work, args=(rank, folder)) for rank in range(2)]
     for process in processes:
         process.start()
     for process in processes:

@@ -16,7 +16,7 @@ from torch.nn.functional import one_hot
 from torch.utils.data import DataLoader
 
 from xmodal import paths
-from xmodal.batch import SIDES, Batch, Features, Side
+from xmodal.batch import SIDES, Batch, Features, Raw, Side
 from xmodal.data.loading import EpochSampler, LabelSampler, batch_loader, in_memory_loader
 from xmodal.data.pairs import Pairs, Pictures, Relevance
 from xmodal.data.protocol import Index, Split
@@ -83,6 +83,7 @@ class CrossModalDataModule(LightningDataModule):
             if trunk.trains(side) and kind != "none":
                 raise UserError(f"data.{side}_scaling is {kind!r}: features of a trained trunk change, say 'none'.")
         self._on_device: dict[Role, Batch] = {}
+        self._resident: Raw | None = None  # of resident training pictures
 
     @abstractmethod
     def pairs(self) -> Pairs:
@@ -267,9 +268,23 @@ class CrossModalDataModule(LightningDataModule):
         whole = self._batch(index, torch.device("cpu"))  # a worker process must not touch the device
         transform, pictures = self._readers["image"].transform, cast("Pictures", self._pairs.image)
         training = self.trunk if shuffle else None
-        pairs = RawPairs(whole, self._pairs.of("image", index), pictures, transform, sampler, training)
-        cores = max(min(os.cpu_count() or 1, 16) // sampler.world, 1)
-        return batch_loader(pairs, sampler, cores if self.trunk.workers is None else self.trunk.workers)
+        rows = self._pairs.of("image", index)
+        if training and training.resident:
+            if self._resident is None:
+                self._resident = self._decoded(RawPairs(whole, rows, pictures, transform, sampler))
+            return in_memory_loader({**self.role(role), "image": self._resident}, sampler)  # type: ignore[typeddict-item]
+        pairs = RawPairs(whole, rows, pictures, transform, sampler, training)
+        return batch_loader(pairs, sampler, self._workers(sampler.world))
+
+    def _workers(self, world: int) -> int:
+        cores = max(min(os.cpu_count() or 1, 16) // world, 1)
+        return cores if self.trunk.workers is None else self.trunk.workers
+
+    def _decoded(self, pairs: RawPairs) -> Raw:
+        """The pixels of all pairs on the device."""
+        loader = batch_loader(pairs, EpochSampler(len(pairs), 256), self._workers(pairs.sampler.world))
+        parts = [batch["image"]["pixels"].to(self._device) for batch in loader]
+        return Raw(pixels=torch.cat(parts))
 
     def _batch(self, index: Index, device: torch.device) -> Batch:
         sides = {side: self._features(side, index, device) for side in SIDES}

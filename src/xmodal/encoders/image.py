@@ -113,8 +113,8 @@ class TimmImage(ImageEncoder):
     def trunk(self, *, weights: bool = True) -> Trunk:
         """See `ImageEncoder`."""
         model = self._load(weights=weights)
-        transform, normalise = self._preprocessing(model)
-        trunk = TimmTrunk(model, normalise)
+        transform, mean, deviation = self._preprocessing(model)
+        trunk = TimmTrunk(model, mean, deviation)
         trunk.transform, trunk.encoder = transform, self
         if weights and self.weights.endswith(".ckpt"):
             trunk.load(located(self.weights), "image")
@@ -141,8 +141,8 @@ class TimmImage(ImageEncoder):
     def _preprocessing(
         self,
         trunk: Any,  # noqa: ANN401 - a timm model
-    ) -> tuple[Callable[[Image.Image], Tensor], Callable[[Tensor], Tensor]]:
-        """What a picture is turned into, (3, size, size) from 0 to 255, and what a batch of those is."""
+    ) -> tuple[Callable[[Image.Image], Tensor], Tensor, Tensor]:
+        """What a picture is turned into, (3, size, size) from 0 to 255, and the mean and deviation of those."""
         from timm.data.config import resolve_model_data_config
         from timm.data.transforms_factory import create_transform
 
@@ -158,7 +158,7 @@ class TimmImage(ImageEncoder):
         mean, deviation = (255 * torch.tensor(data[part]).view(3, 1, 1) for part in ("mean", "std"))
         if self.weights == "packaged":  # what these weights were trained with
             mean, deviation = torch.tensor(127.0), torch.tensor(128.0)
-        return pixels, lambda batch: (batch - mean.to(batch)) / deviation.to(batch)
+        return pixels, mean, deviation
 
 
 def stamp(path: Path) -> str:
@@ -172,18 +172,24 @@ class TimmTrunk(Trunk):
 
     Args:
         model: of timm.
-        normalise: pixels from 0 to 255 -> what the model reads.
+        mean: of pixels from 0 to 255, by colour or of all.
+        deviation: the same.
     """
 
-    def __init__(self, model: Any, normalise: Callable[[Tensor], Tensor]) -> None:  # noqa: ANN401 - timm has no type
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, model: Any, mean: Tensor, deviation: Tensor) -> None:  # noqa: ANN401 - timm has no type
         super().__init__()
         model.reset_classifier(0)  # nothing reads it, and DDP refuses idle parameters
-        self.model, self.normalise = model, normalise
+        self.model = model
+        self.register_buffer("mean", mean, persistent=False)  # on the device: no step waits for a copy
+        self.register_buffer("deviation", deviation, persistent=False)
 
     def forward(self, raw: Raw) -> Features:
         """See `Trunk`."""
         grid = self.model.forward_features(
-            self.normalise(raw["pixels"].float())
+            (raw["pixels"].float() - self.mean) / self.deviation
         )  # (B, D, H, W), or (B, T, D) from a ViT
         features = Features(pooled=self.model.forward_head(grid, pre_logits=True))
         if self.tokens:

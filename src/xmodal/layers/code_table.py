@@ -43,4 +43,5 @@ class CodeTables(nn.Module):
 
     def store(self, name: str, rows: Tensor, relaxed: Tensor) -> None:
         """Overwrite rows; under DDP give the gathered rows and outputs, so that every process stores the same."""
-        self.get_buffer(name)[rows] = relaxed.detach()
+        table = self.get_buffer(name)
+        table[rows] = relaxed.detach().to(table.dtype)

@@ -48,7 +48,7 @@ class CodeQueue(nn.Module):
         size = len(self.code)
         if not size:
             return
-        code, label = code.detach()[-size:], label[-size:]
+        code, label = code.detach()[-size:].to(self.code.dtype), label[-size:]
         slots = (self.pointer + torch.arange(len(code), device=code.device)) % size
         self.code[slots], self.label[slots] = code, label
         self.present.index_fill_(0, slots, True)  # an assignment would copy True to the device

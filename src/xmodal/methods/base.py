@@ -59,6 +59,7 @@ class RetrievalMethod(LightningModule):
         self.results: dict[str, float] = {}  # every test metric at full precision, for the run record
         self.trunks = ModuleDict()  # those that are trained, by side
         self._relaxed: list[Tensor] = []  # outputs for the validation database of this epoch
+        self._noted: dict[tuple[str, ...], Tensor] = {}  # of this epoch: sums of what `note` was given, and how often
         self.val_metrics = retrieval_metrics(self.kind, detail="map")
         self.test_metrics = retrieval_metrics(self.kind, detail="full")
 
@@ -122,9 +123,28 @@ class RetrievalMethod(LightningModule):
                 f"{type(self).__name__} has no weight for the terms {sorted(unknown)}; it has {sorted(weights)}"
             )
         loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
-        logged = {f"train/{name}": term.detach() for name, term in terms.items()} | {"train/loss": loss.detach()}
-        self.log_dict(logged, on_step=False, on_epoch=True)
+        self.note({**terms, "loss": loss})
         return loss
+
+    def note(self, values: Mapping[str, Tensor]) -> None:
+        """Log, at the end of the epoch, the means of some scalars over its steps, as `train/<name>`.
+
+        The sums stay on the device; `self.log` would take as long as a small training step.
+        """
+        found = torch.stack([*values.values(), torch.ones_like(next(iter(values.values())))]).detach().double()
+        names = tuple(values)
+        if names in self._noted:
+            self._noted[names] += found
+        else:
+            self._noted[names] = found
+
+    def on_train_epoch_end(self) -> None:
+        """Log what was noted."""
+        for names, noted in self._noted.items():
+            *sums, count = noted.clone()
+            if count:
+                self.log_dict({f"train/{name}": total / count for name, total in zip(names, sums, strict=True)})
+            noted.zero_()  # not a new one: a recorded step goes on adding to it
 
     def optimizer_list(self) -> list[Optimizer]:
         """The optimizers in the order of `configure_optimizers`, also where there is only one."""

@@ -184,7 +184,7 @@ class DAGAN(RetrievalMethod):
                 with self.toggled_optimizer(critic):
                     loss = self._criticise({side: embedding.detach() for side, embedding in output.items()}, raw)
                     self.take_step(critic, loss)
-                self.log("train/critic", loss.detach(), on_step=False, on_epoch=True)
+                self.note({"critic": loss})
             with self.toggled_optimizer(generator):
                 terms = self._terms(output, label)
                 if self.pair:

@@ -128,6 +128,6 @@ class DCMH(RetrievalMethod):
         """One optimizer for both networks; the rate falls linearly from epoch to epoch."""
         h = self.hparams
         kind = SGD if h["optimizer"] == "sgd" else Adam
-        optimizer = kind(self.net.parameters(), lr=h["lr"], weight_decay=h["weight_decay"])
+        optimizer = kind(self.net.parameters(), lr=h["lr"], weight_decay=h["weight_decay"], fused=True)
         last, share = max((self.trainer.max_epochs or 1) - 1, 1), h["final_lr"] / h["lr"]
         return [optimizer], [LambdaLR(optimizer, lambda epoch: 1 + (share - 1) * min(epoch / last, 1))]

@@ -116,4 +116,4 @@ class DSPH(RetrievalMethod):
         heads = BertAdam(self.head.parameters(), h["lr"], self.total_steps(), h["warmup"], h["weight_decay"])
         if self.proxy is None:
             return [heads]
-        return [heads, SGD([self.proxy], h["proxy_lr"], momentum=0.9, weight_decay=h["proxy_weight_decay"])]
+        return [heads, SGD([self.proxy], h["proxy_lr"], momentum=0.9, weight_decay=h["proxy_weight_decay"], fused=True)]

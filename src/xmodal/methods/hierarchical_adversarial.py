@@ -142,7 +142,7 @@ class HierarchicalAdversarial(RetrievalMethod):
         with self.toggled_optimizer(critic):
             loss = self._discrimination(image.detach(), text.detach())
             self.take_step(critic, loss)
-        self.log("train/critic", loss.detach(), on_step=False, on_epoch=True)
+        self.note({"critic": loss})
         with self.toggled_optimizer(learner):
             terms["adversarial"] = self._discrimination(text, image)
             self.take_step(learner, self.weigh(terms))

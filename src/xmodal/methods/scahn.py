@@ -185,7 +185,7 @@ class SCAHN(RetrievalMethod):
             with self.toggled_optimizer(critic):
                 loss = self.critic.discrimination({side: h.detach() for side, h in relaxed.items()})
                 self.take_step(critic, loss)
-            self.log("train/discriminator", loss.detach(), on_step=False, on_epoch=True)
+            self.note({"discriminator": loss})
         schedules = self.lr_schedulers()
         for schedule in schedules if isinstance(schedules, list) else [schedules]:
             cast("LambdaLR", schedule).step()
@@ -196,11 +196,13 @@ class SCAHN(RetrievalMethod):
         groups: dict[str, list[nn.Parameter]] = {"main": [], "graph": [], "critic": []}
         for name, parameter in self.named_parameters():
             groups[name.split(".")[0] if name.startswith(("graph", "critic")) else "main"].append(parameter)
-        optimizers: list[Optimizer] = [
+        optimizers: list[Optimizer] = [  # not fused: Lightning clips no gradients of a fused one under bf16-mixed
             Adam([{"params": groups["main"], "lr": h["lr"]}, {"params": groups["graph"], "lr": h["gcn_lr"]}])
         ]
         if groups["critic"]:
-            optimizers.append(Adam(groups["critic"], h["discriminator_lr"], betas=(0.5, 0.9), weight_decay=1e-4))
+            optimizers.append(
+                Adam(groups["critic"], h["discriminator_lr"], betas=(0.5, 0.9), weight_decay=1e-4, fused=True)
+            )
         per_epoch = self.total_steps() / max(self.trainer.max_epochs or 1, 1)
         return optimizers, [
             LambdaLR(each, lambda step: scahn_rate(step / per_epoch, h["warmup"], h["decay_every"]))
