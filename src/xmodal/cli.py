@@ -23,7 +23,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from xmodal import data, methods, paths
 from xmodal.errors import UserError
 from xmodal.tracking.loggers import close, loggers
-from xmodal.tracking.record import PER_RUN, config_hash, write_atomically
+from xmodal.tracking.record import PER_RUN, YAML, config_hash, write_atomically
 
 LEFTOVERS = ("checkpoints", "metrics", "result.json", "codes.npz", "evaluation.npz", "gallery.png")
 LINKED = (
@@ -146,9 +146,10 @@ class XmodalCLI(LightningCLI):
         )
         config = self.config.clone()
         config.pop("config", None)  # the files it came from; their content is here
-        self.yaml = self.parser.dump(config, skip_unset=False)
+        self.yaml = self.parser.dump(config, skip_unset=False, skip_validation=True)  # the parser made it
+        self.config_dump = yaml.load(self.yaml, YAML)  # Lightning would dump it again, for the model's hyperparameters
         self.hash = config_hash(self.yaml)
-        setup = {key: value for key, value in yaml.safe_load(self.yaml).items() if key not in PER_RUN}
+        setup = {key: value for key, value in self.config_dump.items() if key not in PER_RUN}
         self.setup_hash = config_hash(json.dumps(setup, sort_keys=True, default=str))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - the trainer's own arguments

@@ -13,8 +13,8 @@ def started(monkeypatch):
     """Runs happen in this process; the list says which folders were trained in."""
     found = []
 
-    def run_here(arguments, devices, report, visible, *, whole):
-        assert (devices, visible, whole) == (1, None, True)
+    def run_here(arguments, devices, report, visible, task):
+        assert (devices, visible, task) == (1, None, "run")
         path = train(arguments)
         found.append(path.parent.name)
         return 0.0, str(path)

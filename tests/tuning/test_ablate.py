@@ -61,10 +61,10 @@ def test_an_untuned_method_is_what_train_runs_and_a_failure_does_not_end_the_oth
     assert main(["train", "dscmr", "emoji", "--dim=8", "--seed=4", *SMALL]) == 0
     run_here = grid.run_trial
 
-    def fails(arguments, *rest, **more):
+    def fails(arguments, *rest):
         if "--variant=no_invariance" in arguments and "no_pairwise-seed4" not in started:
             raise TrialError("out of paper")
-        return run_here(arguments, *rest, **more)
+        return run_here(arguments, *rest)
 
     monkeypatch.setattr(grid, "run_trial", fails)
     command = ["ablate", "dscmr", "emoji", "--dim=8", "--seeds=4", *SMALL]

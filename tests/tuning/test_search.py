@@ -35,9 +35,9 @@ def played(home, monkeypatch):
     played = Played()
     played.home, played.seen = home, []
 
-    def run_trial(arguments, devices, report, visible=None):
+    def run_trial(arguments, devices, report, visible, task):
         keys = dict(each.lstrip("-").split("=", 1) for each in arguments)
-        played.seen.append(keys | {"visible": visible})
+        played.seen.append(keys | {"visible": visible, "task": task})
         value = played.value(keys)
         report(0, value)
         folder = home / "runs" / "dmsf" / "emoji" / keys["variant"]
@@ -125,6 +125,7 @@ def test_two_objectives_end_in_a_front(played, capsys, against):
     name = f"dmsf-emoji-16-32-64-{against}"
     found = trials(played.home, name)
     assert [len(trial.values) for trial in found] == [2] * 12
+    assert {keys["task"] for keys in played.seen} == {"timed" if against == "latency" else "trial"}
     with (played.home / f"runs/dmsf/emoji/{name}-front.csv").open() as file:
         front = list(csv.DictReader(file))
     points = [(float(row["val/map"]), float(row[against])) for row in front]

@@ -61,7 +61,7 @@ def test_a_sweep_tunes_on_validation_and_evaluates_once(small):
     for trial in trials:
         record = json.loads((small / f"runs/dmsf/emoji/16/trial-{trial.number:04d}-seed0/result.json").read_text())
         assert record["metrics"]["val/map"] == pytest.approx(trial.value)
-        assert record["metrics"].keys() == {"val/map", "val/latency"}
+        assert record["metrics"].keys() == {"val/map"}
         assert (record["group"], record["job_type"]) == ("dmsf-emoji-16", "trial")
     tuned = small / "experiments/dmsf/tuned/emoji-16.yaml"
     assert f"Trial {best.number}, val/map {best.value:.6f}" in tuned.read_text()
@@ -79,15 +79,21 @@ def test_a_sweep_tunes_on_validation_and_evaluates_once(small):
     assert table[0] == next(line.split() for line in again.stdout.splitlines() if line.strip().startswith("16"))
 
 
-def test_trials_never_open_the_query_set(small, monkeypatch):
+@pytest.mark.parametrize(
+    ("task", "measured"), [("trial", {"val/map"}), ("timed", {"val/map", "val/latency"})], ids=["trial", "timed"]
+)
+def test_trials_never_open_the_query_set(small, monkeypatch, task, measured):
     from xmodal.data import CrossModalDataModule
     from xmodal.run import configuration
     from xmodal.tuning import trial
 
     opened, role = [], CrossModalDataModule.role
     monkeypatch.setattr(CrossModalDataModule, "role", lambda self, name: opened.append(name) or role(self, name))
-    trial.run(None, [*configuration("dmsf", "emoji"), "--model.bits=8", "--variant=trial-0000"])
+    trial.run(None, [*configuration("dmsf", "emoji"), "--model.bits=8", "--variant=trial-0000"], None, task)
     assert set(opened) == {"train", "val_query", "val_database"}
+    record = json.loads((small / "runs/dmsf/emoji/8/trial-0000-seed0/result.json").read_text())
+    assert record["metrics"].keys() == measured
+    assert all(value > 0 for value in record["metrics"].values())
 
 
 def alive(group):

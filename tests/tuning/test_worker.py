@@ -1,9 +1,29 @@
-"""How devices are shared out among processes."""
+"""How devices are shared out among processes, and what the server of the trials does before it is forked."""
+
+import importlib
+import json
+import sys
 
 import pytest
 import torch
 
-from xmodal.tuning.worker import device_groups
+from xmodal.methods import DMSF
+from xmodal.run import configuration
+from xmodal.tuning.worker import WARM, device_groups
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="where there is CUDA nothing is rehearsed before a fork")
+def test_the_server_trains_one_batch_and_leaves_nothing(home, monkeypatch):
+    steps, validated = [], []
+    step, end = DMSF.training_step, DMSF.on_validation_epoch_end
+    monkeypatch.setattr(DMSF, "training_step", lambda self, *batch: steps.append(1) or step(self, *batch))
+    monkeypatch.setattr(DMSF, "on_validation_epoch_end", lambda self: end(self) or validated.append(1))
+    arguments = [*configuration("dmsf", "emoji"), "--model.bits=8", "--data.subset=64", "--data.batch_size=8"]
+    monkeypatch.setenv(WARM, json.dumps(arguments))
+    sys.modules.pop("xmodal.tuning.preload", None)
+    importlib.import_module("xmodal.tuning.preload")
+    assert (len(steps), len(validated)) == (1, 1)
+    assert not (home / "runs").exists()
 
 
 @pytest.mark.parametrize(

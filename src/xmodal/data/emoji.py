@@ -7,6 +7,7 @@ concepts; flags and skin tones are left out. The split is by concept: no test co
 import io
 import json
 from collections import Counter
+from functools import cache
 from importlib.metadata import version
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -147,6 +148,7 @@ class Drawings:
         return Image.fromarray(self._pixels[position])
 
 
+@cache
 def _version(package: str) -> str:
     try:
         return version(package)

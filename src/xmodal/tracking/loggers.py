@@ -19,6 +19,13 @@ FINISH = 30  # seconds that the end of a run may take to upload; what is left th
 THUMBNAIL = 128  # pixels of a picture in W&B's gallery
 
 
+class Metrics(CSVLogger):
+    """`metrics.csv` alone: the configuration lies beside it as `config.yaml`."""
+
+    def log_hyperparams(self, params: object = None) -> None:
+        """Nothing is written."""
+
+
 def loggers(folder: Path, runs: Path, group: str, job_type: str, tags: Sequence[str]) -> list[Logger]:
     """The run's loggers; W&B writes to `<runs>/wandb` and nowhere else, and is left out with `WANDB_MODE=disabled`.
 
@@ -29,7 +36,7 @@ def loggers(folder: Path, runs: Path, group: str, job_type: str, tags: Sequence[
         job_type: `train`, `trial`, ...
         tags: method, dataset, size and seed.
     """
-    csv = CSVLogger(str(folder), name="metrics")  # metrics/version_0; a resumed run writes version_1
+    csv = Metrics(str(folder), name="metrics")  # metrics/version_0; a resumed run writes version_1
     chosen = mode()
     if chosen == "disabled":
         return [csv]

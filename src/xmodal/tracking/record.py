@@ -8,6 +8,7 @@ import resource
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ PER_RUN = (
     "save_codes",
     "gallery",
 )  # differ between runs of one setup
-_YAML: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the compiled one is ten times as fast, where it is built
+YAML: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the compiled one is ten times as fast, where it is built
 PACKAGES = (
     "torch",
     "lightning",
@@ -71,8 +72,9 @@ def config_hash(config: str) -> str:
     return hashlib.sha256(config.encode()).hexdigest()[:16]
 
 
-def provenance() -> dict[str, Any]:
-    """Commit and dirty flag of the checkout that the code runs from, versions, and the platform."""
+@cache
+def provenance() -> Mapping[str, Any]:
+    """Commit and dirty flag of the checkout that the code runs from, versions, and the platform; asked once."""
     return {
         "commit": _git("rev-parse", "HEAD"),
         "dirty": None if (status := _git("status", "--porcelain")) is None else bool(status),
@@ -122,7 +124,7 @@ def read_result(path: Path) -> dict[str, Any]:
 def read_settings(folder: Path) -> dict[str, str]:
     """The leaves of a run's `config.yaml` as text, by dotted key; empty where the file is missing or damaged."""
     try:
-        tree = yaml.load((folder / "config.yaml").read_text(), _YAML)
+        tree = yaml.load((folder / "config.yaml").read_text(), YAML)
     except (OSError, ValueError, yaml.YAMLError):
         return {}
     return dict(_leaves(tree, "")) if isinstance(tree, dict) else {}

@@ -139,7 +139,7 @@ class Grid:
         def start(arguments: Sequence[str]) -> None:
             visible = slots.get()
             try:
-                run_trial(arguments, self.devices, report, visible, whole=True)
+                run_trial(arguments, self.devices, report, visible, "run")
             finally:
                 slots.put(visible)
 

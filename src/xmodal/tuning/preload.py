@@ -3,23 +3,31 @@
 import contextlib
 import json
 import os
+from typing import Any
 
 import torch
 import wandb.apis.public  # noqa: F401 - `wandb.init` imports it, and that is most of a start
+from lightning import Trainer
 
 from xmodal.cli import Parsed
+from xmodal.tracking import provenance
 from xmodal.tuning import trial  # noqa: F401 - what a fork runs
 from xmodal.tuning.worker import WARM
 
 
-class Built(Parsed):
-    """Builds model and data as well, but no trainer."""
+class Rehearsal(Parsed):
+    """Builds model and data, and trains and validates on one batch; writes nothing."""
 
     def instantiate_classes(self) -> None:
         """See the class."""
-        self.config_init = self.parser.instantiate_classes(self.config)
+        parts = self.parser.instantiate_classes(self.config)
+        quiet: Any = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+        trainer = Trainer(fast_dev_run=True, accelerator="cpu", **quiet)
+        trainer.fit(parts.model, datamodule=parts.data)
 
 
+provenance()  # of the code that the forks run, which is the code that is imported here
 if not torch.cuda.is_available():  # CUDA does not survive a fork, and a model may ask it while it is built
+    torch.set_num_threads(1)  # threads do not survive a fork either
     with contextlib.suppress(Exception):  # a trial says it better
-        Built(json.loads(os.environ[WARM]))
+        Rehearsal(json.loads(os.environ[WARM]))

@@ -174,7 +174,9 @@ class Sweep:
 
         slot = self.slots.get()
         try:
-            value, path = run_trial(arguments, self.devices, report, slot)
+            value, path = run_trial(
+                arguments, self.devices, report, slot, "timed" if self.against == "latency" else "trial"
+            )
         except TrialError as error:
             if isinstance(error, TrialDiedError):
                 retry_once(trial.study, trial.study.get_trials(deepcopy=False)[trial.number])

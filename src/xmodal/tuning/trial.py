@@ -24,6 +24,7 @@ from xmodal.errors import UserError
 from xmodal.methods import RetrievalMethod
 from xmodal.methods.base import rows_of
 from xmodal.run import leave_record, train
+from xmodal.tuning.worker import Task
 
 
 class Report(Callback):
@@ -34,17 +35,13 @@ class Report(Callback):
     """
 
     def __init__(self, connection: Connection | None) -> None:
-        self.connection, self.best, self.pruned, self.latency = connection, -1.0, False, math.nan
+        self.connection, self.best, self.pruned = connection, -1.0, False
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """End a training whose loss was not finite: after a step the parameters are not, and alike on every rank."""
         finite = [parameter.detach().isfinite().all() for parameter in pl_module.parameters()]
         if finite and not torch.stack(finite).all():
             raise FloatingPointError(f"the parameters are not finite after epoch {trainer.current_epoch + 1}")
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the time of a query while the model is still on its device."""
-        self.latency = query_latency(cast("RetrievalMethod", pl_module), trainer.datamodule)  # type: ignore[attr-defined]
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """See the class."""
@@ -60,8 +57,18 @@ class Report(Callback):
             self.pruned = trainer.should_stop = True
 
 
+class QueryLatency(Callback):
+    """Takes the time of a query, `value` in milliseconds, when training ends: the model is then on its device still."""
+
+    value = math.nan
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """See the class."""
+        self.value = query_latency(cast("RetrievalMethod", pl_module), trainer.datamodule)  # type: ignore[attr-defined]
+
+
 def run(
-    connection: Connection | None, arguments: Sequence[str], visible: str | None = None, *, whole: bool = False
+    connection: Connection | None, arguments: Sequence[str], visible: str | None = None, task: Task = "trial"
 ) -> None:
     """Train under `arguments`; leave a record; send `done`, `diverged` or `failed`.
 
@@ -69,22 +76,24 @@ def run(
         connection: to the parent; None on ranks other than 0.
         arguments: for `XmodalCLI`.
         visible: CUDA devices of this process, as `CUDA_VISIBLE_DEVICES` has them; None leaves them as they are.
-        whole: a whole run of `xmodal train`, checkpointed and evaluated on the query set, instead of a trial, which
-            leaves the query set closed.
+        task: a `run` is checkpointed and evaluated on the query set; a trial leaves the query set closed, and a `timed`
+            one takes the time of a query.
     """
     started = time.perf_counter()
     if visible is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible  # before anything asks CUDA
-    report = Report(connection)
+    report, latency = Report(connection), QueryLatency()
     try:
         if not torch.cuda.is_available():
             torch.set_num_threads(1)  # several trials share the cores; more threads make small models slower
-        if whole:
+        if task == "run":
             path = train(arguments, callbacks=[report])
         else:
-            with XmodalCLI(arguments, checkpoints=False, callbacks=[report]) as cli:
+            callbacks = [report, latency] if task == "timed" else [report]
+            with XmodalCLI(arguments, checkpoints=False, callbacks=callbacks) as cli:
                 cli.trainer.fit(cli.model, datamodule=cli.datamodule)
-                path = leave_record(cli, started, {"val/map": report.best, "val/latency": report.latency})
+                measured = {"val/latency": latency.value} if task == "timed" else {}
+                path = leave_record(cli, started, {"val/map": report.best, **measured})
     except UserError as error:
         _send(connection, ("failed", str(error)))
     except FloatingPointError as error:
@@ -133,7 +142,7 @@ def _send(connection: Connection | None, message: tuple[object, ...]) -> None:
 
 
 def main(argv: Sequence[str]) -> int:
-    """`xmodal trial FD trial|run <arguments>`: a fresh process, as DDP needs it; FD is its end of the pipe."""
+    """`xmodal trial FD TASK <arguments>`: a fresh process, as DDP needs it; FD is its end of the pipe."""
     leader = int(os.environ.get("LOCAL_RANK", "0")) == 0
-    run(Connection(int(argv[0])) if leader else None, argv[2:], whole=argv[1] == "run")
+    run(Connection(int(argv[0])) if leader else None, argv[2:], task=cast("Task", argv[1]))
     return 0

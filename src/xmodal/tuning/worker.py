@@ -9,8 +9,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
+from typing import Literal
 
 WARM = "XMODAL_WARM_UP"  # variable of the server's environment: arguments of a trial
+Task = Literal["trial", "timed", "run"]  # a trial, one that takes the time of a query, or a whole run of `xmodal train`
 
 
 class TrialError(Exception):
@@ -58,8 +60,7 @@ def run_trial(
     devices: int,
     report: Callable[[int, float], bool],
     visible: str | None = None,
-    *,
-    whole: bool = False,
+    task: Task = "trial",
 ) -> tuple[float, str]:
     """Run one trial, or one whole run, in its own process.
 
@@ -68,7 +69,7 @@ def run_trial(
         devices: more than one starts a fresh process, because DDP starts its other ranks from the command line.
         report: called with epoch and value after every validation; its answer says whether to stop.
         visible: of `device_groups`.
-        whole: a run with checkpoints and an evaluation on the query set instead of a trial.
+        task: a trial leaves the query set closed; a run has checkpoints and an evaluation on the query set.
 
     Returns:
         The best value, and the path of the record.
@@ -78,7 +79,7 @@ def run_trial(
     """
     ours, theirs = multiprocessing.Pipe()
     try:
-        wait, kill = _start(theirs, arguments, devices, visible, whole)
+        wait, kill = _start(theirs, arguments, devices, visible, task)
     except OSError as error:
         raise TrialError(f"the trial's process could not be started: {error}") from error
     finally:
@@ -103,12 +104,11 @@ def run_trial(
 
 
 def _start(
-    connection: Connection, arguments: Sequence[str], devices: int, visible: str | None, whole: bool
+    connection: Connection, arguments: Sequence[str], devices: int, visible: str | None, task: Task
 ) -> tuple[Callable[[], int | None], Callable[[], None]]:
     """Start the process. The first function waits for it and gives its exit status; the second ends what is left."""
     if devices > 1:
-        what = "run" if whole else "trial"
-        command = [sys.executable, "-m", "xmodal", "trial", str(connection.fileno()), what, *arguments]
+        command = [sys.executable, "-m", "xmodal", "trial", str(connection.fileno()), task, *arguments]
         environment = dict(os.environ) if visible is None else {**os.environ, "CUDA_VISIBLE_DEVICES": visible}
         fresh = subprocess.Popen(command, pass_fds=[connection.fileno()], env=environment, start_new_session=True)
 
@@ -121,7 +121,7 @@ def _start(
     from xmodal.tuning import trial
 
     forked = multiprocessing.get_context("forkserver").Process(
-        target=trial.run, args=(connection, list(arguments), visible), kwargs={"whole": whole}
+        target=trial.run, args=(connection, list(arguments), visible, task)
     )
     forked.start()
 
