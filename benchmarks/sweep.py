@@ -19,18 +19,12 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-import torch
-
-from xmodal.run import size_names
-from xmodal.tracking import machine
-from xmodal.tuning import command, study
-
 ROOT = Path(__file__).parents[1]
-run_trial = study.run_trial
 
 
 @dataclass
@@ -53,6 +47,7 @@ class Row:
 class Clock:
     """Takes the place of `run_trial` and keeps the times of every trial; pairs are wall and CPU time."""
 
+    run_trial: Callable
     starts: list[float] = field(default_factory=list)
     trials: list[tuple[float, float]] = field(default_factory=list)
     start_ups: list[tuple[float, float]] = field(default_factory=list)
@@ -73,7 +68,7 @@ class Clock:
             answered.append(time.perf_counter())
             return False  # whole trials are measured
 
-        found = run_trial(arguments, devices, timed, *rest)
+        found = self.run_trial(arguments, devices, timed, *rest)
         wall = time.perf_counter() - began - (sum(answered) - sum(heard))
         reaped = spent(server, of_children=True)
         own = (wall, reaped - self.reaped)
@@ -101,7 +96,13 @@ def spent(pid: int, *, of_children: bool = False) -> float:
 
 def measure(method: str, trials: int, epochs: int) -> Row:
     """Search in this process, in the folder that `XMODAL_HOME` names."""
-    study.run_trial = clock = Clock()
+    import torch  # every trial imports this file, and nothing that it does not need shall come with it
+
+    from xmodal.run import size_names
+    from xmodal.tracking import machine
+    from xmodal.tuning import command, study, worker
+
+    study.run_trial = clock = Clock(worker.run_trial)
     size = f"--{size_names(method)[0]}=64"
     options = [f"--trials={trials}", f"--epochs={epochs}", "--pruner=none"]
     started, worked = time.perf_counter(), time.process_time()

@@ -119,6 +119,18 @@ def whole(name: str, text: str, low: int, high: int) -> int:
     return int(text)
 
 
+def whole_list(name: str, text: str, low: int, high: int) -> list[int]:
+    """Different whole numbers in a range, such as `16,32`.
+
+    Raises:
+        UserError: anything else.
+    """
+    numbers = [whole(name, each, low, high) for each in text.split(",")]
+    if len(set(numbers)) < len(numbers):
+        raise UserError(f"{name} is {text!r}: name every number once.")
+    return numbers
+
+
 def size_argument(method: str | None, bits: str | None, dim: str | None) -> list[str]:
     """`--model.bits=N` or `--model.dim=N`, whichever the method takes.
 

@@ -81,6 +81,8 @@ def test_the_table_of_sizes(tmp_path):
 BAD = [
     (["bits", "dmsf", "imagenet"], "DATA is 'imagenet'"),
     (["bits", "dmsf", "emoji", "--bits=16,x"], "BITS is 'x'"),
+    (["bits", "dmsf", "emoji", "--bits=16,16"], "BITS is '16,16': name every number once"),
+    (["sweep", "dmsf", "emoji", "--bits=16,16"], "BITS is '16,16': name every number once"),
     (["bits", "dmsf", "emoji", "--dim=16"], "dmsf takes BITS"),
     (["bits", "dscmr", "emoji", "--bits=16"], "dscmr takes DIM"),
     (["bits", "dmsf", "emoji", "--bits=16", "--dim=16"], "not both"),

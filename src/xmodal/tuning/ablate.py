@@ -15,6 +15,7 @@ from xmodal.significance import PairedTest, holm
 from xmodal.tracking.groups import Group, differences
 from xmodal.tracking.tables import Cell, Table
 from xmodal.tuning.grid import Grid, add_grid_options, full_method, origin
+from xmodal.tuning.several import each_method
 
 FULL = "full method"
 COLUMNS = ("variant", "i2t", "t2i", "mean", "difference", "95 % interval", "p", "")
@@ -26,11 +27,19 @@ def main(argv: Sequence[str]) -> int:
     The full method is the tuned file of that size where there is one, else the experiment file. Finished runs are used
     again. Ends with a table, which is also written as Markdown, CSV and LaTeX beside the runs.
     """
-    from xmodal.cli import Parsed
-
     parser = argparse.ArgumentParser(prog="xmodal ablate", description=main.__doc__, allow_abbrev=False)
     add_grid_options(parser)
     options, rest = parser.parse_known_args(list(argv))
+    return each_method(options, lambda own: _ablate(own, rest), _has_variants)
+
+
+def _has_variants(method: str) -> bool:
+    return any((paths.experiments() / method / "ablations").glob("*.yaml"))
+
+
+def _ablate(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    from xmodal.cli import Parsed
+
     base = experiment_file(options.method, options.data)
     variants = sorted((base.parent / "ablations").glob("*.yaml"))
     if not variants:
@@ -46,7 +55,6 @@ def main(argv: Sequence[str]) -> int:
     shown = table(grid.groups(), str(file.relative_to(paths.experiments())))
     sys.stdout.write(f"\n{shown.text()}\n")
     sys.stdout.writelines(f"{path}\n" for path in shown.write(grid.rows[FULL][0].folder.parent / "ablation"))
-    return 0
 
 
 def table(groups: Mapping[str, Group], source: str) -> Table:

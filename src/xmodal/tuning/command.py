@@ -8,36 +8,48 @@ from typing import Any
 
 from xmodal import paths
 from xmodal.errors import UserError
-from xmodal.run import MAX_SIZE, add_run_options, experiment_file, whole
+from xmodal.run import MAX_SIZE, add_run_options, experiment_file, whole, whole_list
 from xmodal.tuning import front
 from xmodal.tuning.cluster import run_jobs
 from xmodal.tuning.samplers import PRUNERS, SAMPLERS
+from xmodal.tuning.several import HELP, each_method
 from xmodal.tuning.space import read_search
 from xmodal.tuning.study import Sweep
 
 
 def main(argv: Sequence[str]) -> int:
     """`xmodal sweep METHOD DATA --bits 64[,32,...] [options]`; ends with a table of bits and directions."""
-    options, sweeps = _plan(argv)
+    options = _parse(argv)
     if options.jobs:
         run_jobs(search, argv, whole("JOBS", options.jobs, 1, 1024), options.job, shared=bool(options.storage))
-    records = [sweep.run(search=not options.jobs) for sweep in sweeps]
-    if options.against:
-        return 0
-    _print_table("dim" if options.dim else "bits", records)
-    sys.stdout.write(f"{records[-1]['path']}\n")
-    return 0
+    return each_method(options, _sweep, _has_space)
 
 
 def search(argv: Sequence[str]) -> None:
     """What a job of `--jobs` does: the trials of `xmodal sweep`, and nothing after them."""
-    for sweep in _plan(argv)[1]:
-        sweep.search()
+
+    def trials(options: argparse.Namespace) -> None:
+        for sweep in _plan(options):
+            sweep.search()
+
+    each_method(_parse(argv), trials, _has_space)
 
 
-def _plan(argv: Sequence[str]) -> tuple[argparse.Namespace, list[Sweep]]:
+def _sweep(options: argparse.Namespace) -> None:
+    """All of one method: its studies, their evaluations and figures, and the table."""
+    records = [sweep.run(search=not options.jobs) for sweep in _plan(options)]
+    if not options.against:
+        _print_table("dim" if options.dim else "bits", records)
+        sys.stdout.write(f"{records[-1]['path']}\n")
+
+
+def _has_space(method: str) -> bool:
+    return (paths.sweeps() / f"{method}.yaml").is_file()
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="xmodal sweep", description=main.__doc__, allow_abbrev=False)
-    parser.add_argument("method")
+    parser.add_argument("method", help=HELP)
     parser.add_argument("data")
     add_run_options(parser)
     parser.add_argument("--trials", help="finished trials the study shall have in the end; default: the sweep file's")
@@ -51,7 +63,10 @@ def _plan(argv: Sequence[str]) -> tuple[argparse.Namespace, list[Sweep]]:
     parser.add_argument("--storage", help="URL of the study database; default: SQLite under runs/")
     parser.add_argument("--jobs", help="search in so many jobs, of SLURM where there is one; see the README")
     parser.add_argument("--job", action="append", default=[], help="a setting of submitit, such as slurm_partition=gpu")
-    options = parser.parse_args(list(argv))
+    return parser.parse_args(list(argv))
+
+
+def _plan(options: argparse.Namespace) -> list[Sweep]:
     base = experiment_file(options.method, options.data)
     searched = read_search(paths.sweeps() / f"{options.method}.yaml", _settings(options))
     workers = whole("WORKERS", options.workers, 1, 256)
@@ -60,9 +75,9 @@ def _plan(argv: Sequence[str]) -> tuple[argparse.Namespace, list[Sweep]]:
             "name the size of the study: BITS=64 (or BITS=16,32,64) for a binary method, DIM=256 for a real-valued one."
         )
     kind, text = ("bits", options.bits) if options.bits else ("dim", options.dim)
-    sizes = [whole(kind.upper(), each, 1, MAX_SIZE) for each in text.split(",")]
+    sizes = whole_list(kind.upper(), text, 1, MAX_SIZE)
     studies = [sizes] if options.against else [[size] for size in sizes]
-    return options, [Sweep(options, base, searched, kind, each, workers) for each in studies]
+    return [Sweep(options, base, searched, kind, each, workers) for each in studies]
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:

@@ -19,15 +19,16 @@ from tqdm import tqdm
 
 from xmodal import paths
 from xmodal.errors import UserError
-from xmodal.run import add_run_options, configuration, experiment_file, whole
+from xmodal.run import add_run_options, configuration, experiment_file, whole, whole_list
 from xmodal.tracking import read_results
 from xmodal.tracking.groups import Group, Record
+from xmodal.tuning.several import HELP
 from xmodal.tuning.worker import TrialError, device_groups, run_trial, warm_up
 
 
 def add_grid_options(parser: argparse.ArgumentParser) -> None:
     """The arguments that `ablate` and `bits` share."""
-    parser.add_argument("method", help="a folder of experiments/, such as dmsf")
+    parser.add_argument("method", help=HELP)
     parser.add_argument("data", help="a file of that folder, such as emoji")
     add_run_options(parser, seed=False)
     parser.add_argument("--seeds", default="0,1,2", help="seeds of every row; default: 0,1,2")
@@ -89,9 +90,7 @@ class Grid:
     def __init__(self, rows: Mapping[str, Sequence[str]], options: argparse.Namespace) -> None:
         self.workers = whole("WORKERS", options.workers, 1, 256)
         self.devices = whole("DEVICES", options.devices or "1", 1, 1024)
-        self.seeds = [whole("SEEDS", text, 0, 2**31 - 1) for text in options.seeds.split(",")]
-        if len(set(self.seeds)) < len(self.seeds):
-            raise UserError(f"SEEDS is {options.seeds!r}: name every seed once.")
+        self.seeds = whole_list("SEEDS", options.seeds, 0, 2**31 - 1)
         self.rows: dict[str, list[Run]] = {}
         self.labels: dict[Run, str] = {}
         setups: dict[tuple[str, int], Run] = {}

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from xmodal import paths
-from xmodal.run import MAX_SIZE, configuration, experiment_file, overrides, size_names, whole
+from xmodal.run import MAX_SIZE, configuration, overrides, size_names, whole_list
 from xmodal.tracking.figures import draw_curves, draw_sizes
 from xmodal.tracking.groups import Group
 from xmodal.tracking.tables import Table
 from xmodal.tuning.grid import Grid, add_grid_options, full_method, origin, tuned_file
+from xmodal.tuning.several import each_method
 
 SIZES = "16,32,64,128"
 
@@ -26,15 +27,18 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="xmodal bits", description=main.__doc__, allow_abbrev=False)
     add_grid_options(parser)
     options, rest = parser.parse_known_args(list(argv))
-    experiment_file(options.method, options.data)
+    return each_method(options, lambda own: _bits(own, rest), lambda method: True)
+
+
+def _bits(options: argparse.Namespace, rest: Sequence[str]) -> None:
     kind = "bits" if options.dim is None and "bits" in size_names(options.method) else "dim"
     if kind == "dim" and options.dim is None and options.bits is not None:
         overrides(options)  # says which of the two the method takes
     rows, sources = {}, {}
-    for text in (getattr(options, kind) or SIZES).split(","):
-        name, size = f"{text} {kind}", whole(kind.upper(), text, 1, MAX_SIZE)
+    for size in whole_list(kind.upper(), getattr(options, kind) or SIZES, 1, MAX_SIZE):
+        name = f"{size} {kind}"
         file, row = nearest_tuned(options.method, options.data, size)
-        rows[name] = [*row, *overrides(argparse.Namespace(**vars(options) | {kind: text})), *rest]
+        rows[name] = [*row, *overrides(argparse.Namespace(**vars(options) | {kind: str(size)})), *rest]
         sources[name] = str(file.relative_to(paths.experiments()))
     grid = Grid(rows, options)
     groups, stem, title = grid.groups(), grid.folder / kind, f"{options.method} on {options.data}"
@@ -44,7 +48,6 @@ def main(argv: Sequence[str]) -> int:
     draw_sizes(stem.with_suffix(".png"), list(groups.values()), title)
     draw_curves(curves, groups, title)
     sys.stdout.writelines(f"{path}\n" for path in written)
-    return 0
 
 
 def nearest_tuned(method: str, dataset: str, size: int) -> tuple[Path, list[str]]:
