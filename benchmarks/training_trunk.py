@@ -6,7 +6,8 @@ step); `plain`, the same loop on a DataLoader of single pictures that PIL decode
 Trainer in bf16, compiled, JPEGs decoded by workers; `xmodal resident`, the same with the pictures' pixels kept on the
 device (`data.trunk.resident`). The share of the ceiling counts the model's own operations (FlopCounterMode, forward and
 backward) against an 8192-cubed bf16 matrix product timed in the same run. JPEGs of 500 x 375 are made up
-and lie in a zip. `largest` doubles the batch of the bare step until it does not fit. `two-gpus` starts itself with torchrun on one GPU and on two.
+and lie in a zip. `largest` doubles the batch of the bare step until it does not fit. `two-gpus` starts itself with
+torchrun on one GPU and on two.
 """
 
 import io

@@ -22,7 +22,7 @@ from xmodal.errors import UserError
 from xmodal.run import add_run_options, configuration, experiment_file, whole
 from xmodal.tracking import read_results
 from xmodal.tracking.groups import Group, Record
-from xmodal.tuning.worker import TrialError, device_groups, run_trial, warm_up
+from xmodal.tuning.worker import TrialError, device_groups, run_trial, share_cores, warm_up
 
 
 def add_grid_options(parser: argparse.ArgumentParser) -> None:
@@ -124,6 +124,7 @@ class Grid:
 
     def _run(self, missing: Sequence[Run]) -> list[str]:
         """Run them side by side; the labels of those that failed."""
+        share_cores(self.workers, self.devices)
         warm_up(missing[0].arguments)
         failed: list[str] = []
         slots: queue.SimpleQueue[str | None] = queue.SimpleQueue()
