@@ -44,7 +44,7 @@ class Table:
     def __init__(self, path: Path, part: str) -> None:
         self.path, self.names = path, [field.name for field in fields(Row)]
         self.part, self.device = part, device_name()
-        found = list(csv.DictReader(path.open())) if path.is_file() else []
+        found = list(csv.DictReader(path.read_text().splitlines())) if path.is_file() else []
         self.rows = [row for row in found if (row["part"], row["device"]) != (part, self.device)]
 
     def add(self, method, batch_size, form, rate, *, plain=float("nan"), ceiling=float("nan"), peak=None, devices=1):

@@ -177,7 +177,7 @@ class XmodalCLI(LightningCLI):
                 if self.logs
                 else False
             )
-        if config.strategy == "auto" and not self.model.automatic_optimization and _several(config.devices):
+        if config.strategy == "auto" and not self.model.automatic_optimization and _several(config):
             # Two optimizers leave parameters without gradient in each backward pass: plain ddp stops there.
             kwargs["strategy"] = "ddp_find_unused_parameters_true"
         return super().instantiate_trainer(**kwargs)
@@ -231,7 +231,10 @@ def _quieten() -> None:
         warnings.filterwarnings("ignore", message)
 
 
-def _several(devices: object) -> bool:
+def _several(trainer: Any) -> bool:  # noqa: ANN401 - its arguments
+    devices = trainer.devices
+    if trainer.num_nodes > 1:
+        return True
     if isinstance(devices, (list, tuple)):
         return len(devices) > 1
     text = str(devices)

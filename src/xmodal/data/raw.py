@@ -120,7 +120,7 @@ class Reader:
         else:
             raw = Raw(ids=trunk.transform([""]))
         with torch.inference_mode():
-            features: dict[str, Any] = dict(trunk.eval()(raw))
+            features: dict[str, Any] = dict(trunk.eval().forward(raw))  # not the compiled call
         return cls(trunk.transform, {name: value.shape[-1] for name, value in features.items()})
 
 

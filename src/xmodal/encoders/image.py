@@ -191,7 +191,7 @@ class TimmTrunk(Trunk):
         grid = self.model.forward_features(
             (raw["pixels"].float() - self.mean) / self.deviation
         )  # (B, D, H, W), or (B, T, D) from a ViT
-        features = Features(pooled=self.model.forward_head(grid, pre_logits=True))
+        features: Features = {"pooled": self.model.forward_head(grid, pre_logits=True)}  # a call stops torch.compile
         if self.tokens:
             features["tokens"] = grid.flatten(2).mT if grid.ndim == 4 else grid
         return features

@@ -1,8 +1,8 @@
 """DenseCLIP's context decoder (Rao et al., CVPR 2022): text features ask an image's tokens."""
 
+import math
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -125,4 +125,4 @@ def score_pool(scores: Tensor, kind: str) -> Tensor:
         return scores.mean(-1)
     if kind == "max":
         return scores.max(-1).values
-    return scores.logsumexp(-1) - torch.tensor(scores.shape[-1], device=scores.device).log()
+    return scores.logsumexp(-1) - math.log(scores.shape[-1])

@@ -27,7 +27,15 @@ from xmodal.tracking.wandb_mode import mode
 from xmodal.tuning import front
 from xmodal.tuning.space import Parameter, Search, Value, experiment_with
 from xmodal.tuning.storage import Direction, is_retry, open_study, retry_once
-from xmodal.tuning.worker import TrialDiedError, TrialDivergedError, TrialError, device_groups, run_trial, warm_up
+from xmodal.tuning.worker import (
+    TrialDiedError,
+    TrialDivergedError,
+    TrialError,
+    device_groups,
+    run_trial,
+    share_cores,
+    warm_up,
+)
 
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 GIVE_UP = 3  # failures in a row at the end of which a sweep stops: something is wrong with all of them
@@ -99,6 +107,7 @@ class Sweep:
         if trials is not None and done >= trials:
             return
         mode()  # whether W&B answers is asked once, not by every trial
+        share_cores(self.workers, self.devices)
         warm_up(self.arguments)
         self.slots: queue.Queue[str | None] = queue.Queue()
         for group in device_groups(self.workers, self.devices):

@@ -24,7 +24,7 @@ from xmodal.errors import UserError
 from xmodal.methods import RetrievalMethod
 from xmodal.methods.base import rows_of
 from xmodal.run import leave_record, train
-from xmodal.tuning.worker import Task
+from xmodal.tuning.worker import THREADS, Task
 
 
 class Report(Callback):
@@ -84,8 +84,7 @@ def run(
         os.environ["CUDA_VISIBLE_DEVICES"] = visible  # before anything asks CUDA
     report, latency = Report(connection), QueryLatency()
     try:
-        if not torch.cuda.is_available():
-            torch.set_num_threads(1)  # several trials share the cores; more threads make small models slower
+        torch.set_num_threads(int(os.environ.get(THREADS, "1")))  # trials side by side share the cores
         if task == "run":
             path = train(arguments, callbacks=[report])
         else:

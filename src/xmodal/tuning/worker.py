@@ -15,6 +15,9 @@ WARM = "XMODAL_WARM_UP"  # variable of the server's environment: arguments of a 
 Task = Literal["trial", "timed", "run"]  # a trial, one that takes the time of a query, or a whole run of `xmodal train`
 
 
+THREADS = "XMODAL_THREADS"  # variable: CPU threads of a trial's process
+
+
 class TrialError(Exception):
     """A trial reported an exception."""
 
@@ -37,6 +40,17 @@ def warm_up(arguments: Sequence[str] = ()) -> None:
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # to ask for CUDA must not initialise it before a fork
     os.environ[WARM] = json.dumps(list(arguments))
     multiprocessing.get_context("forkserver").set_forkserver_preload(["xmodal.tuning.preload"])
+
+
+def share_cores(workers: int, devices: int) -> None:
+    """Let every process of every trial use its share of the cores that this process may use, and at least one.
+
+    Args:
+        workers: trials side by side.
+        devices: processes of one trial.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    os.environ[THREADS] = str(max(cores // (workers * devices), 1))
 
 
 def device_groups(workers: int, devices: int) -> list[str | None]:

@@ -1,0 +1,83 @@
+"""Writes the tables of docs/performance.md from results/training_speed.csv and the profiles beside it.
+
+python benchmarks/training_page.py
+"""
+
+import csv
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "performance.md"
+TARGETS = {128: 5.0, 1024: 10.0}  # times the plain form, by batch size
+NOT_YET = "Not measured on a GPU yet."
+
+
+def table(head, rows):
+    """In Markdown; a sentence where there are no rows."""
+    lines = [" | ".join(head), " | ".join("---" for _ in head), *(" | ".join(row) for row in rows)]
+    return "\n".join(f"| {line} |" for line in lines) if rows else NOT_YET
+
+
+def features(rows):
+    """A line per method and batch size."""
+    found = {}
+    for row in rows:
+        found.setdefault((row["method"], int(row["batch_size"])), {})[row["form"]] = float(row["pairs_per_second"])
+    lines = []
+    for (method, size), rates in found.items():
+        if "plain" not in rates:
+            continue
+        ratios = {form: rate / rates["plain"] for form, rate in rates.items()}
+        best, target = max(ratios.values()), TARGETS.get(size)
+        cells = [
+            f"{rates[form]:,.0f} ({ratios[form]:.1f}x)" if form in rates else "-" for form in ("xmodal", "xmodal fast")
+        ]
+        verdict = f"{target:g}x: {'met' if best >= target else 'missed'}" if target else "-"
+        lines.append([method, str(size), f"{rates['plain']:,.0f}", *cells, verdict])
+    return table(["method", "batch", "plain", "xmodal", "xmodal fast", "target"], lines)
+
+
+def trunks(rows):
+    """A line per form."""
+    lines = [
+        [
+            row["form"],
+            row["devices"],
+            row["batch_size"],
+            f"{float(row['pairs_per_second']):,.0f}",
+            "-" if row["over_plain"] == "nan" else f"{float(row['over_plain']):.2f}x",
+            "-" if row["share_of_ceiling"] == "nan" else f"{100 * float(row['share_of_ceiling']):.1f} %",
+            f"{float(row['peak_megabytes']) / 1024:.1f}",
+        ]
+        for row in rows
+    ]
+    head = ["form", "GPUs", "batch", "pictures/s", "over the first", "of the bf16 ceiling", "peak GiB"]
+    return table(head, lines)
+
+
+def filled(page, results):
+    """The page with the tables of a folder of results.
+
+    Args:
+        page: its text; a table lies between `<!-- NAME -->` and `<!-- end -->`.
+        results: folder of the CSV and of the profiles.
+    """
+    path = results / "training_speed.csv"
+    rows = list(csv.DictReader(path.read_text().splitlines())) if path.is_file() else []
+    rows = [row for row in rows if row["device"] != "CPU"]
+    texts = {"device": ", ".join(sorted({row["device"] for row in rows})) or NOT_YET}
+    for part, form in (("features", features), ("trunk", trunks), ("two-gpus", trunks), ("largest", trunks)):
+        texts[part] = form([row for row in rows if row["part"] == part])
+    for part in ("features", "trunk"):
+        profile = results / f"profile_{part}.txt"
+        texts[f"profile {part}"] = f"```text\n{profile.read_text().strip()}\n```" if profile.is_file() else NOT_YET
+    for name, text in texts.items():
+        page = re.sub(
+            rf"(<!-- {name} -->\n).*?(\n<!-- end -->)", lambda m, t=text: m[1] + t + m[2], page, flags=re.DOTALL
+        )
+    return page
+
+
+if __name__ == "__main__":
+    PAGE.write_text(filled(PAGE.read_text(), ROOT / "results"))

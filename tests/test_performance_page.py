@@ -1,0 +1,37 @@
+"""The tables of docs/performance.md are those of the CSV."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HEAD = "part,device,devices,method,batch_size,form,pairs_per_second,over_plain,share_of_ceiling,peak_megabytes\n"
+
+
+@pytest.fixture
+def page(monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(ROOT / "benchmarks"), *sys.path])
+    import training_page
+
+    return training_page
+
+
+def test_tables_are_those_of_the_csv(page):
+    text = page.PAGE.read_text()
+    assert page.filled(text, ROOT / "results") == text
+
+
+def test_rows_become_tables(page, tmp_path):
+    (tmp_path / "training_speed.csv").write_text(
+        HEAD
+        + "features,H,1,dmsf,128,plain,1000,1,nan,100\nfeatures,H,1,dmsf,128,xmodal fast,4900,4.9,nan,100\n"
+        + "trunk,H,1,vit,256,xmodal resident,9000,6.5,0.381,2048\nfeatures,CPU,1,acmr,128,plain,1,1,nan,nan\n"
+    )
+    (tmp_path / "profile_trunk.txt").write_text("9 % gemm\n")
+    text = page.filled(page.PAGE.read_text(), tmp_path)
+    assert "| dmsf | 128 | 1,000 | - | 4,900 (4.9x) | 5x: missed |" in text
+    assert "| xmodal resident | 1 | 256 | 9,000 | 6.50x | 38.1 % | 2.0 |" in text
+    assert "```text\n9 % gemm\n```" in text
+    assert "acmr" not in text
+    assert page.filled(text, tmp_path) == text
