@@ -15,6 +15,7 @@ from xmodal.layers.concepts import ConceptLearner, ConceptTransformer, aggregate
 from xmodal.layers.context_decoder import ContextDecoder, JointSpace, score_pool, token_scores
 from xmodal.layers.correlation import canonical_projections
 from xmodal.layers.decoder import decoder
+from xmodal.layers.dropout import FeatureDropout
 from xmodal.layers.gather import gather_with_gradient
 from xmodal.layers.graph import LabelGCN, label_graph
 from xmodal.layers.hash_head import SelectHead, tanh_head
@@ -31,6 +32,7 @@ __all__ = [
     "ConceptLearner",
     "ConceptTransformer",
     "ContextDecoder",
+    "FeatureDropout",
     "FeatureGate",
     "GroupAttention",
     "JointSpace",

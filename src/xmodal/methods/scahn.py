@@ -19,7 +19,15 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from xmodal.batch import Batch, Features
 from xmodal.errors import UserError
-from xmodal.layers import CodeDiscriminators, CodeQueue, LabelGCN, RegionTransformer, TokenTransformer, label_graph
+from xmodal.layers import (
+    CodeDiscriminators,
+    CodeQueue,
+    FeatureDropout,
+    LabelGCN,
+    RegionTransformer,
+    TokenTransformer,
+    label_graph,
+)
 from xmodal.losses import cosine_triplet, multilabel_paco
 from xmodal.methods.base import RetrievalMethod
 
@@ -72,6 +80,7 @@ class SCAHN(RetrievalMethod):
         hidden: units of the blocks' feed-forward parts.
         region_layers: transformer blocks of `image_branch="regions"`.
         dropout: in the blocks.
+        input_dropout: share of the tokens' dimensions that is zeroed while training; 0 in the release.
         lr: learning rate of everything but the next two.
         gcn_lr: of the label graph; the release has 0.2.
         discriminator_lr: of the discriminators.
@@ -108,6 +117,7 @@ class SCAHN(RetrievalMethod):
         hidden: int = 2048,
         region_layers: int = 4,
         dropout: float = 0.1,
+        input_dropout: float = 0.0,
         lr: float = 4e-5,
         gcn_lr: float = 1e-3,
         discriminator_lr: float = 1e-4,
@@ -126,6 +136,7 @@ class SCAHN(RetrievalMethod):
             raise UserError("scahn reads tokens: set data.tokens=true and encoders that give them on both sides.")
         self.weights, self.paco = weights, contrast == "paco" and bool(weights.inter or weights.intra)
         sizes = {"image": image_token_dim, "text": text_token_dim}
+        self.drop = FeatureDropout(input_dropout)
         self.branch = nn.ModuleDict(
             {
                 side: TokenTransformer(size, dim, layers, 4, hidden, dropout, padding=pooling == "all")
@@ -210,7 +221,7 @@ class SCAHN(RetrievalMethod):
         ]
 
     def _feature(self, side: str, features: Features) -> Tensor:
-        tokens = features["tokens"]
+        tokens = self.drop(features["tokens"])
         if side == "image" and self.regions is not None:
             tokens = self.regions(tokens)
         return cast("Tensor", self.branch[side](tokens, features.get("mask")))

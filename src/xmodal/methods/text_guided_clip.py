@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from xmodal.batch import Batch, Features
 from xmodal.errors import UserError
-from xmodal.layers import ContextDecoder, JointSpace, SelectHead, score_pool, tanh_head, token_scores
+from xmodal.layers import ContextDecoder, FeatureDropout, JointSpace, SelectHead, score_pool, tanh_head, token_scores
 from xmodal.losses import label_similarity, pairwise_likelihood, sign
 from xmodal.methods.base import RetrievalMethod
 from xmodal.optimizers import BertAdam
@@ -56,6 +56,7 @@ class TextGuidedCLIP(RetrievalMethod):
         width: inside the decoder.
         layers: of the decoder; 0: queries as they are.
         dropout: in the decoder.
+        input_dropout: share of the dimensions of features and tokens that is zeroed while training; ours.
         temperature: of the scores.
         lr: learning rate.
         trunk_lr: learning rate of trained trunks (DCHMT's of CLIP).
@@ -86,6 +87,7 @@ class TextGuidedCLIP(RetrievalMethod):
         width: int = 256,
         layers: int = 3,
         dropout: float = 0.1,
+        input_dropout: float = 0.0,
         temperature: float = 0.07,
         lr: float = 1e-3,
         trunk_lr: float = 1e-5,
@@ -106,6 +108,7 @@ class TextGuidedCLIP(RetrievalMethod):
         self.score, self.temperature = score, temperature
         sizes = {"image": image_dim, "text": text_dim}
         self.asks = feature == "guided" or (matching == "pixel" and bool(weights.matching) and guidance != "paired")
+        self.drop = FeatureDropout(input_dropout)
         self.space = JointSpace(sizes | ({"image_token": image_token_dim} if self.asks else {}), dim, space)
         if layers and self.asks:
             self.decoder = ContextDecoder(dim, width, layers, 4, dropout, isolated=guidance != "prompt")
@@ -132,12 +135,12 @@ class TextGuidedCLIP(RetrievalMethod):
 
     def encode_text(self, text: Features) -> Tensor:
         """(B, bits) relaxed codes."""
-        return self._hash("text", self.space("text", text["pooled"]))
+        return self._hash("text", self._text(text))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """All terms over the global batch; under DDP each process scores its own images against all texts."""
         pooled, tokens = self._tokens(batch["image"])
-        own = self.space("text", batch["text"]["pooled"])
+        own = self._text(batch["text"])
         feature = self._image(pooled, tokens, own if self.guidance == "paired" else None)
         image = self.gather_rows(self._hash("image", feature), gradient=True)
         text = self.gather_rows(self._hash("text", own), gradient=True)
@@ -163,7 +166,12 @@ class TextGuidedCLIP(RetrievalMethod):
     def _tokens(self, image: Features) -> tuple[Tensor, Tensor]:
         """(B, C) global features and (B, N, C) tokens in the joint space."""
         tokens = image["tokens"]
-        return self.space("image", image["pooled"]), self.space("image_token", tokens) if self.asks else tokens
+        pooled = self.space("image", self.drop(image["pooled"]))
+        return pooled, self.space("image_token", self.drop(tokens)) if self.asks else tokens
+
+    def _text(self, text: Features) -> Tensor:
+        """(B, C) features in the joint space."""
+        return self.space("text", self.drop(text["pooled"]))
 
     def _hash(self, side: str, feature: Tensor) -> Tensor:
         return cast("Tensor", self.head[side](feature))
