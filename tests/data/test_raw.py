@@ -3,6 +3,7 @@
 import inspect
 import json
 import zipfile
+from functools import partialmethod
 from io import BytesIO
 from itertools import product
 from typing import ClassVar
@@ -188,7 +189,7 @@ def test_trunks_have_their_own_rate_and_frozen_layers_stay(root, clip, tmp_path)
     model = pretrain(data, trunk_lr=1e-3)
     before = {side: trunk.state_dict() for side, trunk in data.trunks().items()}
     fit(model, data, tmp_path)
-    rates = [group["lr"] for group in model.optimizers().param_groups]
+    rates = [group["peak"] for group in model.optimizers().param_groups]
     assert rates == [1e-3, 1e-3]
     assert len(model.optimizers().param_groups) == 2
     for side, trunk in model.trunks.items():
@@ -308,6 +309,28 @@ def test_only_training_pictures_are_augmented(root, clip):
     assert not torch.equal(got["image"]["pixels"], want["image"]["pixels"])
 
 
+def test_resident_pictures_give_the_batches_that_decoding_gives(root, clip):
+    data, plain = (colours(root, clip, trunk={"resident": resident}) for resident in (True, False))
+    for _ in range(2):  # the second time nothing is decoded
+        for got, want in zip(data.train_dataloader(), plain.train_dataloader(), strict=True):
+            assert torch.equal(got["index"], want["index"])
+            assert torch.equal(got["image"]["pixels"], want["image"]["pixels"])
+            assert torch.equal(got["text"]["ids"], want["text"]["ids"])
+        data._pairs.image.files = None
+
+
+def test_a_compiled_trunk_gives_the_same_features(monkeypatch):
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", partialmethod(torch.nn.Module.compile, backend="eager", fullgraph=True)
+    )
+    encoder, pixels = TimmImage("test_vit", "random", size=160), torch.zeros(2, 3, 160, 160, dtype=torch.uint8)
+    found = [
+        TrunkTraining("image", compile=each).build(encoder, tokens=True)({"pixels": pixels}) for each in (False, True)
+    ]
+    assert torch.equal(found[0]["pooled"], found[1]["pooled"])
+    assert torch.equal(found[0]["tokens"], found[1]["tokens"])
+
+
 def test_a_convolutional_trunk_is_trained_by_stages(tmp_path):
     encoder = TimmImage("test_resnet", "random", size=32)
     trunk = TrunkTraining("image", frozen_layers=2, checkpointing=True).build(encoder, tokens=True).train()
@@ -361,6 +384,9 @@ def test_a_picture_that_is_gone_since_the_check_stops_the_run(clip, tmp_path):
         ({"workers": -1}, r"workers is -1: give 0"),
         ({"sides": "none", "workers": None, "frozen_layers": 2}, r"frozen_layers acts on trained trunks"),
         ({"sides": "text", "workers": 2}, r"act on pictures"),
+        ({"sides": "text", "resident": True}, r"act on pictures"),
+        ({"sides": "none", "workers": None, "compile": True}, r"compile acts on trained trunks"),
+        ({"resident": True, "flip": 0.5}, r"crop and flip act when a picture is decoded"),
         ({"frozen_layers": 3}, r"frozen_layers is 3: ClipImage has 3 blocks"),
     ],
 )
