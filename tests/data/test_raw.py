@@ -11,17 +11,18 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
-from lightning import Callback, Trainer, seed_everything
+from lightning import seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from PIL import Image
 
+from tests.methods.training import HARMLESS, Died, Stop, make_trainer, train
 from xmodal.cli import LINKED, SeedEpoch
 from xmodal.data.captions import CaptionBenchmark
 from xmodal.data.raw import TrunkTraining
 from xmodal.data.recipes import Official
 from xmodal.encoders import OpenClipImage, OpenClipText, TimmImage
 from xmodal.errors import UserError
-from xmodal.methods import CCA, DCMHT, MITH, Pretrain, TextGuidedCLIP
+from xmodal.methods import CCA, DCMHT, DSPH, MITH, Pretrain, TextGuidedCLIP
 
 CLIP = {
     "embed_dim": 16,
@@ -29,16 +30,9 @@ CLIP = {
     "text_cfg": {"context_length": 12, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 3},
 }
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 50, 220), "grey": (120, 120, 120)}
-HARMLESS = [
-    "ignore:The '.*dataloader' does not have many workers",
-    "ignore:`isinstance\\(treespec, LeafSpec\\)` is deprecated",
-    "ignore:Checkpoint directory .* exists and is not empty",
-    "ignore:This process .* is multi-threaded, use of fork",
-    "ignore:It is recommended to use `self.log",
-    "ignore:The number of training batches",
-    "ignore:.* codes have collapsed",  # three steps on random trunks
-]
-pytestmark = [pytest.mark.filterwarnings(each) for each in HARMLESS]
+pytestmark = [
+    pytest.mark.filterwarnings(f"ignore:{each}") for each in (*HARMLESS, ".* codes have collapsed")
+]  # 3 steps
 
 
 class Colours(CaptionBenchmark):
@@ -112,32 +106,15 @@ def pretrain(data, **changes):
     return Pretrain(dim=16, **changes, image_dim=data.image_dim, text_dim=data.text_dim)
 
 
-def dcmht(data, **changes):
-    return DCMHT(bits=8, **changes, image_dim=data.image_dim, text_dim=data.text_dim)
+def hashing(cls):
+    """Builds a hashing method with its linked arguments from the data."""
 
+    def build(data, **changes):
+        small = {"bits": 8, "dim": 16, "zeta": 0.1} | {name: getattr(data, name) for name in LINKED}
+        parameters = inspect.signature(cls).parameters
+        return cls(**{name: value for name, value in small.items() if name in parameters}, **changes)
 
-def mith(data, **changes):
-    sizes = {name: getattr(data, name) for name in LINKED if name in inspect.signature(MITH).parameters}
-    return MITH(bits=8, dim=16, **changes, **sizes)
-
-
-def trainer(folder, epochs=1, **arguments):
-    return Trainer(
-        default_root_dir=folder,
-        accelerator="cpu",
-        max_epochs=epochs,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        **({"logger": False, "enable_checkpointing": False} | arguments),
-    )
-
-
-def fit(model, data, folder, epochs=1, **arguments):
-    made = trainer(folder, epochs, **arguments)
-    made.fit(model, datamodule=data)
-    return made
+    return build
 
 
 def outputs(model, data, role="query"):
@@ -150,7 +127,7 @@ def test_a_trunk_gives_what_the_frozen_one_gives(root, clip, tmp_path):
     """Features of the trained path before the first step are those of the cache."""
     trained = colours(root, clip, tokens=True)
     model = guided(trained)
-    trainer(tmp_path).test(model, datamodule=trained, verbose=False)
+    make_trainer(tmp_path).test(model, datamodule=trained, verbose=False)
     got = model.with_features(next(iter(trained.batches("train"))))
     want = next(iter(colours(root, clip, trunk={"sides": "none", "workers": None}, tokens=True).batches("train")))
     close = {"atol": 5e-3, "rtol": 5e-3}  # the cache is float16
@@ -167,16 +144,19 @@ def test_a_trunk_gives_what_the_frozen_one_gives(root, clip, tmp_path):
 
 @pytest.mark.parametrize(
     ("build", "sides"),
-    [*product([guided, pretrain], ["image", "text", "both"]), (dcmht, "both"), (mith, "both")],
+    [
+        *product([guided, pretrain], ["image", "text", "both"]),
+        *((hashing(each), "both") for each in (DCMHT, DSPH, MITH)),
+    ],
 )
 def test_every_parameter_of_a_trained_trunk_moves(root, clip, tmp_path, build, sides):
     workers = None if sides == "text" else 0
-    data = colours(root, clip, tokens=build in (guided, mith), trunk={"sides": sides, "workers": workers})
+    data = colours(root, clip, tokens=build is not pretrain, trunk={"sides": sides, "workers": workers})
     model = build(data, trunk_lr=1e-2)
     before = {
         name: value.clone() for side, trunk in data.trunks().items() for name, value in trunk.named_parameters(side)
     }
-    made = fit(model, data, tmp_path)
+    made = train(model, data, tmp_path)
     after = dict(model.trunks.named_parameters())
     assert {name.split(".")[0] for name in after} == ({"image", "text"} if sides == "both" else {sides})
     assert after.keys() == before.keys()
@@ -188,7 +168,7 @@ def test_trunks_have_their_own_rate_and_frozen_layers_stay(root, clip, tmp_path)
     data = colours(root, clip, trunk={"frozen_layers": 2})
     model = pretrain(data, trunk_lr=1e-3)
     before = {side: trunk.state_dict() for side, trunk in data.trunks().items()}
-    fit(model, data, tmp_path)
+    train(model, data, tmp_path)
     rates = [group["peak"] for group in model.optimizers().param_groups]
     assert rates == [1e-3, 1e-3]
     assert len(model.optimizers().param_groups) == 2
@@ -205,20 +185,10 @@ def test_checkpointing_changes_memory_only(root, clip, tmp_path):
         seed_everything(0, verbose=False)
         data = colours(root, clip, tokens=True, trunk={"checkpointing": checkpointing})
         model = guided(data, trunk_lr=1e-3)
-        fit(model, data, tmp_path)
+        train(model, data, tmp_path)
         assert model.trunks["image"].tower.transformer.grad_checkpointing is checkpointing
         found.append(outputs(model, data)["image"])
     torch.testing.assert_close(*found)
-
-
-class Died(Exception):
-    """Stands for a killed process."""
-
-
-class Stop(Callback):
-    def on_train_epoch_start(self, trainer, pl_module):
-        if trainer.current_epoch == 2:
-            raise Died
 
 
 def test_a_resumed_run_is_the_uninterrupted_one_with_and_without_workers(root, clip, tmp_path):
@@ -233,13 +203,13 @@ def test_a_resumed_run_is_the_uninterrupted_one_with_and_without_workers(root, c
         keep["enable_checkpointing"] = True
         if name == "killed":
             with pytest.raises(Died):
-                fit(model, data, tmp_path, 3, **keep | {"callbacks": [*keep["callbacks"], Stop()]})
+                train(model, data, tmp_path, 3, **keep | {"callbacks": [*keep["callbacks"], Stop()]})
             data = colours(root, clip, **options)
             model = pretrain(data, trunk_lr=1e-2)
             last = tmp_path / name / "last.ckpt"
-            trainer(tmp_path, 3, **keep).fit(model, datamodule=data, ckpt_path=last, weights_only=False)
+            make_trainer(tmp_path, 3, **keep).fit(model, datamodule=data, ckpt_path=last, weights_only=False)
         else:
-            fit(model, data, tmp_path, 3, **keep)
+            train(model, data, tmp_path, 3, **keep)
         found.append(outputs(model, data))
     for name, value in found[0].items():
         assert torch.equal(value, found[1][name]), name
@@ -249,7 +219,7 @@ def test_a_checkpoint_is_whole_and_its_trunks_serve_another_run(root, clip, tmp_
     data = colours(root, clip)
     model = pretrain(data, trunk_lr=1e-2)
     path = tmp_path / "pretrained.ckpt"
-    fit(model, data, tmp_path).save_checkpoint(path)
+    train(model, data, tmp_path).save_checkpoint(path)
     loaded = Pretrain.load_from_checkpoint(path, weights_only=False)
     for name, value in model.state_dict().items():
         assert torch.equal(value, loaded.state_dict()[name]), name
@@ -258,7 +228,7 @@ def test_a_checkpoint_is_whole_and_its_trunks_serve_another_run(root, clip, tmp_
         for name, value in trunk.state_dict().items():
             assert torch.equal(value, model.trunks[side].state_dict()[name]), name
     tuned = guided(again, space="joint")
-    fit(tuned, again, tmp_path)
+    train(tuned, again, tmp_path)
     assert "image" in tuned.trunks
     frozen = colours(root, clip, weights=str(path), trunk={"sides": "none", "workers": None})
     want = outputs(model, data)
@@ -275,7 +245,7 @@ def test_two_processes_train_a_trunk_as_one(root, clip, tmp_path, monkeypatch):
         model = pretrain(data, trunk_lr=1e-2)
         model.trunks.update(data.trunks())  # those of the processes come back into the same modules
         strategy = "ddp_fork" if devices > 1 else "auto"
-        made = fit(model, data, tmp_path, 2, devices=devices, strategy=strategy)
+        made = train(model, data, tmp_path, 2, devices=devices, strategy=strategy)
         found.append((model.state_dict(), made.callback_metrics["val/map"]))
     (one, score), (two, shared) = found
     for name, value in one.items():
@@ -363,7 +333,7 @@ def test_corrupt_pictures_are_named_counted_and_refused_above_the_threshold(clip
     assert data.num_train == 22
     assert data.describe()["corrupt_images"] == ["000.jpg", "007.jpg", "040.jpg"]
     assert "left out: 007.jpg (no such file)" in capsys.readouterr().err
-    fit(pretrain(data), data, tmp_path)
+    train(pretrain(data), data, tmp_path)
 
 
 def test_a_picture_that_is_gone_since_the_check_stops_the_run(clip, tmp_path):
@@ -398,7 +368,7 @@ def test_options_that_do_not_fit_are_refused(root, clip, options, message):
 def test_what_cannot_be_trained_is_refused(root, clip, tmp_path):
     data = colours(root, clip)
     with pytest.raises(UserError, match="cca reads frozen features only"):
-        fit(CCA(bits=4, image_dim=16, text_dim=16), data, tmp_path)
+        train(CCA(bits=4, image_dim=16, text_dim=16), data, tmp_path)
     with pytest.raises(UserError, match="MiniLM cannot be trained"):
         Colours(root=str(root), text_scaling="none", trunk=TrunkTraining("text")).trunks()
     with pytest.raises(UserError, match="image_scaling is 'standard'"):

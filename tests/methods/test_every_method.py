@@ -6,19 +6,20 @@ import inspect
 import numpy as np
 import pytest
 import torch
-from lightning import Callback, Trainer, seed_everything
+from lightning import seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
-from tests.methods.toy import REGISTRY, Toy, build, default
+from tests.methods.toy import REGISTRY, SIZE, Toy, build, default
+from tests.methods.training import HARMLESS, Died, Stop, make_trainer, train
 from xmodal.cli import SeedEpoch
+from xmodal.data.protocol import Split
+from xmodal.errors import UserError
 from xmodal.metrics import retrieval_metrics
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:The '.*dataloader' does not have many workers"),
+    *(pytest.mark.filterwarnings(f"ignore:{message}") for message in HARMLESS),
     pytest.mark.filterwarnings("ignore:`LightningModule.configure_optimizers` returned `None`"),
-    pytest.mark.filterwarnings("ignore:`isinstance\\(treespec, LeafSpec\\)` is deprecated"),
-    pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),
 ]
 WEIGHTED = [
     (name, field.name)
@@ -31,25 +32,6 @@ WEIGHTED = [
 GRADIENT = [name for name in REGISTRY if name != "cca"]  # CCA is a closed form
 
 
-def make_trainer(folder, epochs, **arguments):
-    return Trainer(
-        default_root_dir=folder,
-        log_every_n_steps=1,
-        max_epochs=epochs,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        **({"accelerator": "cpu", "enable_checkpointing": False, "logger": False} | arguments),
-    )
-
-
-def fit(model, data, folder, epochs=1, **arguments):
-    trainer = make_trainer(folder, epochs, **arguments)
-    trainer.fit(model, datamodule=data)
-    return trainer
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """Every method after two epochs, made when it is first asked for."""
@@ -60,7 +42,7 @@ def trained(tmp_path_factory):
             seed_everything(0, verbose=False)
             data = Toy()
             model = build(name, data)
-            made[name] = model, data, fit(model, data, tmp_path_factory.mktemp(name), epochs=2)
+            made[name] = model, data, train(model, data, tmp_path_factory.mktemp(name), epochs=2)
         return made[name]
 
     return get
@@ -93,7 +75,7 @@ def test_tokens_kept_as_float16_give_the_same_numbers(trained, name, tmp_path):
     data = Toy(np.float16)
     assert data.role("train")["image"]["tokens"].dtype == torch.float16
     other = build(name, data)
-    others = fit(other, data, tmp_path, epochs=2)
+    others = train(other, data, tmp_path, epochs=2)
     for key, value in model.state_dict().items():
         assert torch.equal(other.state_dict()[key], value)
     trainer.test(model, datamodule=Toy(), verbose=False)
@@ -125,7 +107,7 @@ def test_overfits_32_pairs(name, tmp_path):
     data = Toy()
     rates = {key: 5e-3 for key in inspect.signature(REGISTRY[name]).parameters if key.endswith("lr")}
     model = build(name, data, **rates)
-    fit(model, data, tmp_path, epochs=60)
+    train(model, data, tmp_path, epochs=60)
     batch = data.role("train")
     image, text = outputs(model, batch)
     metric = retrieval_metrics(model.kind, detail="map")
@@ -133,6 +115,26 @@ def test_overfits_32_pairs(name, tmp_path):
     for split in ("query", "database"):
         metric.update(split=split, image=image, text=text, label=label, index=batch["index"])
     assert min(float(value) for value in metric.compute().values()) > 0.95
+
+
+class Odd(Toy):
+    """33 training pairs: an epoch ends with a batch of one."""
+
+    def split(self):
+        train, val, test = np.split(np.arange(SIZE), [33, 64])
+        return Split(train, val, val, test, test)
+
+
+@pytest.mark.parametrize("name", GRADIENT)
+def test_an_epoch_may_end_with_a_single_pair(name, tmp_path):
+    data = Odd()
+    model = build(name, data, **({"pairs_per_dim": 1.0} if name == "alscor" else {}))
+    if name == "alscor":  # one pair has no correlation
+        with pytest.raises(UserError, match=r"a batch of 1 pairs is too small.* data.drop_last=true"):
+            train(model, data, tmp_path)
+    else:
+        train(model, data, tmp_path)
+        assert all(parameter.isfinite().all() for parameter in model.parameters())
 
 
 class Terms(CSVLogger):
@@ -159,21 +161,9 @@ def test_weight_zero_removes_the_term(name, weight, tmp_path):
     for key, parameter in model.named_parameters():
         parameter.register_post_accumulate_grad_hook(lambda _, key=key: touched.add(key))
     logger = Terms(tmp_path)
-    fit(model, data, tmp_path, logger=logger)
+    train(model, data, tmp_path, logger=logger)
     assert f"train/{weight}" not in logger.seen
     assert {key for key, _ in model.named_parameters()} == touched
-
-
-class Died(Exception):
-    """Stands for a killed process."""
-
-
-class Stop(Callback):
-    """Dies when the third epoch begins."""
-
-    def on_train_epoch_start(self, trainer, pl_module):
-        if trainer.current_epoch == 2:
-            raise Died
 
 
 @pytest.mark.parametrize("name", GRADIENT)
@@ -187,13 +177,13 @@ def test_a_resumed_run_is_the_uninterrupted_one(name, tmp_path):
         callbacks = [SeedEpoch(0), ModelCheckpoint(tmp_path / str(stops), save_last=True)]
         if stops:
             with pytest.raises(Died):
-                fit(model, data, tmp_path, 4, callbacks=[*callbacks, Stop()], **keep)
+                train(model, data, tmp_path, 4, callbacks=[*callbacks, Stop()], **keep)
             seed_everything(1, verbose=False)
             data, model = Toy(), build(name, data)
             trainer = make_trainer(tmp_path, 4, callbacks=callbacks, **keep)
             trainer.fit(model, datamodule=data, ckpt_path=tmp_path / "True" / "last.ckpt", weights_only=False)
         else:
-            fit(model, data, tmp_path, 4, callbacks=callbacks, **keep)
+            train(model, data, tmp_path, 4, callbacks=callbacks, **keep)
         found.append(outputs(model, data.role("query")))
     for before, after in zip(*found, strict=True):
         assert torch.equal(before, after)

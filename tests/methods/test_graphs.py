@@ -4,9 +4,9 @@ import pytest
 import torch
 from lightning import seed_everything
 
-from tests.methods.test_every_method import fit, make_trainer
 from tests.methods.test_every_method import pytestmark as harmless
 from tests.methods.toy import Toy, build
+from tests.methods.training import make_trainer, train
 from xmodal import graphs
 from xmodal.errors import UserError
 from xmodal.graphs import CudaGraphs
@@ -38,7 +38,7 @@ class OnCPU(CudaGraphs):
 def trained(name, folder, callbacks=(), **options):
     seed_everything(0, verbose=False)
     data = Toy(batch_size=12)  # three steps an epoch, the last of another size
-    trainer = fit(build(name, data), data, folder, 4, callbacks=[*callbacks], **options)
+    trainer = train(build(name, data), data, folder, 4, callbacks=[*callbacks], **options)
     return trainer, {k: float(v) for k, v in trainer.callback_metrics.items()}
 
 

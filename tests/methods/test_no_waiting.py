@@ -1,4 +1,7 @@
-"""A training step never waits for the device: on `meta` tensors, which hold no values, it runs through."""
+"""A training step never waits for the device: on `meta` tensors, which hold no values, it runs through.
+
+What a library's kernel waits for inside does not show here: on CUDA, ALSCOR's Cholesky and singular values do.
+"""
 
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -45,9 +48,9 @@ def step(name, monkeypatch, **choices):
     assert any(parameter.grad is not None for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("name", [name for name in GRADIENT if name != "alscor"])
+@pytest.mark.parametrize("name", GRADIENT)
 def test_a_step_needs_no_value(name, monkeypatch):
-    step(name, monkeypatch)
+    step(name, monkeypatch, **({"pairs_per_dim": 1.0} if name == "alscor" else {}))  # 32 pairs in 16 dimensions
 
 
 def test_a_step_that_looks_is_found(monkeypatch):

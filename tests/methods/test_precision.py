@@ -4,9 +4,10 @@ import pytest
 import torch
 from lightning import Callback, seed_everything
 
-from tests.methods.test_every_method import GRADIENT, fit
+from tests.methods.test_every_method import GRADIENT
 from tests.methods.test_every_method import pytestmark as harmless
 from tests.methods.toy import Toy, build, default
+from tests.methods.training import train
 
 pytestmark = [*harmless, pytest.mark.filterwarnings("ignore:.* codes have collapsed")]
 
@@ -30,7 +31,7 @@ def losses(name, folder, precision):
     data = Toy()
     still = {"dropout": 0.0} if default(name, "dropout") else {}  # its draws differ between the precisions
     watched = Watched()
-    trainer = fit(build(name, data, **still), data, folder, precision=precision, callbacks=[watched])
+    trainer = train(build(name, data, **still), data, folder, precision=precision, callbacks=[watched])
     return {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("train/")}, watched
 
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tests.methods.test_every_method import fit, outputs, pytestmark  # noqa: F401 - the warnings that are no errors
+from tests.methods.test_every_method import outputs, pytestmark  # noqa: F401 - the warnings that are no errors
 from tests.methods.toy import Toy, build
+from tests.methods.training import train
 from xmodal.errors import UserError
 from xmodal.losses import label_similarity
 from xmodal.methods import AttentionAdversarial, HierarchicalAdversarial
@@ -18,16 +19,16 @@ from xmodal.methods.reranking import Encoded, reranked_metrics
 def test_prototypes_are_those_of_the_training_set(tokens, tmp_path):
     data = Toy(tokens=tokens)
     model = build("dagan", data)
-    fit(model, data, tmp_path, 1, limit_train_batches=0)
-    train = data.role("train")
+    train(model, data, tmp_path, 1, limit_train_batches=0)
+    pairs = data.role("train")
     model.eval()
     with torch.no_grad():
         model.trainer.datamodule = data
         model.on_train_epoch_start()
         model.eval()
         for side in ("image", "text"):
-            u = model._pool(side, *model._tokens(side, train[side]))
-            expected = F.normalize(train["label"].T @ u)
+            u = model.read[side](pairs[side])
+            expected = F.normalize(pairs["label"].T @ u)
             assert torch.allclose(getattr(model, f"{side}_prototypes"), expected, atol=1e-6)
 
 
@@ -36,7 +37,7 @@ def test_prototypes_are_those_of_the_training_set(tokens, tmp_path):
 def test_dagan_in_every_form(choices, tokens, tmp_path):
     data = Toy(tokens=tokens)
     model = build("dagan", data, weights=DAGANWeights(pair=1.0), generator_steps=2, **choices)
-    fit(model, data, tmp_path)
+    train(model, data, tmp_path)
     assert hasattr(model, "image_prototypes") == ("inter_attention" not in choices)
     assert all(output.isfinite().all() for output in outputs(model, data.role("query")))
 
@@ -46,7 +47,7 @@ def test_the_critics_are_not_touched_by_the_generators_step(tmp_path):
     data = Toy()
     model = build("dagan", data, critic_lr=0.0)
     before = {key: value.clone() for key, value in model.named_parameters()}
-    fit(model, data, tmp_path)
+    train(model, data, tmp_path)
     moved = {key for key, value in model.named_parameters() if not torch.equal(value, before[key])}
     critics = {key for key in before if "critic" in key}
     assert critics
@@ -57,18 +58,18 @@ def test_the_critics_are_not_touched_by_the_generators_step(tmp_path):
 def test_alscor_refuses_a_small_batch(tmp_path):
     data = Toy(batch_size=16)
     with pytest.raises(UserError, match=r"a batch of 16 pairs is too small to correlate 16 dimensions, 32 are needed"):
-        fit(build("alscor", data), data, tmp_path)
+        train(build("alscor", data), data, tmp_path)
 
 
 def test_alscor_without_correlation_takes_any_batch(tmp_path):
     data = Toy(batch_size=8)
-    fit(build("alscor", data, weights=ALSCORWeights(correlation=0.0)), data, tmp_path)
+    train(build("alscor", data, weights=ALSCORWeights(correlation=0.0)), data, tmp_path)
 
 
 def test_the_projection_is_white_on_the_training_set(tmp_path):
     data = Toy()
     model = build("alscor", data, size=4, projection="linear")
-    fit(model, data, tmp_path, 2)
+    train(model, data, tmp_path, 2)
     image, text = outputs(model, data.role("train"))
     eye = torch.eye(4)
     assert torch.allclose(torch.cov(image.T), eye, atol=0.05)  # r = 1e-4 is left on the diagonal
@@ -101,7 +102,7 @@ def test_hierarchical_in_every_form(choices, tmp_path):
     model = build("hierarchical_adversarial", data, **choices) if "base" not in choices else None
     if model is None:
         model = HierarchicalAdversarial(dim=16, hidden=16, base=(), image_dim=24, text_dim=16, layer_sizes=(2, 4))
-    trainer = fit(model, data, tmp_path)
+    trainer = train(model, data, tmp_path)
     trainer.test(model, datamodule=data, verbose=False)
     assert {"test/mapp_i2t", "test/map[layer1]_t2i"} <= model.results.keys()
 
@@ -128,7 +129,7 @@ def test_a_dataset_without_layers_is_refused():
 def test_attention_in_every_form(choices, tokens, tmp_path):
     data = Toy(tokens=tokens)
     model = build("attention_adversarial", data, **choices)
-    trainer = fit(model, data, tmp_path)
+    trainer = train(model, data, tmp_path)
     trainer.test(model, datamodule=data, verbose=False)
     assert ("test/reranked_map_i2t" in model.results) == (choices.get("cross") != "none")
 

@@ -18,9 +18,10 @@ from lightning import Callback, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from tests.methods import toy
-from tests.methods.test_every_method import GRADIENT, make_trainer
+from tests.methods.test_every_method import GRADIENT
 from tests.methods.test_every_method import pytestmark as harmless
 from tests.methods.toy import build, default
+from tests.methods.training import make_trainer
 from xmodal.data.protocol import Split
 
 pytestmark = [

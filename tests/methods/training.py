@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 import torch
-from lightning import Trainer, seed_everything
+from lightning import Callback, Trainer, seed_everything
 
 from xmodal.data import CrossModalDataModule, Pairs
 from xmodal.data.protocol import make_split
@@ -16,6 +16,7 @@ HARMLESS = (  # what the command line silences too, and what forked processes sa
     "`isinstance\\(treespec, LeafSpec\\)` is deprecated",
     "It is recommended to use `self.log",  # the metrics are the same on every process already
     "This process .* is multi-threaded, use of fork",
+    "Checkpoint directory .* exists and is not empty",
 )
 
 
@@ -47,14 +48,44 @@ class Toy(CrossModalDataModule):
         return torch.randn(6, 7, generator=torch.Generator().manual_seed(0))
 
 
-def fit(build, epochs=1, batch_size=8, seed=0, **trainer):
+class Died(Exception):
+    """Stands for a killed process."""
+
+
+class Stop(Callback):
+    """Dies when the third epoch begins."""
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.current_epoch == 2:
+            raise Died
+
+
+def make_trainer(folder, epochs=1, **arguments):
+    """A quiet trainer on the CPU, without logger and checkpoints unless the arguments say so."""
+    return Trainer(
+        default_root_dir=folder,
+        max_epochs=epochs,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        **({"accelerator": "cpu", "enable_checkpointing": False, "logger": False} | arguments),
+    )
+
+
+def train(model, data, folder, epochs=1, **arguments):
+    """Train a model on data and return the trainer."""
+    trainer = make_trainer(folder, epochs, **arguments)
+    trainer.fit(model, datamodule=data)
+    return trainer
+
+
+def fit(build, epochs=1, batch_size=8, seed=0, **arguments):
     """Build a model under a seed, train it on the toy data, and return it."""
     seed_everything(seed, verbose=False)
     data, model = Toy(batch_size=batch_size), build()
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    quiet |= {"enable_model_summary": False, "num_sanity_val_steps": 0, "accelerator": "cpu"}
     with warnings.catch_warnings():
         for message in HARMLESS:
             warnings.filterwarnings("ignore", message)
-        Trainer(max_epochs=epochs, use_distributed_sampler=False, **quiet, **trainer).fit(model, data)
+        train(model, data, None, epochs, **arguments)
     return model

@@ -1,12 +1,14 @@
 """Building blocks that more than one method uses."""
 
-from xmodal.layers.adversary import discriminator, reversal_strength, reverse_gradient
+from xmodal.layers.adversary import discriminator, reversal_strength, reverse_gradient, reversed_on_schedule
 from xmodal.layers.attention import (
+    AttendedFeature,
     AttentionBlock,
     AttentionPooling,
     FeatureGate,
     GroupAttention,
     TokenAttention,
+    Tokens,
     masked_mean,
 )
 from xmodal.layers.code_discriminator import CodeDiscriminators
@@ -24,6 +26,7 @@ from xmodal.layers.token_transformer import RegionTransformer, TokenTransformer,
 from xmodal.layers.trunk import MultiScaleText, perceptron
 
 __all__ = [
+    "AttendedFeature",
     "AttentionBlock",
     "AttentionPooling",
     "CodeDiscriminators",
@@ -42,6 +45,7 @@ __all__ = [
     "SelectHead",
     "TokenAttention",
     "TokenTransformer",
+    "Tokens",
     "aggregate_tokens",
     "canonical_projections",
     "decoder",
@@ -52,6 +56,7 @@ __all__ = [
     "perceptron",
     "reversal_strength",
     "reverse_gradient",
+    "reversed_on_schedule",
     "score_pool",
     "tanh_head",
     "token_scores",

@@ -36,6 +36,17 @@ def reversal_strength(progress: float) -> float:
     return 2 / (1 + math.exp(-10 * progress)) - 1
 
 
+def reversed_on_schedule(progress: float, *parts: Tensor) -> list[Tensor]:
+    """Each part behind a gradient reversal, whose strength follows ACMR's schedule.
+
+    Args:
+        progress: share p of the training that is over.
+        parts: embeddings that are to fool a discriminator.
+    """
+    strength = reversal_strength(progress)
+    return [reverse_gradient(part, strength) for part in parts]
+
+
 def discriminator(sizes: Sequence[int], slope: float = 0.2) -> nn.Sequential:
     """Linear layers of the given sizes with LeakyReLU between them, and one logit at the end.
 

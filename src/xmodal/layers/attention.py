@@ -3,9 +3,15 @@
 A mask is (B, N) bool, True where a token is real; None where every token is.
 """
 
+from typing import TypeAlias
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from xmodal.batch import Features
+
+Tokens: TypeAlias = tuple[Tensor, Tensor | None]  # (B, N, d) and their mask
 
 
 class TokenAttention(nn.Module):
@@ -113,6 +119,48 @@ class AttentionBlock(nn.Module):
         x = self.norms[0](x + self.dropout(self.out(attended.transpose(1, 2).flatten(2))))
         out: Tensor = self.norms[1](x + self.dropout(self.feed(x)))
         return out
+
+
+class AttendedFeature(nn.Module):
+    """DA-GAN's reading of one side: tokens, or a vector as a single token, projected, attended within and pooled.
+
+    Args:
+        pooled_dim: size of the vector; read where there are no tokens.
+        token_dim: size of a token; 0: the vector is read.
+        dim: size of the result.
+        dropout: in the attention pooling, while training.
+        attends: attend over the tokens and pool them by attention, or gate the vector; otherwise the mean is taken.
+    """
+
+    def __init__(self, pooled_dim: int, token_dim: int, dim: int, dropout: float, attends: bool) -> None:
+        super().__init__()
+        self.reads_tokens = token_dim > 0
+        self.project = (
+            nn.Sequential(nn.LayerNorm(token_dim), nn.Linear(token_dim, dim))
+            if token_dim
+            else nn.Sequential(nn.Linear(pooled_dim, dim), nn.ReLU())
+        )
+        if attends:
+            self.attend = TokenAttention(dim) if token_dim else FeatureGate(dim)
+            self.pooling = AttentionPooling(dim, dropout) if token_dim else None
+        self.attends = attends
+
+    def tokens(self, features: Features) -> Tokens:
+        """Intra-attention: (B, N, dim) and their mask; one token where a vector is read."""
+        if not self.reads_tokens:
+            x = self.project(features["pooled"])
+            return (self.attend(x) if self.attends else x)[:, None], None
+        x, mask = self.project(features["tokens"]), features.get("mask")
+        return (self.attend(x, mask) if self.attends else x), mask
+
+    def pool(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, dim), of length 1, of what `tokens` returned."""
+        pooling = self.pooling if self.attends else None
+        return F.normalize(masked_mean(tokens, mask) if pooling is None else pooling(tokens, mask))
+
+    def forward(self, features: Features) -> Tensor:
+        """(B, dim), of length 1."""
+        return self.pool(*self.tokens(features))
 
 
 def masked_mean(x: Tensor, mask: Tensor | None = None) -> Tensor:

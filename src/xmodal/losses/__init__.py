@@ -5,7 +5,7 @@ from xmodal.losses.classification import Prediction, fused_label_prediction, lab
 from xmodal.losses.code import bit_balance, graph_codes, graph_factor, normalised_laplacian, quantization, sign
 from xmodal.losses.contrastive import cosine_triplet, info_nce, multilabel_paco, ndcg_gain
 from xmodal.losses.correlation import total_correlation
-from xmodal.losses.metric import hardest_other, mean_distance, ranking_hinge, repulsion, squared_triplet
+from xmodal.losses.metric import hard_pairs, hardest_other, mean_distance, ranking_hinge, repulsion, squared_triplet
 from xmodal.losses.pairwise import Similarity, distance_margin, label_similarity, pairwise_likelihood
 from xmodal.losses.polynomial import Negatives, polynomial, polynomial_pull, polynomial_push
 from xmodal.losses.proxy import code_margin, irrelevant_pairs, multilabel_proxy
@@ -23,6 +23,7 @@ __all__ = [
     "fused_label_prediction",
     "graph_codes",
     "graph_factor",
+    "hard_pairs",
     "hardest_other",
     "info_nce",
     "irrelevant_pairs",

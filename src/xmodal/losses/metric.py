@@ -103,3 +103,30 @@ def repulsion(rows: Tensor, others: Tensor, positive: Tensor, margin: float) -> 
     """
     squared = (rows[:, None] - others[None]).square().sum(2)
     return F.relu(margin - squared).masked_fill(positive, 0).mean()
+
+
+def hard_pairs(score: Tensor, positive: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The matching pairs of a batch, and the highest negatives of each row and column, for a score that costs more.
+
+    The matching pairs come first. The sizes do not depend on the scores, so that no device has to wait for them.
+
+    Args:
+        score: (B, B) of cheap scores.
+        positive: (B, B) bool, True on the diagonal at least.
+        count: negatives of each row and of each column; 0, or B and more: every pair of the batch.
+
+    Returns:
+        Rows and columns (P,), and bool (P,): True where a pair was listed before.
+    """
+    size, each = len(score), torch.arange(len(score), device=score.device)
+    if not 0 < count < size:
+        rows, shift = each.repeat(size), each.repeat_interleave(size)
+        return rows, (rows + shift) % size, torch.zeros_like(rows, dtype=torch.bool)
+    hard = score.masked_fill(positive, -torch.inf)
+    by_row, by_column = (hard.topk(count, side).indices for side in (1, 0))  # (B, k) and (k, B)
+    rows = torch.cat([each, each.repeat_interleave(count), by_column.flatten()])
+    columns = torch.cat([each, by_row.flatten(), each.repeat(count)])
+    pair = torch.eye(size, dtype=torch.bool, device=score.device)
+    listed = pair.scatter(1, by_row, True)
+    again = torch.zeros_like(each, dtype=torch.bool), pair.gather(1, by_row), listed.gather(0, by_column)
+    return rows, columns, torch.cat([part.flatten() for part in again])

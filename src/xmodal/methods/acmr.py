@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from xmodal.batch import Batch, Features
-from xmodal.layers import discriminator, perceptron, reversal_strength, reverse_gradient
+from xmodal.layers import discriminator, perceptron, reversed_on_schedule
 from xmodal.losses import (
     Prediction,
     discrimination,
@@ -131,10 +131,8 @@ class ACMR(RetrievalMethod):
         if w.dissimilar:
             terms["dissimilar"] = repulsion(image, text, positive, self.margin)
         if self.critic is not None:
-            strength = reversal_strength(self.progress())
-            terms["adversarial"] = discrimination(
-                self.critic(reverse_gradient(image, strength)), self.critic(reverse_gradient(text, strength))
-            )
+            hidden = reversed_on_schedule(self.progress(), image, text)
+            terms["adversarial"] = discrimination(*map(self.critic, hidden))
         return self.weigh(terms)
 
     def configure_optimizers(self) -> Adam:

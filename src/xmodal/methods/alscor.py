@@ -15,7 +15,7 @@ from torch.optim import Adam
 
 from xmodal.batch import Batch, Features
 from xmodal.errors import UserError
-from xmodal.layers import canonical_projections, discriminator, perceptron, reversal_strength, reverse_gradient
+from xmodal.layers import canonical_projections, discriminator, perceptron, reversed_on_schedule
 from xmodal.losses import Prediction, discrimination, label_prediction, total_correlation
 from xmodal.methods.base import RetrievalMethod
 
@@ -124,10 +124,8 @@ class ALSCOR(RetrievalMethod):
                 (label_prediction(logit, label, self.prediction) for logit in logits), label.new_zeros(())
             )
         if self.critic is not None:
-            strength = reversal_strength(self.progress())
-            terms["adversarial"] = discrimination(
-                self.critic(reverse_gradient(image, strength)), self.critic(reverse_gradient(text, strength))
-            )
+            hidden = reversed_on_schedule(self.progress(), image, text)
+            terms["adversarial"] = discrimination(*map(self.critic, hidden))
         return self.weigh(terms)
 
     @torch.no_grad()

@@ -17,8 +17,8 @@ from torch.optim.lr_scheduler import StepLR
 
 from xmodal.batch import SIDES, Batch, Features
 from xmodal.errors import UserError
-from xmodal.layers import AttentionBlock, discriminator, masked_mean, reversal_strength, reverse_gradient
-from xmodal.losses import Negatives, discrimination, label_similarity, polynomial, ranking_hinge
+from xmodal.layers import AttentionBlock, discriminator, masked_mean, reversed_on_schedule
+from xmodal.losses import Negatives, discrimination, hard_pairs, label_similarity, polynomial, ranking_hinge
 from xmodal.methods.base import RetrievalMethod, chunks, rows_of
 from xmodal.methods.reranking import Encoded, reranked_metrics
 
@@ -137,14 +137,13 @@ class AttentionAdversarial(RetrievalMethod):
         texts = self._gathered(*self._tokens("text", batch["text"]))
         (label,) = self.gather_batch(batch["label"])
         pair = torch.eye(len(label), dtype=torch.bool, device=label.device)
-        positive = pair if self.positives == "pair" else label_similarity(label, label) > 0
-        positive = positive | pair
+        positive = pair if self.positives == "pair" else pair | (label_similarity(label, label) > 0)
         image, text = _pooled(*images), _pooled(*texts)
         cosine = image @ text.T
         seen = [(image, text)]
         terms: dict[str, Tensor] = {}
         if self.cross:
-            rows, columns, again = self._chosen(cosine.detach(), pair, positive)
+            rows, columns, again = hard_pairs(cosine.detach(), positive, self.candidates)
             crossed = self._crossed((images[0][rows], images[1][rows]), (texts[0][columns], texts[1][columns]))
             combined = self._combined(cosine[rows, columns], *crossed)
             score = torch.full_like(cosine, -torch.inf)
@@ -154,11 +153,8 @@ class AttentionAdversarial(RetrievalMethod):
         if self.weights.base:
             terms["base"] = self._metric(cosine, positive)
         if self.critic is not None:
-            strength = reversal_strength(self.progress())
-            first, second = (torch.cat(each) for each in zip(*seen, strict=True))
-            terms["adversarial"] = discrimination(
-                self.critic(reverse_gradient(first, strength)), self.critic(reverse_gradient(second, strength))
-            )
+            hidden = reversed_on_schedule(self.progress(), *(torch.cat(each) for each in zip(*seen, strict=True)))
+            terms["adversarial"] = discrimination(*map(self.critic, hidden))
         return self.weigh(terms)
 
     def on_test_epoch_end(self) -> None:
@@ -223,23 +219,6 @@ class AttentionAdversarial(RetrievalMethod):
         if self.loss == "triplet":
             return ranking_hinge(score, positive, self.margin)
         return polynomial(score, positive, self.margin, self.negatives)
-
-    def _chosen(self, cosine: Tensor, pair: Tensor, positive: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Rows and columns of what the cross-attention scores while training, and which of them are listed twice.
-
-        The pairs themselves come first. The sizes do not depend on the scores, so that no device has to wait for them.
-        """
-        size, each = len(pair), torch.arange(len(pair), device=pair.device)
-        if not 0 < self.candidates < size:
-            rows, shift = each.repeat(size), each.repeat_interleave(size)
-            return rows, (rows + shift) % size, torch.zeros_like(rows, dtype=torch.bool)
-        hard = cosine.masked_fill(positive, -torch.inf)
-        by_row, by_column = (hard.topk(self.candidates, side).indices for side in (1, 0))  # (B, k) and (k, B)
-        rows = torch.cat([each, each.repeat_interleave(self.candidates), by_column.flatten()])
-        columns = torch.cat([each, by_row.flatten(), each.repeat(self.candidates)])
-        listed = pair.scatter(1, by_row, True)
-        again = torch.zeros_like(each, dtype=torch.bool), pair.gather(1, by_row), listed.gather(0, by_column)
-        return rows, columns, torch.cat([part.flatten() for part in again])
 
     def _gathered(self, tokens: Tensor, mask: Tensor) -> Tokens:
         every, real = self.gather_batch(tokens, mask)

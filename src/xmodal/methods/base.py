@@ -9,7 +9,7 @@ import torch
 from lightning import LightningModule
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
-from torch.nn import ModuleDict
+from torch.nn import Module, ModuleDict
 from torch.optim import Optimizer
 from torchmetrics.utilities.distributed import gather_all_tensors
 
@@ -84,10 +84,15 @@ class RetrievalMethod(LightningModule):
             features = {side: trunk(batch[side]) for side, trunk in self.trunks.items()}  # type: ignore[literal-required]
         return cast("Batch", {**batch, **features})
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """The method's own parameters, and those of trained trunks at the rate `trunk_lr`."""
+    def parameter_groups(self, part: Module | None = None) -> list[dict[str, Any]]:
+        """The method's own parameters, and those of trained trunks at the rate `trunk_lr`.
+
+        Args:
+            part: of the method, where another optimizer has the rest; none: all but the trunks.
+        """
         trunk = set(self.trunks.parameters())
-        groups: list[dict[str, Any]] = [{"params": [each for each in self.parameters() if each not in trunk]}]
+        own = (self if part is None else part).parameters()
+        groups: list[dict[str, Any]] = [{"params": [each for each in own if each not in trunk]}]
         if trunk:
             trained = [each for each in self.trunks.parameters() if each.requires_grad]
             groups.append({"params": trained, "lr": self.hparams["trunk_lr"]})

@@ -8,7 +8,7 @@ reproduction of the paper's tables is claimed.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias, cast
 
 import torch
 import torch.nn.functional as F
@@ -17,26 +17,11 @@ from torch.optim import Adam, Optimizer
 
 from xmodal.batch import SIDES, Batch, Features, Side
 from xmodal.errors import UserError
-from xmodal.layers import (
-    AttentionBlock,
-    AttentionPooling,
-    FeatureGate,
-    GroupAttention,
-    TokenAttention,
-    decoder,
-    discriminator,
-    masked_mean,
-    perceptron,
-)
-from xmodal.losses import (
-    Prediction,
-    discrimination,
-    fooling,
-    label_prediction,
-    label_similarity,
-    ranking_hinge,
-)
+from xmodal.layers import AttendedFeature, AttentionBlock, GroupAttention, Tokens, decoder, discriminator, perceptron
+from xmodal.losses import Prediction, discrimination, fooling, label_prediction, label_similarity, ranking_hinge
 from xmodal.methods.base import RetrievalMethod, chunks, rows_of
+
+Sides: TypeAlias = Mapping[Side, Tensor]
 
 
 @dataclass(frozen=True)
@@ -116,19 +101,11 @@ class DAGAN(RetrievalMethod):
             raise UserError(f"DA-GAN: generator_steps is {generator_steps}: give a whole number from 1.")
         self.automatic_optimization = False
         self.weights, self.keep, self.margin, self.generator_steps = weights, keep, margin, generator_steps
-        self.prediction: Prediction = prediction
-        raw = {"image": image_dim, "text": text_dim}
-        self.project, self.attend, self.pool, self.own = (nn.ModuleDict() for _ in range(4))
-        self.group, self.pair, self.decode, self.intra_critic = (nn.ModuleDict() for _ in range(4))
-        for side, token_dim in (("image", image_token_dim), ("text", text_token_dim)):
-            if token_dim:
-                self.project[side] = nn.Sequential(nn.LayerNorm(token_dim), nn.Linear(token_dim, features))
-            else:
-                self.project[side] = nn.Sequential(nn.Linear(raw[side], features), nn.ReLU())
-            if intra_attention == "self":
-                self.attend[side] = TokenAttention(features) if token_dim else FeatureGate(features)
-                if token_dim:
-                    self.pool[side] = AttentionPooling(features, dropout)
+        self.read, self.own, self.group, self.pair = (nn.ModuleDict() for _ in range(4))
+        self.decode, self.intra_critic = nn.ModuleDict(), nn.ModuleDict()
+        sizes = {"image": (image_dim, image_token_dim), "text": (text_dim, text_token_dim)}
+        for side, (pooled_dim, token_dim) in sizes.items():
+            self.read[side] = AttendedFeature(pooled_dim, token_dim, features, dropout, intra_attention == "self")
             if inter_attention == "group":
                 self.group[side] = GroupAttention(features)
                 self.register_buffer(f"{side}_prototypes", F.normalize(torch.randn(num_labels, features)))
@@ -136,8 +113,7 @@ class DAGAN(RetrievalMethod):
             if weights.pair:
                 self.pair[side] = AttentionBlock(features, 1, features)
             if weights.intra:
-                self.decode[side], self.intra_critic[side] = decoder(dim, raw[side]), discriminator((raw[side],))
-        self.reads_tokens = {"image": image_token_dim > 0, "text": text_token_dim > 0}
+                self.decode[side], self.intra_critic[side] = decoder(dim, pooled_dim), discriminator((pooled_dim,))
         self.common = nn.Linear(hidden, dim)
         if weights.label or weights.pair:
             self.label_head = nn.Linear(dim, num_labels)
@@ -157,18 +133,17 @@ class DAGAN(RetrievalMethod):
             buffer.zero_()
             with torch.no_grad():
                 for rows in chunks(len(train["label"])):
-                    features = rows_of(train[side], rows)
-                    buffer += train["label"][rows].T @ self._pool(side, *self._tokens(side, features))
+                    buffer += train["label"][rows].T @ self.read[side](rows_of(train[side], rows))
             buffer.copy_(F.normalize(buffer))
         self.train()
 
     def encode_image(self, image: Features) -> Tensor:
         """(B, dim) embeddings, from the images and the prototypes of the training texts."""
-        return self._represent("image", self._pool("image", *self._tokens("image", image)))
+        return self._represent("image", self.read["image"](image))
 
     def encode_text(self, text: Features) -> Tensor:
         """(B, dim) embeddings, from the texts and the prototypes of the training images."""
-        return self._represent("text", self._pool("text", *self._tokens("text", text)))
+        return self._represent("text", self.read["text"](text))
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """A step of the critics, then `generator_steps` steps of the rest (Algorithm 1)."""
@@ -176,8 +151,9 @@ class DAGAN(RetrievalMethod):
         raw = dict(zip(SIDES, self.gather_batch(*(batch[side]["pooled"] for side in SIDES)), strict=True))
         (label,) = self.gather_batch(batch["label"])
         for step in range(self.generator_steps):
-            tokens = {side: self._tokens(side, batch[side]) for side in SIDES}
-            pooled = {side: self._pool(side, *tokens[side]) for side in SIDES}
+            readers = {side: cast("AttendedFeature", self.read[side]) for side in SIDES}
+            tokens = {side: reader.tokens(batch[side]) for side, reader in readers.items()}
+            pooled = {side: reader.pool(*tokens[side]) for side, reader in readers.items()}
             every = self.gather_batch(*pooled.values())
             output = {side: self._represent(side, feature) for side, feature in zip(SIDES, every, strict=True)}
             for critic in critics if step == 0 else ():
@@ -193,34 +169,20 @@ class DAGAN(RetrievalMethod):
 
     def configure_optimizers(self) -> list[Optimizer]:
         """Adam with betas (0.5, 0.999) for the generator, and another for the critics if there are any."""
-        critics = [*self.intra_critic.parameters(), *(self.inter_critic.parameters() if self.inter_critic else ())]
-        ids = {id(parameter) for parameter in critics}
-        rest = [parameter for parameter in self.parameters() if id(parameter) not in ids]
+        parts = {name: list(part.parameters()) for name, part in self.named_children()}
+        critics = parts.pop("intra_critic") + parts.pop("inter_critic", [])
+        rest = [parameter for part in parts.values() for parameter in part]
         groups = [(rest, self.hparams["lr"]), (critics, self.hparams["critic_lr"])]
         return [Adam(group, lr=lr, betas=(0.5, 0.999), fused=True) for group, lr in groups if group]
-
-    def _tokens(self, side: str, features: Features) -> tuple[Tensor, Tensor | None]:
-        """Intra-attention: (B, N, features) and their mask; one token where the side is read as a vector."""
-        if not self.reads_tokens[side]:
-            x = self.project[side](features["pooled"])
-            return (self.attend[side](x) if side in self.attend else x)[:, None], None
-        mask = features.get("mask")
-        x = self.project[side](features["tokens"])
-        return (self.attend[side](x, mask) if side in self.attend else x), mask
-
-    def _pool(self, side: str, tokens: Tensor, mask: Tensor | None) -> Tensor:
-        """U: (B, features), of length 1."""
-        return F.normalize(self.pool[side](tokens, mask) if side in self.pool else masked_mean(tokens, mask))
 
     def _represent(self, side: str, u: Tensor) -> Tensor:
         """Inter-attention over the other modality's prototypes, then the common representation s."""
         if self.group:
             prototypes = self.text_prototypes if side == "image" else self.image_prototypes
             u = self.keep * u + (1 - self.keep) * self.group[side](u, prototypes)
-        out: Tensor = self.common(self.own[side](u))
-        return out
+        return cast("Tensor", self.common(self.own[side](u)))
 
-    def _criticise(self, output: Mapping[Side, Tensor], raw: Mapping[Side, Tensor]) -> Tensor:
+    def _criticise(self, output: Sides, raw: Sides) -> Tensor:
         """L_Dinter + L_Dintra."""
         loss = torch.zeros_like(output["image"][0, 0])
         if self.inter_critic is not None:
@@ -230,7 +192,7 @@ class DAGAN(RetrievalMethod):
             loss = loss + discrimination(self.intra_critic[side](raw[side]), self.intra_critic[side](fake))
         return loss
 
-    def _terms(self, output: Mapping[Side, Tensor], label: Tensor) -> dict[str, Tensor]:
+    def _terms(self, output: Sides, label: Tensor) -> dict[str, Tensor]:
         terms: dict[str, Tensor] = {}
         if self.weights.label:
             terms["label"] = self._predict(output["image"], label) + self._predict(output["text"], label)
@@ -244,13 +206,7 @@ class DAGAN(RetrievalMethod):
             terms["intra"] = sum((fooling(fake) for fake in fakes), label.new_zeros(()))
         return terms
 
-    def _teach(
-        self,
-        tokens: Mapping[Side, tuple[Tensor, Tensor | None]],
-        pooled: Mapping[Side, Tensor],
-        output: Mapping[Side, Tensor],
-        label: Tensor,
-    ) -> Tensor:
+    def _teach(self, tokens: Mapping[Side, Tokens], pooled: Sides, output: Sides, label: Tensor) -> Tensor:
         """Pair attention: a branch that reads the partner's tokens learns the labels, and the embeddings follow it."""
         loss = label.new_zeros(())
         for side, other in (SIDES, SIDES[::-1]):
@@ -262,4 +218,4 @@ class DAGAN(RetrievalMethod):
         return loss
 
     def _predict(self, output: Tensor, label: Tensor) -> Tensor:
-        return label_prediction(self.label_head(output), label, self.prediction)
+        return label_prediction(self.label_head(output), label, self.hparams["prediction"])

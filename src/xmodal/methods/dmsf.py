@@ -120,11 +120,8 @@ class DMSF(RetrievalMethod):
                 "DMSF: the graph term acts through the quantisation: give weights.quantization > 0, or graph = 0."
             )
         self.weights, self.fusion, self.fusion_keep, self.similarity = weights, fusion, fusion_keep, similarity
-        text_trunk = (
-            MultiScaleText(text_dim, text_hidden, features)
-            if text_net == "multiscale"
-            else perceptron((text_dim, text_hidden, features))
-        )
+        sizes = text_dim, text_hidden, features
+        text_trunk = MultiScaleText(*sizes) if text_net == "multiscale" else perceptron(sizes)
         self.trunk = nn.ModuleDict({"image": perceptron((image_dim, *image_hidden, features)), "text": text_trunk})
         self.dropout = nn.Dropout(dropout)
         self.predicts = bool(weights.label or weights.fused_label) or fusion in ("concat", "attention")
@@ -182,28 +179,23 @@ class DMSF(RetrievalMethod):
         image_table, text_table = self.tables.table("image"), self.tables.table("text")
         terms: dict[str, Tensor] = {}
         if w.inter:
-            terms["inter"] = pairwise_likelihood(image, text_table, similar) + pairwise_likelihood(
-                text, image_table, similar
-            )
+            crossed = pairwise_likelihood(text, image_table, similar)
+            terms["inter"] = pairwise_likelihood(image, text_table, similar) + crossed
         if w.intra:
-            terms["intra"] = pairwise_likelihood(image, image_table, similar) + pairwise_likelihood(
-                text, text_table, similar
-            )
+            own = pairwise_likelihood(text, text_table, similar)
+            terms["intra"] = pairwise_likelihood(image, image_table, similar) + own
         if w.label:
             bce = F.binary_cross_entropy_with_logits
             terms["label"] = bce(image_logit, label) + bce(text_logit, label)
         if w.fused_label:
             terms["fused_label"] = fused_label_prediction(image_logit, text_logit, label)
         if w.quantization:
-            terms["quantization"] = quantization(image, self.code[rows], size) + quantization(
-                text, self.code[rows], size
-            )
+            code = self.code[rows]
+            terms["quantization"] = quantization(image, code, size) + quantization(text, code, size)
         if w.balance:
             tables = (image, image_table), (text, text_table)
-            terms["balance"] = sum(
-                (bit_balance(h, table.sum(0) - table[rows].sum(0), size) for h, table in tables),
-                label.new_zeros(()),
-            )
+            balances = [bit_balance(h, table.sum(0) - table[rows].sum(0), size) for h, table in tables]
+            terms["balance"] = torch.stack(balances).sum()
         if self.fusion == "labelnet" and w.label_net:
             feature = self.label_net(label)
             guide = torch.tanh(self.label_net_hash(feature))
@@ -215,12 +207,9 @@ class DMSF(RetrievalMethod):
     def configure_optimizers(self) -> tuple[list[Optimizer], list[ExponentialLR]]:
         """One optimizer with a rate per network; both fall geometrically, once an epoch."""
         h = self.hparams
-        image = [*self.trunk["image"].parameters(), *self.hash["image"].parameters()]
-        if self.predicts:
-            image += self.label_head["image"].parameters()
-        ids = {id(parameter) for parameter in image}
-        others = [parameter for parameter in self.parameters() if id(parameter) not in ids]
-        groups = [{"params": image, "lr": h["image_lr"]}, {"params": others, "lr": h["text_lr"]}]
+        image = {name: each for name, each in self.named_parameters() if name.split(".")[1] == "image"}
+        others = [each for name, each in self.named_parameters() if name not in image]
+        groups = [{"params": list(image.values()), "lr": h["image_lr"]}, {"params": others, "lr": h["text_lr"]}]
         kind = Adam if h["optimizer"] == "adam" else SGD
         optimizer = kind(groups, lr=h["text_lr"], weight_decay=h["weight_decay"], fused=True)
         return [optimizer], [ExponentialLR(optimizer, h["lr_decay"] ** (1 / max(self.trainer.max_epochs or 1, 1)))]

@@ -1,8 +1,8 @@
 """DSPH: semantic-aware proxy hashing for multi-label retrieval.
 
 Y. Huo et al., "Deep Semantic-Aware Proxy Hashing for Multi-Label Cross-Modal Retrieval", IEEE TCSVT 2024; read with the
-authors' code (QinLab-WFU/DSPH). Departs from it: the encoders are frozen; means over no pairs are 0, not NaN; the
-proxies draw from the run's own seed (docs/methods/dsph.md).
+authors' code (QinLab-WFU/DSPH). Departs from it: the encoders are frozen by default; means over no pairs are 0, not
+NaN; the proxies draw from the run's own seed (docs/methods/dsph.md).
 """
 
 from dataclasses import dataclass
@@ -41,6 +41,7 @@ class DSPH(RetrievalMethod):
         text_hidden: hidden layers of the text head; none in the paper.
         dropout: before the tanh, while training.
         lr: learning rate of the heads.
+        trunk_lr: learning rate of trained trunks, the release's of CLIP.
         proxy_lr: learning rate of the proxies.
         warmup: share of the steps that warm up.
         weight_decay: of the heads, decoupled.
@@ -61,6 +62,7 @@ class DSPH(RetrievalMethod):
         text_hidden: tuple[int, ...] = (),
         dropout: float = 0.2,
         lr: float = 1e-3,
+        trunk_lr: float = 1e-5,
         proxy_lr: float = 0.02,
         warmup: float = 0.1,
         weight_decay: float = 0.2,
@@ -111,9 +113,9 @@ class DSPH(RetrievalMethod):
             optimizer.step()
 
     def configure_optimizers(self) -> list[Optimizer]:
-        """BertAdam over the heads, SGD with momentum over the proxies."""
+        """BertAdam over the heads and trained trunks, SGD with momentum over the proxies."""
         h = self.hparams
-        heads = BertAdam(self.head.parameters(), h["lr"], self.total_steps(), h["warmup"], h["weight_decay"])
+        heads = BertAdam(self.parameter_groups(self.head), h["lr"], self.total_steps(), h["warmup"], h["weight_decay"])
         if self.proxy is None:
             return [heads]
         return [heads, SGD([self.proxy], h["proxy_lr"], momentum=0.9, weight_decay=h["proxy_weight_decay"], fused=True)]

@@ -16,7 +16,7 @@ from torch.optim import Adam
 
 from xmodal.batch import Batch, Features
 from xmodal.errors import UserError
-from xmodal.layers import discriminator, perceptron, reversal_strength, reverse_gradient
+from xmodal.layers import discriminator, perceptron, reversed_on_schedule
 from xmodal.losses import discrimination
 from xmodal.methods.base import RetrievalMethod
 
@@ -135,8 +135,7 @@ class HierarchicalAdversarial(RetrievalMethod):
             terms["pair"] = (image - text).square().sum(2).mean(0).sum()
         if not self.alternates:
             if self.critics:
-                strength = reversal_strength(self.progress())
-                terms["adversarial"] = self._discrimination(*(reverse_gradient(u, strength) for u in (image, text)))
+                terms["adversarial"] = self._discrimination(*reversed_on_schedule(self.progress(), image, text))
             return self.weigh(terms)
         learner, critic = self.optimizer_list()
         with self.toggled_optimizer(critic):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from xmodal.batch import Batch, Features
+from xmodal.batch import SIDES, Batch, Features
 from xmodal.errors import UserError
 from xmodal.layers import (
     CodeDiscriminators,
@@ -135,18 +135,13 @@ class SCAHN(RetrievalMethod):
         if not image_token_dim or not text_token_dim:
             raise UserError("scahn reads tokens: set data.tokens=true and encoders that give them on both sides.")
         self.weights, self.paco = weights, contrast == "paco" and bool(weights.inter or weights.intra)
-        sizes = {"image": image_token_dim, "text": text_token_dim}
-        self.drop = FeatureDropout(input_dropout)
-        self.branch = nn.ModuleDict(
-            {
-                side: TokenTransformer(size, dim, layers, 4, hidden, dropout, padding=pooling == "all")
-                for side, size in sizes.items()
-            }
-        )
+        self.drop, self.branch = FeatureDropout(input_dropout), nn.ModuleDict()
+        for side, size in (("image", image_token_dim), ("text", text_token_dim)):
+            self.branch[side] = TokenTransformer(size, dim, layers, 4, hidden, dropout, padding=pooling == "all")
         self.regions = (
             RegionTransformer(image_token_dim, region_layers, 4, hidden, dropout) if image_branch == "regions" else None
         )
-        self.hash = nn.ModuleDict({side: nn.Linear(dim, bits) for side in sizes})
+        self.hash = nn.ModuleDict({side: nn.Linear(dim, bits) for side in SIDES})
         for layer in self.hash.values():
             nn.init.kaiming_uniform_(cast("nn.Linear", layer).weight, nonlinearity="relu")
         node = label_dim if label_features == "names" else num_labels
@@ -156,9 +151,8 @@ class SCAHN(RetrievalMethod):
             self.classifier = nn.Linear(dim, num_labels, bias=False)
         if self.paco:
             self.class_head = nn.Linear(dim, num_labels)
-            self.queue = nn.ModuleDict(
-                {side: CodeQueue(queue, bits, num_labels, filled=queue_start == "noise") for side in sizes}
-            )
+            filled = queue_start == "noise"
+            self.queue = nn.ModuleDict({side: CodeQueue(queue, bits, num_labels, filled=filled) for side in SIDES})
         if weights.adversarial:
             self.critic = CodeDiscriminators(bits, discriminators)
 
@@ -204,16 +198,13 @@ class SCAHN(RetrievalMethod):
     def configure_optimizers(self) -> tuple[list[Optimizer], list[LambdaLR]]:
         """Adam over the networks, the graph with its own rate, and Adam over the discriminators."""
         h = self.hparams
-        groups: dict[str, list[nn.Parameter]] = {"main": [], "graph": [], "critic": []}
-        for name, parameter in self.named_parameters():
-            groups[name.split(".")[0] if name.startswith(("graph", "critic")) else "main"].append(parameter)
+        parts = {name: list(part.parameters()) for name, part in self.named_children()}
+        critic, graph = parts.pop("critic", []), parts.pop("graph", [])
+        main = [parameter for part in parts.values() for parameter in part]
         optimizers: list[Optimizer] = [  # not fused: Lightning clips no gradients of a fused one under bf16-mixed
-            Adam([{"params": groups["main"], "lr": h["lr"]}, {"params": groups["graph"], "lr": h["gcn_lr"]}])
+            Adam([{"params": main, "lr": h["lr"]}, {"params": graph, "lr": h["gcn_lr"]}]),
+            *([Adam(critic, h["discriminator_lr"], betas=(0.5, 0.9), weight_decay=1e-4, fused=True)] if critic else []),
         ]
-        if groups["critic"]:
-            optimizers.append(
-                Adam(groups["critic"], h["discriminator_lr"], betas=(0.5, 0.9), weight_decay=1e-4, fused=True)
-            )
         per_epoch = self.total_steps() / max(self.trainer.max_epochs or 1, 1)
         return optimizers, [
             LambdaLR(each, lambda step: scahn_rate(step / per_epoch, h["warmup"], h["decay_every"]))
@@ -238,13 +229,12 @@ class SCAHN(RetrievalMethod):
     def _contrast(self, feature: dict[str, Tensor], relaxed: dict[str, Tensor], label: Tensor) -> dict[str, Tensor]:
         """The terms `inter` and `intra`, each the sum over both directions; then the codes are queued."""
         h, w = self.hparams, self.weights
+        if not self.paco and not w.inter:
+            return {}
         if not self.paco:
-            if not w.inter:
-                return {}
-            pairs = (relaxed["image"], relaxed["text"]), (relaxed["text"], relaxed["image"])
-            ranked = h["contrast"] == "ranked_triplet"
-            triplets = [cosine_triplet(a, b, label, h["margin"], ranked=ranked) for a, b in pairs]
-            return {"inter": torch.stack(triplets).sum()}
+            sides, ranked = (SIDES, SIDES[::-1]), h["contrast"] == "ranked_triplet"
+            losses = [cosine_triplet(relaxed[a], relaxed[b], label, h["margin"], ranked=ranked) for a, b in sides]
+            return {"inter": torch.stack(losses).sum()}
         if h["codes"] == "scaled":
             relaxed = {side: code / code.shape[1] ** 0.5 for side, code in relaxed.items()}
         elif h["codes"] == "normalised":
@@ -252,7 +242,7 @@ class SCAHN(RetrievalMethod):
         terms: dict[str, Tensor] = {}
         for term, weight in (("inter", w.inter), ("intra", w.intra)):
             losses = []
-            for side, other in (("image", "text"), ("text", "image")) if weight else ():
+            for side, other in (SIDES, SIDES[::-1]) if weight else ():
                 source = other if term == "inter" else side
                 code, queue = relaxed[side], cast("CodeQueue", self.queue[source])
                 key, key_label, present = queue.extend(torch.cat([code, relaxed[source].detach()]), label.repeat(2, 1))
@@ -260,6 +250,6 @@ class SCAHN(RetrievalMethod):
                 losses.append(multilabel_paco(code, key, label, key_label, logit, *options, present=present))
             if losses:
                 terms[term] = torch.stack(losses).sum()
-        for side, code in relaxed.items():
-            cast("CodeQueue", self.queue[side]).push(code, label)
+        for side in SIDES:
+            cast("CodeQueue", self.queue[side]).push(relaxed[side], label)
         return terms
