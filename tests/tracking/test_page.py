@@ -97,6 +97,16 @@ def test_tuned_against_untuned_is_marked(home, capsys):
     assert "tuned against base" in words(page(capsys)[0])
 
 
+def test_values_tuned_at_another_size_compete_and_are_no_ablation(home, capsys):
+    write_run(paths.runs(), "dmsf", 0.6, variant="tuned-at-32")
+    write_run(paths.runs(), "cca", 0.4, variant="tuned")
+    shown = words(page(capsys)[0])
+    assert "dmsf is best at 64 bits, its lead significant." in shown
+    assert "dmsf, tuned-at-32 0.6" in shown
+    assert "tuned-at-32 against tuned" in shown
+    assert "Ablations" not in shown
+
+
 def test_a_broken_record_is_named_and_counted(runs, capsys):
     bad = runs / "cca" / "emoji" / "16" / "seed0" / "result.json"
     bad.write_text("{<b>")
