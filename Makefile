@@ -49,17 +49,17 @@ $(VENV)/.stamp: pyproject.toml constraints.txt
 prepare: setup ## encode a dataset's features once: DATA=emoji
 	@$(XMODAL) prepare '$(DATA)'
 
-sweep: setup ## search and evaluate: METHOD=dmsf BITS=64 [DIM=] [DATA=emoji] [TRIALS=] [MINUTES=] [WORKERS=] [DEVICES=] [STORAGE=] [SAMPLER=] [PRUNER=] [WARM_START=] [AGAINST=] [JOBS=]
+sweep: setup ## search and evaluate: METHOD=dmsf|a,b|all BITS=64 [DIM=] [DATA=emoji] [TRIALS=] [MINUTES=] [WORKERS=] [DEVICES=] [STORAGE=] [SAMPLER=] [PRUNER=] [WARM_START=] [AGAINST=] [JOBS=]
 	@$(XMODAL) sweep '$(METHOD)' '$(DATA)' $(RUN_OPTIONS) $(SWEEP_OPTIONS)
 
-ablate: setup ## the full method against its variants: METHOD=dmsf [BITS=] [DIM=] [DATA=emoji] [SEEDS=0,1,2] [WORKERS=] [EPOCHS=] [DEVICES=]
+ablate: setup ## the full method against its variants: METHOD=dmsf|a,b|all [BITS=] [DIM=] [DATA=emoji] [SEEDS=0,1,2] [WORKERS=] [EPOCHS=] [DEVICES=]
 	@$(XMODAL) ablate '$(METHOD)' '$(DATA)' $(GRID_OPTIONS)
 
-bits: setup ## the tuned method over code lengths: METHOD=dmsf [BITS=16,32,64,128] [DIM=] [DATA=emoji] [SEEDS=0,1,2] [WORKERS=]
+bits: setup ## the tuned method over code lengths: METHOD=dmsf|a,b|all [BITS=16,32,64,128] [DIM=] [DATA=emoji] [SEEDS=0,1,2] [WORKERS=]
 	@$(XMODAL) bits '$(METHOD)' '$(DATA)' $(GRID_OPTIONS)
 
-plots: setup ## figures of a study and of the runs at its size: METHOD=dmsf BITS=64 [DIM=] [DATA=emoji] [STORAGE=]
-	@$(XMODAL) plots '$(METHOD)' '$(DATA)' $(call give,bits,$(BITS)) $(call give,dim,$(DIM)) $(call give,storage,$(STORAGE))
+plots: setup ## figures of a study and of the runs at its size: METHOD=dmsf BITS=64 [DIM=] [DATA=emoji] [AGAINST=] [STORAGE=]
+	@$(XMODAL) plots '$(METHOD)' '$(DATA)' $(call give,bits,$(BITS)) $(call give,dim,$(DIM)) $(call give,against,$(AGAINST)) $(call give,storage,$(STORAGE))
 
 train: setup ## one run, one evaluation: METHOD=dmsf [DATA=emoji] [BITS=] [DIM=] [SEED=] [EPOCHS=] [DEVICES=]
 	@$(XMODAL) train '$(METHOD)' '$(DATA)' $(RUN_OPTIONS)

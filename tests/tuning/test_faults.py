@@ -48,6 +48,17 @@ def test_a_metric_that_is_not_finite_ends_the_trial(arguments, monkeypatch):
     assert run(arguments) == [("diverged", "val/map is nan in epoch 1")]
 
 
+@pytest.mark.parametrize("answers", [0, 1], ids=["before", "later"])
+def test_a_trial_whose_sweep_is_gone_ends_without_a_word(arguments, capfd, answers):
+    ours, theirs = multiprocessing.Pipe()
+    for _ in range(answers):
+        ours.send(False)
+    ours.close()
+    with pytest.raises(SystemExit):
+        trial.run(theirs, arguments)
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_a_trial_without_memory_fails_with_a_reason(arguments, monkeypatch):
     def too_large(self, batch, batch_idx):
         raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 9 GiB.")

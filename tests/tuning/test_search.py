@@ -136,6 +136,12 @@ def test_two_objectives_end_in_a_front(played, capsys, against):
     if against == "size":
         assert {cost for _, cost in points} == {16, 32}  # 64 bits cost more and find less
     assert all((played.home / "runs" / row["path"] / "result.json").is_file() for row in front)
+    figure = played.home / f"runs/dmsf/emoji/{name}-front.png"
+    assert figure.stat().st_size > 5000
+    figure.unlink()
+    assert main(["plots", "dmsf", "emoji", "--bits=16,32,64", f"--against={against}"]) == 0
+    assert capsys.readouterr().out == f"{figure}\n"
+    assert figure.is_file()
     tuned = played.home / "experiments/dmsf/tuned/emoji-16.yaml"
     assert "Pareto" not in tuned.read_text()
 

@@ -7,7 +7,7 @@ from itertools import groupby
 from pathlib import Path
 
 from xmodal.significance import Interval, PairedTest, holm
-from xmodal.tracking.groups import MEASURES, PLAIN, Group, differences, intervals
+from xmodal.tracking.groups import MEASURES, Group, differences, intervals
 from xmodal.tracking.record import PER_RUN, read_settings
 
 Tests = dict[tuple[Group, Group], dict[str, PairedTest] | None]
@@ -33,7 +33,7 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Contest:
-    """All untouched setups (`base`, `tuned`) of one protocol, kind and size, by falling mAP.
+    """All untouched setups (`base`, `tuned`, `tuned-at-<size>`) of one protocol, kind and size, by falling mAP.
 
     Args:
         rows: one a group.
@@ -66,9 +66,7 @@ class Ablation:
 
 def contests(groups: Iterable[Group]) -> list[Contest]:
     """Rank the untouched setups among the groups, which come as `group` sorts them."""
-    by_contest = [
-        tuple(each) for _, each in groupby((g for g in groups if g.variant in PLAIN), lambda group: group.contest)
-    ]
+    by_contest = [tuple(each) for _, each in groupby((g for g in groups if g.is_plain), lambda group: group.contest)]
     every = [each for ranked in by_contest for each in ranked]
     sure = dict(zip(every, intervals(every), strict=True))
     ranks = {ranked: {measure: _methods(ranked, measure) for measure in MEASURES} for ranked in by_contest}
@@ -93,11 +91,11 @@ def ablations(groups: Sequence[Group]) -> list[tuple[Group | None, list[Ablation
     """
     plain: dict[tuple[object, str], list[Group]] = defaultdict(list)
     for each in groups:
-        if each.variant in PLAIN:
+        if each.is_plain:
             plain[each.contest, each.method].append(each)
     found: dict[tuple[object, str, Group | None], list[tuple[Group, Changes]]] = defaultdict(list)
     for each in groups:
-        if each.variant not in PLAIN:
+        if not each.is_plain:
             near = [(base, changes(base, each)) for base in plain[each.contest, each.method]]
             base, changed = min(near, key=lambda pair: len(pair[1]), default=(None, ()))
             found[each.contest, each.method, base].append((each, changed))

@@ -24,7 +24,7 @@ Record = dict[str, Any]
 Floats = NDArray[np.float64]
 
 MEASURES = {"map": "both", "map_i2t": "i2t", "map_t2i": "t2i"}  # under `test/` in a record; "both" is their mean
-PLAIN = ("base", "tuned")  # every other variant is an ablation of one of these
+PLAIN = ("base", "tuned")  # whole methods, and so is `tuned-at-64`; every other variant is an ablation of one
 KEYS = ("method", "kind", "size", "seed", "variant", "job_type", "dataset", "relevance", "split_hash", "setup_hash")
 
 
@@ -52,6 +52,11 @@ class Group:
         if name in KEYS:
             return self.records[0][name]
         raise AttributeError(name)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the runs are of the whole method: as it is, tuned, or with the values tuned at another size."""
+        return self.variant in PLAIN or self.variant.startswith("tuned-at-")
 
     @property
     def protocol(self) -> tuple[str, str, str]:

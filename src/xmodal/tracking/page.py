@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from xmodal.tracking.charts import Chart, Line, line_chart
-from xmodal.tracking.contests import LEVEL, Contest, ablations, contests
+from xmodal.tracking.contests import LEVEL, Contest, Row, ablations, contests
 from xmodal.tracking.groups import MEASURES, Floats, Group, Record, read_arrays
 from xmodal.tracking.record import read_settings, write_atomically
 
@@ -89,17 +89,25 @@ def _protocol(ranked: Sequence[Contest], groups: Sequence[Group]) -> dict[str, A
 
 
 def _sentence(ranked: Sequence[Contest], measure: str) -> dict[str, Any] | None:
-    """Who leads where in a measure, and where the lead is significant; None where nobody has a rival."""
+    """Who leads where in a measure, by how much, and where it is significant; None where nobody has a rival."""
     led: dict[str, list[Contest]] = defaultdict(list)
     for contest in ranked:
         if len(contest.ranking[measure]) > 1:
             led[contest.ranking[measure][0].group.method].append(contest)
     winners = []
     for method, where in sorted(led.items(), key=lambda winner: -len(winner[1])):
+        leads = [_lead(contest.ranking[measure], measure) for contest in where]
+        words = dict.fromkeys(f"{lead:.3f}" for lead in (min(leads), max(leads)))
         tests = [contest.ranking[measure][1].behind[measure] for contest in where]
         sure = [contest for contest, test in zip(where, tests, strict=True) if test and test.p_value < LEVEL]
-        winners.append({"method": method, "led": where, "sure": sure, "tested": any(tests)})
+        winners.append({"method": method, "led": where, "lead": " to ".join(words), "sure": sure, "tested": any(tests)})
     return {"measure": WORDS[measure], "winners": winners} if winners else None
+
+
+def _lead(rank: Sequence[Row], measure: str) -> float:
+    """Mean of the first less that of the second."""
+    first, second = (row.group.spread(f"test/{measure}") for row in rank[:2])
+    return first.mean - second.mean if first and second else 0.0
 
 
 def _size_charts(ranked: Sequence[Contest]) -> list[Chart]:

@@ -56,6 +56,11 @@ class Storage(RDBStorage):
             super().record_heartbeat(trial_id)
 
 
+def study_name(method: str, dataset: str, sizes: Sequence[int], against: str | None) -> str:
+    """`dmsf-emoji-64`; sizes that are an axis stand side by side, and a second objective at the end."""
+    return "-".join([method, dataset, *map(str, sizes), *filter(None, [against])])
+
+
 def retry_once(study: optuna.Study, trial: FrozenTrial) -> None:
     """Queue a trial whose process died a second time, with the same parameters; not a third time."""
     RetryHeartbeatStaleTrialCallback(max_retry=1)(study, trial)

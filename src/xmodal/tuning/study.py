@@ -26,7 +26,7 @@ from xmodal.tracking import provenance, read_results, write_atomically
 from xmodal.tracking.wandb_mode import mode
 from xmodal.tuning import front
 from xmodal.tuning.space import Parameter, Search, Value, experiment_with
-from xmodal.tuning.storage import Direction, is_retry, open_study, retry_once
+from xmodal.tuning.storage import Direction, is_retry, open_study, retry_once, study_name
 from xmodal.tuning.worker import (
     TrialDiedError,
     TrialDivergedError,
@@ -66,13 +66,14 @@ class Sweep:
             axis = Parameter("choice", tuple(sizes), {}, {})
             search = front.with_axis(search, f"model.{kind}", axis)
         self.sought = search
-        self.name = "-".join([options.method, options.data, *map(str, sizes), *filter(None, [self.against])])
+        self.name = study_name(options.method, options.data, sizes, self.against)
         self.arguments = [*configuration(options.method, options.data), *overrides(self.options)]
         self.devices = whole("DEVICES", options.devices, 1, 1024) if options.devices else 1
 
     def run(self, *, search: bool = True) -> dict[str, Any]:
         """Search, write the tuned experiment file, evaluate it once on the query set, and return that run's record.
 
+        Figures of the study come last.
         With `--against` there is no one best trial: the front is printed and stored, and the query set stays closed.
 
         Args:
@@ -88,9 +89,16 @@ class Sweep:
                 raise UserError(f"no trial of {self.name} was completed; see the reasons above, or raise TRIALS.")
             if self.against:
                 sys.stdout.write(front.leave_front(study, self.options.method, self.options.data, self.against))
-                return {}
-            tuned = self._write_tuned(study)
-        return self._evaluate(tuned)
+            else:
+                tuned = self._write_tuned(study)
+        record = {} if self.against else self._evaluate(tuned)
+        from xmodal.tuning.plots import draw_study  # matplotlib takes a second
+
+        of_method = paths.runs() / self.options.method / self.options.data
+        folder = of_method if self.against else Path(record["path"]).parents[1]
+        for figure in draw_study(folder, self.name, self.options.storage, self.against):
+            sys.stderr.write(f"figure: {figure}\n")
+        return record
 
     def search(self) -> None:
         """Run trials until the budget is used up, and nothing after them."""

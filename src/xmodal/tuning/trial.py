@@ -51,8 +51,11 @@ class Report(Callback):
         self.best = max(self.best, value)
         stop = False
         if self.connection is not None:
-            self.connection.send(("epoch", trainer.current_epoch, value))
-            stop = self.connection.recv()  # EOFError if the sweep is gone: then so is this trial
+            try:
+                self.connection.send(("epoch", trainer.current_epoch, value))
+                stop = self.connection.recv()
+            except (EOFError, ConnectionError):
+                sys.exit(1)  # the sweep is gone, and so is this trial
         if trainer.strategy.broadcast(stop):
             self.pruned = trainer.should_stop = True
 
@@ -99,8 +102,6 @@ def run(
         _send(connection, ("diverged", str(error)))
     except torch.OutOfMemoryError as error:
         _send(connection, ("failed", f"out of memory: {' '.join(str(error).split())[:200]}"))
-    except EOFError:
-        sys.exit(1)  # the sweep is gone
     except Exception:
         _send(connection, ("failed", traceback.format_exc()))
     else:
