@@ -250,6 +250,6 @@ class SCAHN(RetrievalMethod):
                 losses.append(multilabel_paco(code, key, label, key_label, logit, *options, present=present))
             if losses:
                 terms[term] = torch.stack(losses).sum()
-        for side, code in relaxed.items():
-            cast("CodeQueue", self.queue[side]).push(code, label)
+        for name, code in relaxed.items():
+            cast("CodeQueue", self.queue[name]).push(code, label)
         return terms

@@ -171,7 +171,7 @@ class TextGuidedCLIP(RetrievalMethod):
 
     def _text(self, text: Features) -> Tensor:
         """(B, C) features in the joint space."""
-        return self.space("text", self.drop(text["pooled"]))
+        return cast("Tensor", self.space("text", self.drop(text["pooled"])))
 
     def _hash(self, side: str, feature: Tensor) -> Tensor:
         return cast("Tensor", self.head[side](feature))
