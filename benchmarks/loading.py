@@ -9,8 +9,8 @@ standardised there, as our loader does once for all; (b) from finished float32 t
 memory; and, as the limit of any loader that copies, against a copy of the same rows in order. Raw pictures: JPEGs in a
 zip, through the read-ahead of the frozen encoders and through the worker processes of trained trunks, against PIL
 decoding the same bytes from memory on as many threads; and the workers again against PIL decoding and the trunk's own
-transform. Everything side by side in one run; compare ratios only. Processor time, on the CPU and without workers, is disturbed
-less by other work on the machine.
+transform. Everything side by side in one run; compare ratios only. Processor time, on the CPU
+and without workers, is disturbed less by other work on the machine.
 """
 
 import argparse
