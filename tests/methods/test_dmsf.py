@@ -64,7 +64,11 @@ def build(monkeypatch, dtype=torch.float64, **arguments):
     model.logged = {}
     monkeypatch.setattr(DMSF, "trainer", OneProcess(), raising=False)
     monkeypatch.setattr(model, "train_set", lambda: batch)
-    monkeypatch.setattr(model, "log_dict", lambda values, **_: model.logged.update(values))
+
+    def note(values):
+        model.logged.update({f"train/{name}": value.detach() for name, value in values.items()})
+
+    monkeypatch.setattr(model, "note", note)
     monkeypatch.setattr(model, "log", lambda name, value, **_: model.logged.update({name: value}))
     model.on_fit_start()
     model.on_train_epoch_start()
