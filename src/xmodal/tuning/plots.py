@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
         written.append(folder / "precision_recall.png")
     if not written:
         raise UserError(
-            f"nothing to draw: no two finished trials of the study {name}"
+            f"nothing to draw: no two finished trials that differ in the study {name}"
             + ("." if options.against else f", and no evaluated run in {folder}.")
         )
     sys.stdout.writelines(f"{path}\n" for path in written)
@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def draw_study(folder: Path, name: str, storage: str | None = None, against: str | None = None) -> list[Path]:
-    """Draw `importance.png` and `parallel_coordinates.png` of a study into a folder; nothing before its second trial.
+    """Draw `importance.png` and `parallel_coordinates.png` of a study into a folder; nothing before two trials differ.
 
     A study of two objectives has `<name>-front.png` instead.
 
@@ -80,13 +80,14 @@ def draw_study(folder: Path, name: str, storage: str | None = None, against: str
         return []
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", ExperimentalWarning)  # drawing with matplotlib is marked so
+    warnings.filterwarnings("ignore", "Attempting to set identical low and high ylims")  # a parameter that never varied
     try:
         study = optuna.load_study(study_name=name, storage=storage or f"sqlite:///{database}")
     except KeyError:
         return []
     except (SQLAlchemyError, OSError) as error:
         raise UserError(f"cannot read the study database: {' '.join(str(error).split())[:300]}") from error
-    if len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))) < 2:
+    if len({tuple(trial.values) for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))}) < 2:
         return []
     folder.mkdir(parents=True, exist_ok=True)
     if against:
