@@ -40,7 +40,12 @@ class Profiled(Callback):
         seconds = time.perf_counter() - self.started
         self.profile.stop()
         key = "self_device_time_total" if self.gpu else "self_cpu_time_total"
-        events = [e for e in self.profile.key_averages() if not self.gpu or str(e.device_type).endswith("CUDA")]
+        events = [
+            event
+            for event in self.profile.key_averages()
+            if not event.key.startswith("Optimizer.step#")  # which spans the whole step
+            and (not self.gpu or str(event.device_type).endswith("CUDA"))
+        ]
         total = sum(getattr(event, key) for event in events) / 1e6
         lines = [
             f"{self.title}, one epoch of {trainer.num_training_batches} steps; {device_name()}",

@@ -24,13 +24,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from lightning import seed_everything
+from lightning import LightningDataModule, seed_everything
 from torch.utils.data import DataLoader, Dataset
 
 from measuring import ROOT, Clock, Table, fit
 from profiling import Profiled
 from training_trunk import largest, trunk, two_gpus, worker
 from xmodal import methods
+from xmodal.batch import SIDES, single
 from xmodal.cli import LINKED
 from xmodal.data import CrossModalDataModule, Pairs
 from xmodal.data.protocol import make_split
@@ -106,8 +107,10 @@ class Plain(MadeUp):
 
     def train_dataloader(self):
         """Collated on the CPU."""
+        whole = self._batch(self._split.train, torch.device("cpu"))
+        sides = {side: {name: single(part) for name, part in whole[side].items()} for side in SIDES}
         return DataLoader(
-            OneByOne(self._batch(self._split.train, torch.device("cpu"))),
+            OneByOne({**whole, **sides}),
             self.batch_size,
             shuffle=True,
             drop_last=True,
@@ -116,12 +119,7 @@ class Plain(MadeUp):
 
     def transfer_batch_to_device(self, batch, device, dataloader_idx):
         """As Lightning does it."""
-        return {
-            key: {name: part.to(device, non_blocking=True) for name, part in value.items()}
-            if isinstance(value, dict)
-            else value.to(device, non_blocking=True)
-            for key, value in batch.items()
-        }
+        return LightningDataModule.transfer_batch_to_device(self, batch, device, dataloader_idx)
 
 
 def build(name: str, data: CrossModalDataModule):

@@ -1,6 +1,5 @@
 """The data module that every dataset shares: pairs, a protocol's split, features or raw inputs, and their loaders."""
 
-import os
 from abc import abstractmethod
 from collections.abc import Iterable
 from functools import cached_property
@@ -83,7 +82,7 @@ class CrossModalDataModule(LightningDataModule):
             if trunk.trains(side) and kind != "none":
                 raise UserError(f"data.{side}_scaling is {kind!r}: features of a trained trunk change, say 'none'.")
         self._on_device: dict[Role, Batch] = {}
-        self._resident: Raw | None = None  # of resident training pictures
+        self._resident: dict[Role, Raw] = {}  # pictures that stay on the device
 
     @abstractmethod
     def pairs(self) -> Pairs:
@@ -267,24 +266,15 @@ class CrossModalDataModule(LightningDataModule):
         index = getattr(self._split, role)
         whole = self._batch(index, torch.device("cpu"))  # a worker process must not touch the device
         transform, pictures = self._readers["image"].transform, cast("Pictures", self._pairs.image)
-        training = self.trunk if shuffle else None
-        rows = self._pairs.of("image", index)
-        if training and training.resident:
-            if self._resident is None:
-                self._resident = self._decoded(RawPairs(whole, rows, pictures, transform, sampler))
-            return in_memory_loader({**self.role(role), "image": self._resident}, sampler)  # type: ignore[typeddict-item]
-        pairs = RawPairs(whole, rows, pictures, transform, sampler, training)
-        return batch_loader(pairs, sampler, self._workers(sampler.world))
-
-    def _workers(self, world: int) -> int:
-        cores = max(min(os.cpu_count() or 1, 16) // world, 1)
-        return cores if self.trunk.workers is None else self.trunk.workers
-
-    def _decoded(self, pairs: RawPairs) -> Raw:
-        """The pixels of all pairs on the device."""
-        loader = batch_loader(pairs, EpochSampler(len(pairs), 256), self._workers(pairs.sampler.world))
-        parts = [batch["image"]["pixels"].to(self._device) for batch in loader]
-        return Raw(pixels=torch.cat(parts))
+        pairs = RawPairs(
+            whole, self._pairs.of("image", index), pictures, transform, sampler, self.trunk if shuffle else None
+        )
+        workers = self.trunk.processes(sampler.world)
+        if not self.trunk.resident or role in ("query", "database"):  # which are seen once
+            return batch_loader(pairs, sampler, workers)
+        if role not in self._resident:
+            self._resident[role] = pairs.decoded(workers, self._device)
+        return in_memory_loader({**self.role(role), "image": self._resident[role]}, sampler)  # type: ignore[typeddict-item]
 
     def _batch(self, index: Index, device: torch.device) -> Batch:
         sides = {side: self._features(side, index, device) for side in SIDES}

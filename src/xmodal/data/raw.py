@@ -1,5 +1,6 @@
 """Raw pictures and token ids for trunks that are trained inside the model."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from xmodal.batch import Batch, Raw, Side
-from xmodal.data.loading import EpochSampler, LabelSampler, take
+from xmodal.data.loading import EpochSampler, LabelSampler, batch_loader, take
 from xmodal.data.pairs import Pictures
 from xmodal.data.protocol import Index
 from xmodal.encoders import ImageEncoder, TextEncoder, Trunk
@@ -31,7 +32,8 @@ class TrunkTraining:
         flip: probability that a training picture is mirrored.
         workers: processes that decode pictures, no influence on the result; default: one per core, at most 16.
         compile: let `torch.compile` fuse the trunks; the first steps of a run then take a minute.
-        resident: decode the training pictures once and keep their pixels on the device (150 kB each at 224 px).
+        resident: decode the training and validation pictures once and keep their pixels on the device (150 kB each at
+            224 px).
 
     Raises:
         UserError: a value out of range, or one that acts on nothing.
@@ -68,6 +70,10 @@ class TrunkTraining:
     def trains(self, side: Side) -> bool:
         """Whether the trunk of a side is trained."""
         return self.sides in (side, "both")
+
+    def processes(self, world: int) -> int:
+        """How many worker processes each of `world` processes may have."""
+        return max(min(os.cpu_count() or 1, 16) // world, 1) if self.workers is None else self.workers
 
     def build(self, encoder: ImageEncoder | TextEncoder, *, tokens: bool) -> Trunk:
         """A trunk ready to be trained.
@@ -155,6 +161,11 @@ class RawPairs(Dataset[Batch]):
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def decoded(self, workers: int, device: torch.device) -> Raw:
+        """The pixels of all pairs, (n, 3, H, W), on a device."""
+        loader = batch_loader(self, EpochSampler(len(self), 256), workers)
+        return Raw(pixels=torch.cat([batch["image"]["pixels"].to(device) for batch in loader]))
 
     def _pixels(self, row: int, index: int) -> Tensor:
         picture = self.pictures[row]
