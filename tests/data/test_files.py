@@ -1,6 +1,8 @@
 import multiprocessing
 import os
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -51,6 +53,28 @@ def test_a_damaged_zip_is_named(tmp_path):
 
 def _sizes(photos, rows, results):
     results.put([int(np.asarray(photos[row]).sum()) for row in rows])
+
+
+def test_threads_take_turns_in_a_zip(tmp_path, monkeypatch):
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for number in range(8):
+            archive.writestr(f"{number}.txt", str(number) * 100)
+    inside, most, plain = [], [], zipfile.ZipFile.read
+
+    def read(self, member):
+        inside.append(member)
+        most.append(len(inside))
+        time.sleep(0.002)  # another thread's turn, if there is nothing to wait for
+        content = plain(self, member)
+        inside.remove(member)
+        return content
+
+    monkeypatch.setattr(zipfile.ZipFile, "read", read)
+    files = Files(tmp_path)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda entry: (entry.name, files.read(entry)), files.entries()))
+    assert found == [(f"{number}.txt", f"{number}".encode() * 100) for number in range(8)]
+    assert max(most) == 1
 
 
 def test_forked_processes_read_through_handles_of_their_own(tmp_path):

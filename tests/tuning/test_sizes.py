@@ -89,9 +89,9 @@ BAD = [
     (["plots", "dmsf", "emoji", "--bits=16"], "nothing to draw"),
     (
         ["plots", "dmsf", "emoji", "--bits=16", "--storage=sqlite:////nowhere/at/all.db"],
-        "cannot read the study database",
+        "cannot use the study database",
     ),
-    (["plots", "dmsf", "emoji", "--bits=16", "--storage=nonsense"], "cannot read the study database"),
+    (["plots", "dmsf", "emoji", "--bits=16", "--storage=nonsense"], "cannot use the study database"),
 ]
 
 

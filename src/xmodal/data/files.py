@@ -9,7 +9,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from threading import Lock
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +45,13 @@ class Entry:
     mark: int
 
 
+class Archive(NamedTuple):
+    """A zip that a process has open; its threads take turns, for Python 3.12's `zipfile` seeks where others read."""
+
+    handle: zipfile.ZipFile
+    lock: Lock
+
+
 class Files:
     """Everything below a folder, looked up by file name; may be forked and pickled: each process opens its own handles.
 
@@ -57,7 +65,7 @@ class Files:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._entries: dict[str, list[Entry]] = defaultdict(list)
-        self._handles: dict[tuple[int, Path], zipfile.ZipFile] = {}
+        self._archives: dict[tuple[int, Path], Archive] = {}
         for folder, folders, names in os.walk(root, followlinks=True):
             folders[:] = sorted(name for name in folders if name not in SKIPPED and not name.startswith("."))
             for name in sorted(names):
@@ -70,7 +78,7 @@ class Files:
 
     def _add_zip(self, path: Path) -> None:
         try:
-            members = self._open(path).infolist()
+            members = self._open(path).handle.infolist()
         except (zipfile.BadZipFile, OSError) as error:
             raise UserError(f"{path} is damaged ({error}): download it again.") from error
         for member in members:
@@ -118,10 +126,11 @@ class Files:
         if entry.archive is None:
             return entry.path.read_bytes()
         try:
-            handle = self._open(entry.archive)
-            member = handle.getinfo(entry.name)
+            archive = self._open(entry.archive)
+            member = archive.handle.getinfo(entry.name)
             _bounded(member, entry)
-            return handle.read(member)
+            with archive.lock:
+                return archive.handle.read(member)
         except UserError:
             raise
         except Exception as error:  # zipfile, zlib and lzma have no common base
@@ -135,14 +144,14 @@ class Files:
         except UnicodeDecodeError:
             return content.decode("latin-1")
 
-    def _open(self, path: Path) -> zipfile.ZipFile:
+    def _open(self, path: Path) -> Archive:
         key = (os.getpid(), path)
-        if key not in self._handles:
-            self._handles[key] = zipfile.ZipFile(path)
-        return self._handles[key]
+        if key not in self._archives:
+            self._archives[key] = Archive(zipfile.ZipFile(path), Lock())
+        return self._archives[key]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_handles": {}}
+        return {**self.__dict__, "_archives": {}}
 
 
 def _bounded(member: zipfile.ZipInfo, entry: Entry) -> None:

@@ -12,15 +12,13 @@ from matplotlib import pyplot as plt
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import TrialState
 from optuna.visualization import matplotlib as drawn
-from sqlalchemy.exc import SQLAlchemyError
 
-from xmodal import paths
 from xmodal.errors import UserError
 from xmodal.run import MAX_SIZE, configuration, size_argument, whole_list
 from xmodal.tracking.figures import draw_curves
 from xmodal.tracking.groups import collect, group
 from xmodal.tuning.front import AGAINST
-from xmodal.tuning.storage import study_name
+from xmodal.tuning.storage import stored_study, study_name
 
 
 def main(argv: Sequence[str]) -> int:
@@ -75,24 +73,22 @@ def draw_study(folder: Path, name: str, storage: str | None = None, against: str
     Raises:
         UserError: the database cannot be read.
     """
-    database = paths.runs() / "sweeps.db"
-    if storage is None and not database.is_file():
-        return []
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", ExperimentalWarning)  # drawing with matplotlib is marked so
     warnings.filterwarnings("ignore", "Attempting to set identical low and high ylims")  # a parameter that never varied
-    try:
-        study = optuna.load_study(study_name=name, storage=storage or f"sqlite:///{database}")
-    except KeyError:
-        return []
-    except (SQLAlchemyError, OSError) as error:
-        raise UserError(f"cannot read the study database: {' '.join(str(error).split())[:300]}") from error
-    if len({tuple(trial.values) for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))}) < 2:
-        return []
+    with stored_study(storage, name) as study:
+        if study is None:
+            return []
+        found = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if len({tuple(trial.values) for trial in found}) < 2:
+            return []
+        return _drawn(folder, study, against)
+
+
+def _drawn(folder: Path, study: optuna.Study, against: str | None) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     if against:
         drawn.plot_pareto_front(study, target_names=["val/map", against])
-        return [_saved(folder / f"{name}-front.png", 6)]
+        return [_saved(folder / f"{study.study_name}-front.png", 6)]
     written = []
     # No `target`: with one, Optuna takes low values for good ones. No figure where the trials are too few or too alike.
     with contextlib.suppress(RuntimeError, ValueError, UserWarning), warnings.catch_warnings():

@@ -4,6 +4,7 @@ import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Literal
 
 import optuna
@@ -91,7 +92,7 @@ def open_study(
     with readable_errors():
         if url is None:
             paths.runs().mkdir(parents=True, exist_ok=True)
-        parsed = make_url(url or f"sqlite:///{paths.runs() / 'sweeps.db'}")
+        parsed = make_url(url or f"sqlite:///{_default()}")
         with _lock(parsed):  # the tables are made by one sweep
             storage = _connect(parsed)
             study = optuna.create_study(
@@ -108,8 +109,43 @@ def open_study(
         with readable_errors():
             yield study
     finally:
-        storage.remove_session()
-        storage.engine.dispose()
+        _close(storage)
+
+
+@contextlib.contextmanager
+def stored_study(url: str | None, name: str) -> Iterator[optuna.Study | None]:
+    """A study to read, None if there is no such study; its connections are closed in the end.
+
+    Args:
+        url: of the database; None is SQLite under `runs/`.
+        name: of the study.
+
+    Raises:
+        UserError: the database cannot be reached or read, or its driver is missing.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    if url is None and not _default().is_file():
+        yield None
+        return
+    with readable_errors():
+        storage = RDBStorage(url or f"sqlite:///{_default()}")
+    try:
+        with readable_errors():
+            study = None
+            with contextlib.suppress(KeyError):
+                study = optuna.load_study(study_name=name, storage=storage)
+            yield study
+    finally:
+        _close(storage)
+
+
+def _default() -> Path:
+    return paths.runs() / "sweeps.db"
+
+
+def _close(storage: RDBStorage) -> None:
+    storage.remove_session()
+    storage.engine.dispose()
 
 
 def _connect(url: URL) -> Storage:
