@@ -224,6 +224,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--folder", type=Path, default=ROOT / "results", help="of the CSV and of the profiles")
     options = parser.parse_args(argv)
+    if options.profile:
+        (options.folder / f"profile_{options.part}.txt").unlink(missing_ok=True)
     options.out = options.folder / "training_speed.csv"
     parts = {"features": profile_features if options.profile else features}
     {**parts, "trunk": trunk, "largest": largest, "two-gpus": two_gpus, "worker": worker}[options.part](options)

@@ -44,3 +44,19 @@ def test_a_resumed_optimizer_goes_on():
 def test_arguments_out_of_range_are_refused(wrong):
     with pytest.raises(UserError, match=next(iter(wrong))):
         BertAdam([torch.nn.Parameter(torch.ones(1))], **{"lr": 1e-3, "total_steps": 5, **wrong})
+
+
+def test_scaled_gradients_are_unscaled_before_they_are_clipped():
+    def moved(scaler):
+        p = torch.nn.Parameter(torch.ones(4))
+        optimizer = BertAdam([p], 1e-2, total_steps=8)
+        for _ in range(4):
+            optimizer.zero_grad()
+            scaler.scale((p * torch.tensor([1.0, 2.0, 3.0, 4.0])).sum()).backward()
+            scaler.step(optimizer)
+            scaler.update()
+        return p.detach()
+
+    plain, scaled = (moved(torch.amp.GradScaler("cpu", enabled=enabled)) for enabled in (False, True))
+    assert torch.allclose(plain, scaled, atol=1e-6)
+    assert not torch.allclose(plain, torch.ones(4), atol=1e-3)

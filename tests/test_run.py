@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from xmodal import paths
 from xmodal.__main__ import main
@@ -152,6 +153,18 @@ def test_another_configuration_starts_anew(home, capsys):
     (folder / "result.json").unlink()  # as if interrupted
     _, _, err = run(capsys, "train", "cca", "emoji", "--bits", 16, *SMALL, "--model.regularization=2")
     assert "going on" not in err
+
+
+def test_an_interrupted_run_goes_on_with_other_devices(home, capsys):
+    _, out, _ = run(capsys, "train", "cca", "emoji", "--bits", 16, *SMALL)
+    folder = Path(out.splitlines()[-1]).parent
+    (folder / "result.json").unlink()  # as if interrupted
+    config = folder / "config.yaml"
+    there = yaml.safe_load(config.read_text())
+    there["trainer"] |= {"devices": 8, "num_nodes": 2}
+    config.write_text(yaml.safe_dump(there))
+    _, _, err = run(capsys, "train", "cca", "emoji", "--bits", 16, *SMALL)
+    assert "going on from" in err
 
 
 BAD = [

@@ -29,7 +29,7 @@ class Raw(TypedDict):
     """What a trunk that is trained inside the model reads; exactly one of the two.
 
     Attributes:
-        pixels: (B, 3, H, W) float, as the trunk's own transform gives them.
+        pixels: (B, 3, H, W) as the trunk's own transform gives them: uint8, or float where it normalises by itself.
         ids: (B, L) token ids.
     """
 

@@ -5,6 +5,7 @@ The constructors of the method and of the data module are the only schema. The o
 """
 
 import argparse
+import contextlib
 import json
 import logging
 import shutil
@@ -190,15 +191,24 @@ class XmodalCLI(LightningCLI):
             logger.log_hyperparams(config)
 
     def _clear(self) -> None:
-        """Remove what an earlier run left in the folder, unless it was this very run and was interrupted."""
+        """Remove what an earlier run left in the folder, unless this very run, on any devices, was interrupted.
+
+        Processes that are not started by Lightning come here together: what another one removes first is no error.
+        """
         config = self.folder / "config.yaml"
+        if not config.is_file():
+            return
         try:
-            if config.is_file() and config.read_text() == self.yaml and not (self.folder / "result.json").is_file():
+            before = yaml.load(config.read_text(), YAML)
+            if _anywhere(before) == _anywhere(self.config_dump) and not (self.folder / "result.json").is_file():
                 return
-            for path in (self.folder / name for name in LEFTOVERS if config.is_file()):
-                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        except OSError as error:
-            raise UserError(f"cannot clear the run's folder {self.folder}: {error.strerror}.") from error
+            for path in (self.folder / name for name in LEFTOVERS):
+                while path.is_dir():
+                    with contextlib.suppress(FileNotFoundError):
+                        shutil.rmtree(path)
+                path.unlink(missing_ok=True)
+        except (OSError, yaml.YAMLError) as error:
+            raise UserError(f"cannot clear the run's folder {self.folder}: {error}.") from error
 
     def _tags(self) -> list[str]:
         return [self.method, self.dataset, f"size{self.size}", self.variant, f"seed{self.config.seed_everything}"]
@@ -229,6 +239,13 @@ def _quieten() -> None:
         "Be aware that when using `ckpt_path`, callbacks used to create the checkpoint",  # `xmodal test` needs none
     ):
         warnings.filterwarnings("ignore", message)
+
+
+def _anywhere(config: Any) -> Any:  # noqa: ANN401 - what a configuration dumps
+    """A configuration without the devices it runs on."""
+    if not isinstance(config, dict) or not isinstance(config.get("trainer"), dict):
+        return config
+    return config | {"trainer": config["trainer"] | {"devices": None, "num_nodes": None}}
 
 
 def _several(trainer: Any) -> bool:  # noqa: ANN401 - its arguments

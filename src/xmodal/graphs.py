@@ -76,6 +76,7 @@ class CudaGraphs(Callback):
             (trainer.accumulate_grad_batches > 1, "it adds up gradients of several batches"),
             (not pl_module.automatic_optimization, f"{type(pl_module).__name__} optimises by hand"),
             (bool(getattr(pl_module, "trunks", None)), "it trains trunks"),
+            (trainer.precision == "16-mixed", "16-mixed scales the loss anew in each step (bf16-mixed does not)"),
         ):
             if wrong:
                 raise UserError(f"CudaGraphs records steps of one optimizer over features on one GPU, but {why}.")
@@ -122,6 +123,8 @@ class CudaGraphs(Callback):
         self.module.zero_grad()  # the recorded pass then makes the gradients anew instead of adding to them
         try:
             recording = Recording(lambda: self._pass(held, batch_idx), *self.place)
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             raise UserError(
                 f"{type(self.module).__name__} waits for the device within a step, which cannot be recorded: leave "

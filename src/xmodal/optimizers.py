@@ -58,6 +58,7 @@ class BertAdam(AdamW):
             if not good:
                 raise UserError(f"BertAdam: {name} is {value}: lr >= 0, total_steps >= 1 and 0 <= warmup < 1.")
         super().__init__(params, lr, betas, eps, weight_decay, fused=True)
+        self._step_supports_amp_scaling = False  # 16-mixed: gradients must be unscaled before they are clipped here
         own = {"total_steps": total_steps, "warmup": warmup, "max_norm": max_norm, "taken": 0}
         for group in self.param_groups:
             group.update(own, peak=group["lr"])  # `lr` is the rate of the step

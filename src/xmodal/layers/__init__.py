@@ -1,4 +1,4 @@
-"""Building blocks that more than one method uses."""
+"""Building blocks that methods are made of."""
 
 from xmodal.layers.adversary import discriminator, reversal_strength, reverse_gradient, reversed_on_schedule
 from xmodal.layers.attention import (

@@ -10,9 +10,7 @@ from xmodal.errors import UserError
 from xmodal.tracking.groups import Record, collect, group
 from xmodal.tracking.page import write_page
 
-COLUMNS = (
-    *("method", "dataset", "size", "variant", "seeds", "i2t", "t2i", "mean", "val", "split", "relevance", "device"),
-)
+COLUMNS = ["method", "dataset", "size", "variant", "seeds", "i2t", "t2i", "mean", "val", "split", "relevance", "device"]
 
 
 def main(argv: Sequence[str]) -> int:

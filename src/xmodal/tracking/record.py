@@ -1,17 +1,17 @@
 """What a run leaves: `config.yaml` (replays it) and `result.json` (what came out, and out of what)."""
 
+import contextlib
 import hashlib
 import json
-import os
 import platform
 import resource
 import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import yaml
 
@@ -49,22 +49,18 @@ def write_atomically(path: Path, text: str) -> None:
     Raises:
         UserError: the folder cannot be written.
     """
-    partial = ""
+    partial = path.with_name(f".{path.name}.{uuid4().hex}")  # with the rights of any new file
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w") as file:
-                file.write(text)
-            Path(partial).replace(path)
-        finally:
-            Path(partial).unlink(missing_ok=True)  # is there still only if something went wrong
+        partial.write_text(text)
+        partial.replace(path)
     except OSError as error:
-        if partial:
-            Path(partial).unlink(missing_ok=True)
         raise UserError(
             f"cannot write {path}: {error.strerror}. Make it writable, or move the suite's folders with XMODAL_HOME."
         ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()  # is there still only if something went wrong
 
 
 def config_hash(config: str) -> str:

@@ -81,7 +81,8 @@ def draw_study(folder: Path, name: str, storage: str | None = None, against: str
         found = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         if len({tuple(trial.values) for trial in found}) < 2:
             return []
-        return _drawn(folder, study, against)
+        with plt.rc_context():  # Optuna sets a style
+            return _drawn(folder, study, against)
 
 
 def _drawn(folder: Path, study: optuna.Study, against: str | None) -> list[Path]:

@@ -130,11 +130,10 @@ def stored_study(url: str | None, name: str) -> Iterator[optuna.Study | None]:
     with readable_errors():
         storage = RDBStorage(url or f"sqlite:///{_default()}")
     try:
-        with readable_errors():
-            study = None
-            with contextlib.suppress(KeyError):
-                study = optuna.load_study(study_name=name, storage=storage)
-            yield study
+        study = None
+        with readable_errors(), contextlib.suppress(KeyError):
+            study = optuna.load_study(study_name=name, storage=storage)
+        yield study
     finally:
         _close(storage)
 

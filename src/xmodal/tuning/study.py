@@ -5,6 +5,7 @@ goes on where a killed one stopped: a trial whose process vanished is recorded a
 """
 
 import argparse
+import os
 import queue
 import subprocess
 import sys
@@ -96,8 +97,11 @@ class Sweep:
 
         of_method = paths.runs() / self.options.method / self.options.data
         folder = of_method if self.against else Path(record["path"]).parents[1]
-        for figure in draw_study(folder, self.name, self.options.storage, self.against):
-            sys.stderr.write(f"figure: {figure}\n")
+        try:
+            for figure in draw_study(folder, self.name, self.options.storage, self.against):
+                sys.stderr.write(f"figure: {figure}\n")
+        except Exception as error:  # a search that is done does not fail for its figures
+            sys.stderr.write(f"no figures of {self.name}: {error}\n")
         return record
 
     def search(self) -> None:
@@ -115,7 +119,8 @@ class Sweep:
         if trials is not None and done >= trials:
             return
         mode()  # whether W&B answers is asked once, not by every trial
-        share_cores(self.workers, self.devices)
+        jobs = int(self.options.jobs or 1) if "SLURM_JOB_ID" not in os.environ else 1  # which share this machine
+        share_cores(self.workers * jobs, self.devices)
         warm_up(self.arguments)
         self.slots: queue.Queue[str | None] = queue.Queue()
         for group in device_groups(self.workers, self.devices):
