@@ -29,6 +29,7 @@ from xmodal.tuning import front
 from xmodal.tuning.space import Parameter, Search, Value, experiment_with
 from xmodal.tuning.storage import Direction, is_retry, open_study, retry_once, study_name
 from xmodal.tuning.worker import (
+    THREADS,
     TrialDiedError,
     TrialDivergedError,
     TrialError,
@@ -259,9 +260,11 @@ class Sweep:
         for record in read_results(parsed.folder):
             if record["config_hash"] == parsed.hash:
                 return record
-        # In a process of its own: on several devices DDP starts the other ranks from its command line.
+        # In a process of its own: on several devices DDP starts the other ranks from its command line. With the threads
+        # of a trial, or the last digits are others.
         command = [sys.executable, "-m", "xmodal", "train", f"--config={tuned}", *own]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+        threads = {"OMP_NUM_THREADS": os.environ[THREADS]} if THREADS in os.environ else {}
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=os.environ | threads)
         if done.returncode:
             raise UserError(f"the best trial is written to {tuned}, but its evaluation failed; the reason is above.")
         return next(read_results(Path(done.stdout.splitlines()[-1]).parent))
