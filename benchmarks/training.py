@@ -8,7 +8,8 @@
 `features`: made-up pairs of the size that the field uses (10,000 pairs, 4096-d image and 1386-d text features; methods
 that attend to tokens get 16 image and 32 text tokens of 256). Forms: `plain`, a Dataset of pairs in a DataLoader,
 float32; `xmodal`, the suite as it is by default; `xmodal fast`, with TF32 products and, where a method has one
-optimizer, CUDA graphs (on a GPU). Pairs per second are the median of whole epochs after the first.
+optimizer, CUDA graphs (on a GPU), and bf16 for the methods that attend to tokens. Pairs per second are the median of
+whole epochs after the first.
 `trunk`, `largest` and `two-gpus`: see benchmarks/training_trunk.py. A form that fails is named, and the others go on.
 Every row is written at once to results/training_speed.csv; `--profile` writes results/profile_<part>.txt instead.
 """
@@ -155,6 +156,7 @@ def run(name, form, batch_size, options, callbacks=()):
             clock,
             device=options.device,
             epochs=options.epochs,
+            precision="bf16-mixed" if fast and name in NEEDS_TOKENS else "32-true",
             callbacks=[*callbacks, *([CudaGraphs()] if graphs else [])],
         )
     finally:

@@ -4,10 +4,11 @@ The picture trunk dominates: the text side is a linear layer on made-up features
 optimizer at the same batch: `plain step`, a loop by hand in float32 on one batch that lies on the device (the bare
 step); `plain`, the same loop on a DataLoader of single pictures that PIL decodes; `xmodal decoding`, the suite's
 Trainer in bf16, compiled, JPEGs decoded by workers; `xmodal resident`, the same with the pictures' pixels kept on the
-device (`data.trunk.resident`). The share of the ceiling counts the model's own operations (FlopCounterMode, forward and
-backward) against an 8192-cubed bf16 matrix product timed in the same run. JPEGs of 500 x 375 are made up and lie in a
-zip. `largest` doubles the batch of the bare step until it does not fit. `two-gpus` starts itself with torchrun on one
-GPU and on two.
+device (`data.trunk.resident`); `xmodal recorded`, that with the trunk as CUDA graphs
+(`data.trunk.compile=reduce-overhead`). The share of the ceiling counts the model's own operations (FlopCounterMode,
+forward and backward) against an 8192-cubed bf16 matrix product timed in the same run. JPEGs of 500 x 375 are made up
+and lie in a zip. `largest` doubles the batch of the bare step until it does not fit. `two-gpus` starts itself with
+torchrun on one GPU and on two; with `--profile` it leaves where the time of rank 0 goes.
 """
 
 import io
@@ -203,11 +204,18 @@ def plain(options, folder):
     return len(pairs) / (time.perf_counter() - started)
 
 
-def ours(options, folder, *, resident, callbacks=(), batch_size=None, **settings):
+FORMS = {  # of ours: where the pictures are, and how the trunk is compiled
+    "xmodal recorded": (True, "reduce-overhead"),
+    "xmodal resident": (True, "default"),
+    "xmodal decoding": (False, "default"),
+}
+
+
+def ours(options, folder, form, *, callbacks=(), batch_size=None, **settings):
     """Pictures per second through the suite's Trainer: bf16, compiled, fused."""
-    gpu = torch.cuda.is_available()
+    resident, compiled = FORMS[form]
     batch_size = batch_size or options.trunk_batch
-    training = TrunkTraining("image", compile=gpu, resident=resident)
+    training = TrunkTraining("image", compile=compiled if torch.cuda.is_available() else "none", resident=resident)
     data = Drawn(folder, options.photos, options.rounds, options.model, batch_size=batch_size, trunk=training)
     seed_everything(0, verbose=False)
     model = Pretrain(DIM, "projected", trunk_lr=1e-4, image_dim=data.image_dim, text_dim=data.text_dim)
@@ -224,17 +232,16 @@ def trunk(options):
         draw(folder, options.photos)
         if options.profile:
             path = options.folder / "profile_trunk.txt"
-            for resident in (True, False):
-                title = f"{options.model}, batch {options.trunk_batch}, {'resident' if resident else 'decoding'}"
-                ours(options, folder, resident=resident, callbacks=[Profiled(title, path)])
+            for form in FORMS:
+                title = f"{options.model}, batch {options.trunk_batch}, {form}"
+                ours(options, folder, form, callbacks=[Profiled(title, path)])
             return
         each = flops(options.model)
         print(f"bf16 ceiling {ceiling:.0f} TFLOP/s; {each / 1e9:.2f} GFLOP for a picture", flush=True)
         found = {}
         for form, measure, base in (
             ("plain step", lambda: plain_step(options), "plain step"),
-            ("xmodal resident", lambda: ours(options, folder, resident=True), "plain step"),
-            ("xmodal decoding", lambda: ours(options, folder, resident=False), "plain step"),
+            *((form, lambda form=form: ours(options, folder, form), "plain step") for form in FORMS),
             ("plain", lambda: plain(options, folder), "plain"),
         ):
             try:
@@ -278,6 +285,17 @@ def largest(options):
             table.add(options.model, fits[0], form, fits[1], peak=fits[2])
 
 
+TWO = [  # form, GPUs, batches of the first
+    ("xmodal recorded", 1, 1),
+    ("xmodal recorded", 2, 2),
+    ("xmodal recorded", 2, 1),
+    ("xmodal resident", 1, 1),
+    ("xmodal resident", 2, 2),
+    ("xmodal decoding", 1, 1),
+    ("xmodal decoding", 2, 2),
+]
+
+
 def two_gpus(options):
     """The same run by torchrun on one GPU and on two, with 256 pairs per GPU and with 256 in all."""
     table, found = Table(options.out, "two-gpus"), {}
@@ -285,40 +303,43 @@ def two_gpus(options):
         folder = Path(name)
         draw(folder, options.photos)
         started = time.perf_counter()
-        for kind, *runs in (("resident", (1, 1), (2, 2), (2, 1)), ("decoding", (1, 1), (2, 2))):
-            for devices, batches in runs:
-                batch_size = batches * options.trunk_batch
-                if time.perf_counter() - started > 60 * options.minutes:
-                    print(f"{devices} devices, {kind}, batch {batch_size}: no time left", flush=True)
-                    continue
-                result = folder / "result.json"
-                result.unlink(missing_ok=True)
-                launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={devices}"]
-                given = {"part": "worker", "folder": folder, "trunk_batch": batch_size, "device": options.device}
-                given |= {"model": options.model, "photos": options.photos, "rounds": options.rounds, "forms": kind}
-                script = [str(Path(__file__).with_name("training.py")), *(f"--{k}={v}" for k, v in given.items())]
-                try:
-                    subprocess.run([sys.executable, *launcher, *script], timeout=180, check=True)
-                    rate, peak = json.loads(result.read_text())
-                except (subprocess.SubprocessError, OSError) as error:
-                    print(f"{devices} devices, {kind}, batch {batch_size} failed: {error}", flush=True)
-                    continue
-                found.setdefault(kind, rate)
-                table.add(
-                    options.model, batch_size, f"xmodal {kind}", rate, plain=found[kind], peak=peak, devices=devices
-                )
+        for form, devices, batches in TWO[1:2] if options.profile else TWO:
+            batch_size = batches * options.trunk_batch
+            if time.perf_counter() - started > 60 * options.minutes:
+                print(f"{devices} devices, {form}, batch {batch_size}: no time left", flush=True)
+                continue
+            result = folder / "result.json"
+            result.unlink(missing_ok=True)
+            launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={devices}"]
+            given = {"part": "worker", "folder": folder, "trunk_batch": batch_size, "device": options.device}
+            given |= {"model": options.model, "photos": options.photos, "rounds": options.rounds, "forms": form}
+            script = [str(Path(__file__).with_name("training.py")), *(f"--{k}={v}" for k, v in given.items())]
+            script += ["--profile"] if options.profile else []
+            try:
+                subprocess.run([sys.executable, *launcher, *script], timeout=180, check=True)
+                rate, peak = json.loads(result.read_text())
+            except (subprocess.SubprocessError, OSError) as error:
+                print(f"{devices} devices, {form}, batch {batch_size} failed: {error}", flush=True)
+                continue
+            if options.profile:
+                (options.folder / "profile_two-gpus.txt").write_text((folder / "profile_worker.txt").read_text())
+                return
+            found.setdefault(form, rate)
+            table.add(options.model, batch_size, form, rate, plain=found[form], peak=peak, devices=devices)
 
 
 def worker(options):
     """One process of torchrun; rank 0 leaves the rate and its peak memory."""
-    world = int(os.environ["WORLD_SIZE"])
+    world, first, (form,) = int(os.environ["WORLD_SIZE"]), os.environ["RANK"] == "0", options.forms
+    title = f"{options.model}, batch {options.trunk_batch}, {form}, {world} GPUs, rank 0"
     rate = ours(
         options,
         options.folder,
-        resident=options.forms == ["resident"],
+        form,
+        callbacks=[Profiled(title, options.folder / "profile_worker.txt")] if options.profile and first else [],
         device=options.device,
         devices=world,
         strategy="ddp" if world > 1 else "auto",
     )
-    if os.environ["RANK"] == "0":
+    if first:
         (options.folder / "result.json").write_text(json.dumps([rate, peak_megabytes()]))

@@ -295,7 +295,8 @@ def test_a_compiled_trunk_gives_the_same_features(monkeypatch):
     )
     encoder, pixels = TimmImage("test_vit", "random", size=160), torch.zeros(2, 3, 160, 160, dtype=torch.uint8)
     found = [
-        TrunkTraining("image", compile=each).build(encoder, tokens=True)({"pixels": pixels}) for each in (False, True)
+        TrunkTraining("image", compile=each).build(encoder, tokens=True)({"pixels": pixels})
+        for each in ("none", "default")
     ]
     assert torch.equal(found[0]["pooled"], found[1]["pooled"])
     assert torch.equal(found[0]["tokens"], found[1]["tokens"])
@@ -355,7 +356,7 @@ def test_a_picture_that_is_gone_since_the_check_stops_the_run(clip, tmp_path):
         ({"sides": "none", "workers": None, "frozen_layers": 2}, r"frozen_layers acts on trained trunks"),
         ({"sides": "text", "workers": 2}, r"act on pictures"),
         ({"sides": "text", "resident": True}, r"act on pictures"),
-        ({"sides": "none", "workers": None, "compile": True}, r"compile acts on trained trunks"),
+        ({"sides": "none", "workers": None, "compile": "default"}, r"compile acts on trained trunks"),
         ({"resident": True, "flip": 0.5}, r"crop and flip act when a picture is decoded"),
         ({"frozen_layers": 3}, r"frozen_layers is 3: ClipImage has 3 blocks"),
     ],

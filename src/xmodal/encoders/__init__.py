@@ -5,7 +5,7 @@ from xmodal.encoders.clip import OpenClipImage, OpenClipText
 from xmodal.encoders.frozen import check_images, encode_images, encode_texts
 from xmodal.encoders.image import ImageEncoder, TimmImage
 from xmodal.encoders.text import BagOfWords, MiniLM, TextEncoder, label_embeddings
-from xmodal.encoders.trunk import Trunk
+from xmodal.encoders.trunk import PatchProduct, Trunk
 
 __all__ = [
     "Arrays",
@@ -14,6 +14,7 @@ __all__ = [
     "MiniLM",
     "OpenClipImage",
     "OpenClipText",
+    "PatchProduct",
     "TextEncoder",
     "TimmImage",
     "Trunk",

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -85,6 +86,40 @@ class Trunk(nn.Module, ABC):
                 f"{path} holds no {side} trunk of this model ({str(error)[:200]}): give the checkpoint of a run that "
                 "trained one, and the model it trained."
             ) from error
+
+
+class PatchProduct(nn.Module):
+    """A convolution whose patches do not overlap, as one matrix product of them: cuDNN's takes several times as long.
+
+    Args:
+        convolution: whose parameters it takes over, under their names.
+    """
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        super().__init__()
+        self.weight, self.bias, self.side = convolution.weight, convolution.bias, convolution.kernel_size
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, out, H // h, W // w)."""
+        height, width = self.side
+        rows, columns = pictures.shape[2] // height, pictures.shape[3] // width
+        pictures = pictures[:, :, : rows * height, : columns * width]
+        patches = pictures.reshape(*pictures.shape[:2], rows, height, columns, width)
+        patches = patches.permute(0, 2, 4, 3, 5, 1).flatten(3)  # colours last, as channels-last weights lie in memory
+        return F.linear(patches, self.weight.permute(0, 2, 3, 1).flatten(1), self.bias).permute(0, 3, 1, 2)
+
+    @classmethod
+    def replace_in(cls, model: nn.Module) -> None:
+        """Replace the patch embeddings of a model; the strided convolutions of other networks stay."""
+        for parent in list(model.modules()):
+            for name, child in list(parent.named_children()):
+                if isinstance(child, nn.Conv2d) and cls._is_embedding(child):
+                    setattr(parent, name, cls(child))
+
+    @staticmethod
+    def _is_embedding(convolution: nn.Conv2d) -> bool:
+        plain = (convolution.padding, convolution.dilation, convolution.groups) == ((0, 0), (1, 1), 1)
+        return plain and convolution.kernel_size == convolution.stride and min(convolution.kernel_size) >= 8
 
 
 def on_device() -> torch.device:

@@ -41,12 +41,20 @@ class MultiScaleText(nn.Module):
         self.read = nn.Linear((1 + len(self.windows)) * dim, hidden)
         self.norm = nn.LocalResponseNorm(5, k=2)
         self.out = nn.Linear(hidden, out)
+        for number, window in enumerate(self.windows):
+            averages = torch.arange(dim // window, dtype=torch.float)
+            which = F.interpolate(averages[None, None], size=dim)[
+                0, 0
+            ].long()  # (D,) the average that each stretches to
+            self.register_buffer(f"which{number}", which, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, D) -> (B, out)."""
         channels = [x]
-        for window, mix in zip(self.windows, self.mix, strict=True):
-            averaged = F.relu(mix(F.avg_pool1d(x[:, None], window, window)))  # (B, 1, D // window)
-            channels.append(F.interpolate(averaged, size=x.shape[1])[:, 0])
+        for number, (window, mix) in enumerate(zip(self.windows, self.mix, strict=True)):
+            averaged = F.relu(mix(F.avg_pool1d(x[:, None], window, window)))[:, 0]  # (B, D // window)
+            channels.append(
+                averaged.index_select(1, getattr(self, f"which{number}"))
+            )  # F.interpolate's gradient is slow
         read = F.relu(self.read(torch.cat(channels, 1)))  # (B, hidden)
         return F.relu(self.out(self.norm(read[:, :, None])[:, :, 0]))
