@@ -146,7 +146,7 @@ class AttentionAdversarial(RetrievalMethod):
             rows, columns, again = hard_pairs(cosine.detach(), positive, self.candidates)
             crossed = self._crossed((images[0][rows], images[1][rows]), (texts[0][columns], texts[1][columns]))
             combined = self._combined(cosine[rows, columns], *crossed)
-            score = torch.full_like(cosine, -torch.inf)
+            score = combined.new_full(cosine.shape, -torch.inf)
             score[rows, columns] = torch.where(again, combined.detach(), combined)  # the gradient counts once
             terms["metric"] = self._metric(score, positive)
             seen.append((crossed[0][: len(pair)], crossed[1][: len(pair)]))  # the adversary sees the pairs themselves

@@ -11,12 +11,11 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.nn import Module, ModuleDict
 from torch.optim import Optimizer
-from torchmetrics.utilities.distributed import gather_all_tensors
 
 from xmodal.batch import Batch, Features, Side, single
 from xmodal.encoders import Trunk
 from xmodal.errors import UserError
-from xmodal.layers import gather_with_gradient
+from xmodal.layers import gather_parts, gather_with_gradient
 from xmodal.losses import sign
 from xmodal.metrics import code_statistics, retrieval_metrics
 
@@ -227,7 +226,7 @@ class RetrievalMethod(LightningModule):
         rows = rows if gradient else rows.detach()
         if self.trainer.world_size == 1:
             return rows
-        return gather_with_gradient(rows) if gradient else torch.cat(gather_all_tensors(rows.contiguous()))
+        return gather_with_gradient(rows) if gradient else torch.cat(gather_parts(rows))
 
     def gather_batch(self, *rows: Tensor) -> tuple[Tensor, ...]:
         """Several parts of a batch gathered with gradient."""
