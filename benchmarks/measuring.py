@@ -68,7 +68,8 @@ class Table:
         new = {name: f"{v:.6g}" if isinstance(v, float) else str(v) for name, v in asdict(row).items()}
         what = self.names[: self.names.index("pairs_per_second")]
         same = [number for number, old in enumerate(self.rows) if all(old[name] == new[name] for name in what)]
-        self.rows[same[0] if same else len(self.rows) :][:1] = [new]
+        place = same[0] if same else len(self.rows)
+        self.rows[place : place + 1] = [new]
         with self.path.open("w", newline="") as file:
             writer = csv.DictWriter(file, self.names, lineterminator="\n")
             writer.writeheader()

@@ -33,5 +33,23 @@ def test_rows_become_tables(page, tmp_path):
     assert "| dmsf | 128 | 1,000 | - | 4,900 (4.9x) | 5x: missed |" in text
     assert "| xmodal resident | 1 | 256 | 9,000 | 6.50x | 38.1 % | 2.0 |" in text
     assert "```text\n9 % gemm\n```" in text
-    assert "acmr" not in text
+    assert "| acmr |" not in text
     assert page.filled(text, tmp_path) == text
+
+
+def test_a_table_takes_the_place_of_a_row_or_adds_one(page, tmp_path):
+    from measuring import Table
+
+    path = tmp_path / "training_speed.csv"
+    other = "two-gpus,H,2,vit,512,xmodal resident,9,1.9,nan,7"
+    path.write_text(f"{HEAD}{other}\n")
+    for rate in (5, 6):
+        table = Table(path, "features")
+        table.add("dmsf", 128, "plain", rate, plain=2.0, peak=8.0)
+        table.add("dmsf", 128, "xmodal", 2 * rate, plain=2.0, peak=8.0)
+    rows = path.read_text().splitlines()
+    assert rows[1] == other
+    assert [row.split(",")[5:] for row in rows[2:]] == [
+        ["plain", "6", "3", "nan", "8"],
+        ["xmodal", "12", "6", "nan", "8"],
+    ]
