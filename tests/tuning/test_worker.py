@@ -2,14 +2,18 @@
 
 import importlib
 import json
+import multiprocessing
+import os
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+import wandb
 
 from xmodal.methods import DMSF
 from xmodal.run import configuration
-from xmodal.tuning.worker import WARM, device_groups
+from xmodal.tuning.worker import WARM, device_groups, warm_up
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="where there is CUDA nothing is rehearsed before a fork")
@@ -24,6 +28,22 @@ def test_the_server_trains_one_batch_and_leaves_nothing(home, monkeypatch):
     importlib.import_module("xmodal.tuning.preload")
     assert (len(steps), len(validated)) == (1, 1)
     assert not (home / "runs").exists()
+
+
+def _children_after_setup(connection):
+    wandb.setup()
+    connection.send(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="children are read off Linux's /proc")
+def test_forks_start_no_wandb_service_of_their_own(home):
+    warm_up(["--no-such-option"])  # the server, if this process has none yet, starts with it
+    here, there = multiprocessing.Pipe()
+    fork = multiprocessing.get_context("forkserver").Process(target=_children_after_setup, args=(there,))
+    fork.start()
+    assert here.poll(120)
+    assert here.recv() == []
+    fork.join()
 
 
 @pytest.mark.parametrize(

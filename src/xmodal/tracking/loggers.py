@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from xmodal.tracking.gallery import Hits
-from xmodal.tracking.wandb_mode import go_offline, keep_inside, mode
+from xmodal.tracking.wandb_mode import Mode, go_offline, keep_inside, mode
 
 START = 10  # seconds that W&B has to accept a run
 FINISH = 30  # seconds that the end of a run may take to upload; what is left then stays on disk
@@ -26,24 +26,35 @@ class Metrics(CSVLogger):
         """Nothing is written."""
 
 
+def start_service(runs: Path, *, list_packages: bool = True) -> Mode:
+    """Start W&B's service of this process, or find the one of a process that started it, and say its mode.
+
+    Args:
+        runs: of all runs: W&B keeps its own folder per run there, for `wandb sync`.
+        list_packages: let it list every installed package, which takes most of a start.
+    """
+    chosen = mode()
+    if chosen != "disabled":
+        keep_inside(runs)
+        silent = os.environ.get("WANDB_SILENT", "true") == "true"  # one voice on the terminal: ours
+        wandb.setup(wandb.Settings(silent=silent, mode=chosen, x_save_requirements=list_packages))
+    return chosen
+
+
 def loggers(folder: Path, runs: Path, group: str, job_type: str, tags: Sequence[str]) -> list[Logger]:
     """The run's loggers; W&B writes to `<runs>/wandb` and nowhere else, and is left out with `WANDB_MODE=disabled`.
 
     Args:
         folder: of the run.
-        runs: of all runs: W&B keeps its own folder per run there, for `wandb sync`.
+        runs: of all runs, see `start_service`.
         group: such as the study, so that W&B shows mean and spread.
         job_type: `train`, `trial`, ...
         tags: method, dataset, size and seed.
     """
     csv = Metrics(str(folder), name="metrics")  # metrics/version_0; a resumed run writes version_1
-    chosen = mode()
+    chosen = start_service(runs, list_packages=job_type != "trial")  # a trial's record has the versions
     if chosen == "disabled":
         return [csv]
-    keep_inside(runs)
-    silent = os.environ.get("WANDB_SILENT", "true") == "true"  # one voice on the terminal: ours
-    listed = job_type != "trial"  # the list of all packages takes most of a start; a trial's record has the versions
-    wandb.setup(wandb.Settings(silent=silent, mode=chosen, x_save_requirements=listed))
     run = WandbLogger(
         name="-".join(tags),
         save_dir=str(runs),

@@ -1,6 +1,7 @@
 """Imported by the server that trials are forked from, and only there: does once what every trial would do first."""
 
 import contextlib
+import gc
 import json
 import os
 from typing import Any
@@ -9,8 +10,10 @@ import torch
 import wandb.apis.public  # noqa: F401 - `wandb.init` imports it, and that is most of a start
 from lightning import Trainer
 
+from xmodal import paths
 from xmodal.cli import Parsed
 from xmodal.tracking import provenance
+from xmodal.tracking.loggers import start_service
 from xmodal.tuning import trial  # noqa: F401 - what a fork runs
 from xmodal.tuning.worker import WARM
 
@@ -27,7 +30,10 @@ class Rehearsal(Parsed):
 
 
 provenance()  # of the code that the forks run, which is the code that is imported here
+with contextlib.suppress(Exception):  # a trial says it better
+    start_service(paths.runs())  # one for all forks, which find it in the environment
 if not torch.cuda.is_available():  # CUDA does not survive a fork, and a model may ask it while it is built
     torch.set_num_threads(1)  # threads do not survive a fork either
-    with contextlib.suppress(Exception):  # a trial says it better
+    with contextlib.suppress(Exception):
         Rehearsal(json.loads(os.environ[WARM]))
+gc.freeze()  # no collection of a fork looks at what is here, or makes a copy of its pages

@@ -111,6 +111,8 @@ class Sweep:
             self._search(study)
 
     def _open(self) -> AbstractContextManager[optuna.Study]:
+        jobs = int(self.options.jobs or 1) if "SLURM_JOB_ID" not in os.environ else 1  # which share this machine
+        share_cores(self.workers * jobs, self.devices)
         points = self._check_space()
         directions: list[Direction] = ["maximize", "minimize"] if self.against else ["maximize"]
         return open_study(self.options.storage, self.name, directions, self.sought, points)
@@ -120,8 +122,6 @@ class Sweep:
         if trials is not None and done >= trials:
             return
         mode()  # whether W&B answers is asked once, not by every trial
-        jobs = int(self.options.jobs or 1) if "SLURM_JOB_ID" not in os.environ else 1  # which share this machine
-        share_cores(self.workers * jobs, self.devices)
         warm_up(self.arguments)
         self.slots: queue.Queue[str | None] = queue.Queue()
         for group in device_groups(self.workers, self.devices):
@@ -263,8 +263,8 @@ class Sweep:
         # In a process of its own: on several devices DDP starts the other ranks from its command line. With the threads
         # of a trial, or the last digits are others.
         command = [sys.executable, "-m", "xmodal", "train", f"--config={tuned}", *own]
-        threads = {"OMP_NUM_THREADS": os.environ[THREADS]} if THREADS in os.environ else {}
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=os.environ | threads)
+        environment = os.environ | {"OMP_NUM_THREADS": os.environ[THREADS]}
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=environment)
         if done.returncode:
             raise UserError(f"the best trial is written to {tuned}, but its evaluation failed; the reason is above.")
         return next(read_results(Path(done.stdout.splitlines()[-1]).parent))
