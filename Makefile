@@ -83,7 +83,7 @@ workspace: setup ## save a W&B workspace that groups the runs by setup: [ENTITY=
 
 test: setup ## the tests
 	@$(XMODAL) prepare emoji > /dev/null
-	@$(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist worksteal
+	@$(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadgroup
 
 lint: setup ## ruff and the floors between packages
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-cache

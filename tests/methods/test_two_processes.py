@@ -1,12 +1,13 @@
 """One process and two give the same numbers: gradients, states, metrics, and each goes on from the other's checkpoint.
 
-Everything is in float64, so that the order of a sum is all that may differ. Two processes are forked once and run every
-case; an epoch ends with a batch of three pairs, of which the second process has one. `XMODAL_TWO_GPUS=1 pytest
+Everything is in float64, so that the order of a sum is all that may differ. Two processes are started once and run
+every case; an epoch ends with a batch of three pairs, of which the second process has one. `XMODAL_TWO_GPUS=1 pytest
 tests/methods/test_two_processes.py` does the same by NCCL on two GPUs, against one, within the same tolerance.
 """
 
 import multiprocessing
 import os
+import time
 import traceback
 from datetime import timedelta
 
@@ -27,7 +28,7 @@ from xmodal.data.protocol import Split
 pytestmark = [
     *harmless,
     pytest.mark.ddp,
-    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning"),
+    pytest.mark.xdist_group("two processes"),  # one worker of pytest-xdist runs it, and once
     pytest.mark.filterwarnings("ignore:The dirpath has changed"),  # a run goes on in a folder of its own
     pytest.mark.filterwarnings("ignore:find_unused_parameters=True was specified"),
     pytest.mark.filterwarnings("ignore:It is recommended to use `self.log"),  # the losses are of the whole batch
@@ -112,7 +113,7 @@ def work(rank, folder):
     os.environ |= {"LOCAL_RANK": str(rank), "GLOO_SOCKET_IFNAME": "lo", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
     if GPUS:
         torch.cuda.set_device(rank)
-    backend, store, patience = "nccl" if GPUS else "gloo", f"file://{folder / 'store'}", timedelta(seconds=20)
+    backend, store, patience = "nccl" if GPUS else "gloo", f"file://{folder / 'store'}", timedelta(seconds=60)
     dist.init_process_group(backend, init_method=store, rank=rank, world_size=2, timeout=patience)
     for case, name in zip(CASES, IDS, strict=True):
         try:
@@ -130,13 +131,17 @@ def runs(tmp_path_factory):
     """Of every case what one process found, and what each of the two did."""
     folder = tmp_path_factory.mktemp("runs")
     alone = {name: run(case, folder / name / "one") for case, name in zip(CASES, IDS, strict=True)}
-    context = multiprocessing.get_context("spawn" if GPUS else "fork")  # CUDA does not survive a fork
+    context = multiprocessing.get_context("spawn")  # neither CUDA nor the locks of other threads survive a fork
     processes = [context.Process(target=work, args=(rank, folder)) for rank in range(2)]
     for process in processes:
         process.start()
-    for process in processes:
-        process.join(timeout=200)
-        process.kill()
+    try:
+        end = time.monotonic() + 200
+        for process in processes:
+            process.join(timeout=max(end - time.monotonic(), 0))
+    finally:
+        for process in processes:
+            process.kill()
     return folder, alone
 
 

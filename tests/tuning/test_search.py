@@ -94,6 +94,23 @@ def test_time_ends_a_search(played):
     assert len(played.seen) == first
 
 
+def test_workers_side_by_side_run_as_many_trials_as_were_asked_for(played):
+    played.value = lambda keys: time.sleep(0.2) or 0.5
+    assert sweep("--trials=5", "--workers=4") == 0
+    assert len(played.seen) == 5
+    failing = iter([True, False, True])
+
+    def now_and_then(keys):
+        if next(failing, False):
+            raise worker.TrialError("not this one")
+        return 0.5
+
+    played.value = now_and_then
+    assert sweep("--trials=8", "--workers=2") == 0  # those that fail are made up for
+    assert [each.state for each in trials(played.home)].count(TrialState.COMPLETE) == 8
+    assert len(played.seen) == 10
+
+
 def test_a_tuned_file_is_tried_first(played, capsys):
     file = played.home / "warm.yaml"
     content = yaml.safe_load((played.home / "experiments/dmsf/emoji.yaml").read_text())

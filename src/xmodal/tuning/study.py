@@ -9,6 +9,7 @@ import os
 import queue
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -127,15 +128,21 @@ class Sweep:
         for group in device_groups(self.workers, self.devices):
             self.slots.put(group)
         sys.stderr.write(f"study {self.name}: {done} of {trials or 'any number of'} trials are done\n")
-        enough = [] if trials is None else [MaxTrialsCallback(trials, states=DONE)]
+        enough = [] if trials is None else [MaxTrialsCallback(trials, states=DONE)]  # other machines add to them
+        end = time.monotonic() + 60 * self.sought.minutes if self.sought.minutes else None
         with tqdm(total=trials, initial=done, desc=self.name, unit="trial") as self.bar:
-            study.optimize(
-                self._objective,
-                timeout=self.sought.minutes and 60 * self.sought.minutes,
-                n_jobs=self.workers,
-                catch=(TrialError,),
-                callbacks=[*enough, self._progress],
-            )
+            while trials is None or done < trials:  # again for those that failed
+                study.optimize(
+                    self._objective,
+                    n_trials=trials and trials - done,
+                    timeout=end and end - time.monotonic(),
+                    n_jobs=self.workers,
+                    catch=(TrialError,),
+                    callbacks=[*enough, self._progress],
+                )
+                if trials is None or (end and time.monotonic() > end):
+                    break
+                done = len(study.get_trials(deepcopy=False, states=DONE))
 
     def _check_space(self) -> list[dict[str, Value]]:
         """Parse one configuration with every key of the space; the points to try first come back."""
