@@ -48,7 +48,7 @@ def trunks(rows):
             f"{float(row['pairs_per_second']):,.0f}",
             "-" if row["over_plain"] == "nan" else f"{float(row['over_plain']):.2f}x",
             "-" if row["share_of_ceiling"] == "nan" else f"{100 * float(row['share_of_ceiling']):.1f} %",
-            f"{float(row['peak_megabytes']) / 1024:.1f}",
+            "-" if row["peak_megabytes"] == "nan" else f"{float(row['peak_megabytes']) / 1024:.1f}",
         ]
         for row in rows
     ]

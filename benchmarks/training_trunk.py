@@ -252,7 +252,8 @@ def trunk(options):
                 continue
             share = rate * each / (ceiling * 1e12)
             plain_rate = found.get(base, math.nan)
-            table.add(options.model, options.trunk_batch, form, rate, plain=plain_rate, ceiling=share)
+            peak = math.nan if form == "xmodal recorded" else None  # the pool of its graphs is not counted
+            table.add(options.model, options.trunk_batch, form, rate, plain=plain_rate, ceiling=share, peak=peak)
 
 
 def largest(options):
@@ -325,6 +326,7 @@ def two_gpus(options):
                 (options.folder / "profile_two-gpus.txt").write_text((folder / "profile_worker.txt").read_text())
                 return
             found.setdefault(form, rate)
+            peak = math.nan if form == "xmodal recorded" else peak
             table.add(options.model, batch_size, form, rate, plain=found[form], peak=peak, devices=devices)
 
 

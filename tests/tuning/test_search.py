@@ -174,10 +174,11 @@ def test_workers_share_the_gpus_out(played, monkeypatch):
     assert worker.device_groups(2, 1) == [None, None]
 
 
-def test_a_space_that_changed_under_a_study_is_said(played, capsys):
+@pytest.mark.parametrize("workers", [1, 4])
+def test_a_space_that_changed_under_a_study_is_said(played, capsys, workers):
     assert sweep("--trials=1") == 0
     write(played.home, SPACE | {"space": {"model.fusion": {"choice": ["none", "concat"]}}})
-    assert sweep("--trials=2") == 2
+    assert sweep("--trials=5", f"--workers={workers}") == 2
     assert "was begun with another space" in capsys.readouterr().err
 
 
@@ -210,6 +211,22 @@ def test_a_trial_is_not_tried_a_third_time(played, capsys):
     found = trials(played.home)
     assert [trial.state for trial in found if trial.state.is_finished()] == [TrialState.FAIL] * 5
     assert found[0].params == found[1].params != found[2].params == found[3].params
+
+
+def test_failures_of_trials_side_by_side_end_a_search(played, capsys):
+    def value(keys):
+        raise worker.TrialError("out of memory")
+
+    played.value = value
+    assert sweep("--trials=4", "--workers=4") == 2
+    assert "3 trials of dmsf-emoji-16 failed one after the other" in capsys.readouterr().err
+    assert len(played.seen) <= 8
+
+
+def test_a_grid_ends_its_study(played):
+    write(played.home, SPACE | {"trials": 10, "space": {"model.fusion": {"choice": ["none", "attention", "concat"]}}})
+    assert sweep("--sampler=grid") == 0
+    assert sorted(keys["model.fusion"] for keys in played.seen) == ["attention", "concat", "none"]
 
 
 def test_a_locked_database_is_said_and_then_the_search_goes_on(played, capsys, monkeypatch):

@@ -1,9 +1,10 @@
 """How devices are shared out among processes, and what the server of the trials does before it is forked."""
 
+import gc
 import importlib
 import json
-import multiprocessing
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import pytest
 import torch
 import wandb
 
+from tests.conftest import CHECKOUT
 from xmodal.methods import DMSF
 from xmodal.run import configuration
-from xmodal.tuning.worker import WARM, device_groups, warm_up
+from xmodal.tuning.worker import WARM, device_groups
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="where there is CUDA nothing is rehearsed before a fork")
@@ -26,24 +28,47 @@ def test_the_server_trains_one_batch_and_leaves_nothing(home, monkeypatch):
     monkeypatch.setenv(WARM, json.dumps(arguments))
     sys.modules.pop("xmodal.tuning.preload", None)
     importlib.import_module("xmodal.tuning.preload")
+    gc.unfreeze()  # what is meant for a server
     assert (len(steps), len(validated)) == (1, 1)
     assert not (home / "runs").exists()
 
 
-def _children_after_setup(connection):
+def children_after_setup(connection):
+    """What a fork does: take part in W&B, and tell which processes it has started."""
     wandb.setup()
     connection.send(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="children are read off Linux's /proc")
-def test_forks_start_no_wandb_service_of_their_own(home):
-    warm_up(["--no-such-option"])  # the server, if this process has none yet, starts with it
+SEARCH = """
+import multiprocessing
+from tests.tuning.test_worker import children_after_setup
+from xmodal.tuning.worker import warm_up
+if __name__ == "__main__":
+    warm_up(["--no-such-option"])
     here, there = multiprocessing.Pipe()
-    fork = multiprocessing.get_context("forkserver").Process(target=_children_after_setup, args=(there,))
+    fork = multiprocessing.get_context("forkserver").Process(target=children_after_setup, args=(there,))
     fork.start()
     assert here.poll(120)
-    assert here.recv() == []
+    print(here.recv())
     fork.join()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="children are read off Linux's /proc")
+def test_forks_start_no_wandb_service_of_their_own(home, monkeypatch):
+    monkeypatch.delenv("WANDB_SERVICE", raising=False)  # of this process, if a test has started one
+    done = subprocess.run([sys.executable, "-c", SEARCH], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_wandb_service_that_is_gone_is_replaced(home, monkeypatch):
+    monkeypatch.delenv("WANDB_SERVICE", raising=False)
+    start = "import os, wandb; wandb.setup(); print(os.environ['WANDB_SERVICE'])"
+    gone = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, check=True).stdout.strip()
+    code = "import xmodal.tracking.loggers as l; from xmodal import paths; print(l.start_service(paths.runs()))"
+    environment = os.environ | {"WANDB_SERVICE": gone}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.splitlines()[-1] == "offline"
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ class PatchProduct(nn.Module):
         """Replace the patch embeddings of a model; the strided convolutions of other networks stay."""
         for parent in list(model.modules()):
             for name, child in list(parent.named_children()):
-                if isinstance(child, nn.Conv2d) and cls._is_embedding(child):
+                if type(child) is nn.Conv2d and cls._is_embedding(child):  # others may pad as they go
                     setattr(parent, name, cls(child))
 
     @staticmethod

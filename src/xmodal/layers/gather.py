@@ -23,8 +23,9 @@ def gather_parts(rows: Tensor) -> list[Tensor]:
     Args:
         rows: (B, ...) of this process.
     """
-    sizes = [torch.zeros((), dtype=torch.long) for _ in range(dist.get_world_size())]
-    dist.all_gather(sizes, torch.tensor(len(rows)), group=_hosts(cast("dist.ProcessGroup", dist.group.WORLD)))
+    own = torch.tensor(len(rows), device="cpu")
+    sizes = [torch.zeros_like(own) for _ in range(dist.get_world_size())]
+    dist.all_gather(sizes, own, group=_hosts(cast("dist.ProcessGroup", dist.group.WORLD)))
     counts = [int(size) for size in sizes]
     padded = rows.new_zeros((max(counts), *rows.shape[1:]))
     padded[: len(rows)] = rows

@@ -37,7 +37,13 @@ def start_service(runs: Path, *, list_packages: bool = True) -> Mode:
     if chosen != "disabled":
         keep_inside(runs)
         silent = os.environ.get("WANDB_SILENT", "true") == "true"  # one voice on the terminal: ours
-        wandb.setup(wandb.Settings(silent=silent, mode=chosen, x_save_requirements=list_packages))
+        settings = wandb.Settings(silent=silent, mode=chosen, x_save_requirements=list_packages)
+        try:
+            wandb.setup(settings)
+        except Exception:
+            if os.environ.pop("WANDB_SERVICE", None) is None:
+                raise
+            wandb.setup(settings)  # the service that another process started is gone
     return chosen
 
 

@@ -36,4 +36,5 @@ if not torch.cuda.is_available():  # CUDA does not survive a fork, and a model m
     torch.set_num_threads(1)  # threads do not survive a fork either
     with contextlib.suppress(Exception):
         Rehearsal(json.loads(os.environ[WARM]))
+gc.collect()
 gc.freeze()  # no collection of a fork looks at what is here, or makes a copy of its pages

@@ -10,7 +10,7 @@ import queue
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,7 @@ class Sweep:
         if len(sizes) > 1:
             axis = Parameter("choice", tuple(sizes), {}, {})
             search = front.with_axis(search, f"model.{kind}", axis)
-        self.sought = search
+        self.sought, self.ended = search, list[int]()
         self.name = study_name(options.method, options.data, sizes, self.against)
         self.arguments = [*configuration(options.method, options.data), *overrides(self.options)]
         self.devices = whole("DEVICES", options.devices, 1, 1024) if options.devices else 1
@@ -130,17 +130,37 @@ class Sweep:
         sys.stderr.write(f"study {self.name}: {done} of {trials or 'any number of'} trials are done\n")
         enough = [] if trials is None else [MaxTrialsCallback(trials, states=DONE)]  # other machines add to them
         end = time.monotonic() + 60 * self.sought.minutes if self.sought.minutes else None
+        trouble: list[Exception] = []
+
+        def watched(function: Callable[..., Any]) -> Callable[..., Any]:
+            """Keep what goes wrong: Optuna forgets the errors of the last trials that run side by side."""
+
+            def call(*arguments: Any) -> Any:  # noqa: ANN401
+                try:
+                    return function(*arguments)
+                except (TrialError, optuna.TrialPruned):
+                    raise
+                except Exception as error:
+                    trouble.append(error)
+                    study.stop()
+                    raise
+
+            return call
+
         with tqdm(total=trials, initial=done, desc=self.name, unit="trial") as self.bar:
             while trials is None or done < trials:  # again for those that failed
+                self.ended.clear()
                 study.optimize(
-                    self._objective,
+                    watched(self._objective),
                     n_trials=trials and trials - done,
                     timeout=end and end - time.monotonic(),
                     n_jobs=self.workers,
                     catch=(TrialError,),
-                    callbacks=[*enough, self._progress],
+                    callbacks=[*enough, watched(self._progress)],
                 )
-                if trials is None or (end and time.monotonic() > end):
+                if trouble:
+                    raise trouble[0]
+                if trials is None or len(self.ended) < trials - done:  # the time is over, or a grid has no more points
                     break
                 done = len(study.get_trials(deepcopy=False, states=DONE))
 
@@ -224,6 +244,7 @@ class Sweep:
     best = ""
 
     def _progress(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        self.ended.append(trial.number)
         if trial.state in DONE:
             self.bar.update()
         if not self.against and (study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))):
