@@ -18,7 +18,7 @@ from xmodal.layers.context_decoder import ContextDecoder, JointSpace, score_pool
 from xmodal.layers.correlation import canonical_projections
 from xmodal.layers.decoder import decoder
 from xmodal.layers.dropout import FeatureDropout
-from xmodal.layers.gather import gather_parts, gather_with_gradient
+from xmodal.layers.gather import gather_with_gradient
 from xmodal.layers.graph import LabelGCN, label_graph
 from xmodal.layers.hash_head import SelectHead, tanh_head
 from xmodal.layers.queue import CodeQueue
@@ -50,7 +50,6 @@ __all__ = [
     "canonical_projections",
     "decoder",
     "discriminator",
-    "gather_parts",
     "gather_with_gradient",
     "label_graph",
     "masked_mean",

@@ -14,7 +14,7 @@ def _hosts(world: dist.ProcessGroup) -> dist.ProcessGroup:
     return cast("dist.ProcessGroup", dist.new_group(backend="gloo"))
 
 
-def gather_parts(rows: Tensor) -> list[Tensor]:
+def _parts(rows: Tensor) -> list[Tensor]:
     """The rows of every process, without gradient; ranks may hold different numbers of rows.
 
     The hosts tell each other these numbers, so that none waits for its GPU: torchmetrics' `gather_all_tensors` reads
@@ -37,7 +37,7 @@ def gather_parts(rows: Tensor) -> list[Tensor]:
 class _GatherRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:  # noqa: ANN401 - torch's context
-        parts = gather_parts(rows)
+        parts = _parts(rows)
         sizes = [len(part) for part in parts]
         ctx.start, ctx.size = sum(sizes[: dist.get_rank()]), len(rows)
         return torch.cat(parts)

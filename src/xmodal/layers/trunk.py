@@ -34,6 +34,8 @@ class MultiScaleText(nn.Module):
         windows: of the averages; one that is wider than the vector is cut to it.
     """
 
+    which: Tensor
+
     def __init__(self, dim: int, hidden: int, out: int, windows: Sequence[int] = (50, 30, 15, 10, 5)) -> None:
         super().__init__()
         self.windows = [min(window, dim) for window in windows]
@@ -41,20 +43,16 @@ class MultiScaleText(nn.Module):
         self.read = nn.Linear((1 + len(self.windows)) * dim, hidden)
         self.norm = nn.LocalResponseNorm(5, k=2)
         self.out = nn.Linear(hidden, out)
-        for number, window in enumerate(self.windows):
-            averages = torch.arange(dim // window, dtype=torch.float)
-            which = F.interpolate(averages[None, None], size=dim)[
-                0, 0
-            ].long()  # (D,) the average that each stretches to
-            self.register_buffer(f"which{number}", which, persistent=False)
+        averages = [torch.arange(dim // window, dtype=torch.float)[None, None] for window in self.windows]
+        # which average each place takes when it is stretched back; the gradient of F.interpolate is slow on a GPU
+        which = torch.cat([F.interpolate(each, size=dim)[0].long() for each in averages])
+        self.register_buffer("which", which, persistent=False)  # (windows, D)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, D) -> (B, out)."""
         channels = [x]
-        for number, (window, mix) in enumerate(zip(self.windows, self.mix, strict=True)):
+        for window, mix, which in zip(self.windows, self.mix, self.which, strict=True):
             averaged = F.relu(mix(F.avg_pool1d(x[:, None], window, window)))[:, 0]  # (B, D // window)
-            channels.append(
-                averaged.index_select(1, getattr(self, f"which{number}"))
-            )  # F.interpolate's gradient is slow
+            channels.append(averaged.index_select(1, which))
         read = F.relu(self.read(torch.cat(channels, 1)))  # (B, hidden)
         return F.relu(self.out(self.norm(read[:, :, None])[:, :, 0]))

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from xmodal.batch import Batch, Features, Side, single
 from xmodal.encoders import Trunk
 from xmodal.errors import UserError
-from xmodal.layers import gather_parts, gather_with_gradient
+from xmodal.layers import gather_with_gradient
 from xmodal.losses import sign
 from xmodal.metrics import code_statistics, retrieval_metrics
 
@@ -224,9 +224,7 @@ class RetrievalMethod(LightningModule):
                 gradient of one process.
         """
         rows = rows if gradient else rows.detach()
-        if self.trainer.world_size == 1:
-            return rows
-        return gather_with_gradient(rows) if gradient else torch.cat(gather_parts(rows))
+        return rows if self.trainer.world_size == 1 else gather_with_gradient(rows)
 
     def gather_batch(self, *rows: Tensor) -> tuple[Tensor, ...]:
         """Several parts of a batch gathered with gradient."""

@@ -10,8 +10,8 @@ import queue
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ class Sweep:
         if len(sizes) > 1:
             axis = Parameter("choice", tuple(sizes), {}, {})
             search = front.with_axis(search, f"model.{kind}", axis)
-        self.sought, self.ended = search, list[int]()
+        self.sought = search
         self.name = study_name(options.method, options.data, sizes, self.against)
         self.arguments = [*configuration(options.method, options.data), *overrides(self.options)]
         self.devices = whole("DEVICES", options.devices, 1, 1024) if options.devices else 1
@@ -130,37 +130,22 @@ class Sweep:
         sys.stderr.write(f"study {self.name}: {done} of {trials or 'any number of'} trials are done\n")
         enough = [] if trials is None else [MaxTrialsCallback(trials, states=DONE)]  # other machines add to them
         end = time.monotonic() + 60 * self.sought.minutes if self.sought.minutes else None
-        trouble: list[Exception] = []
-
-        def watched(function: Callable[..., Any]) -> Callable[..., Any]:
-            """Keep what goes wrong: Optuna forgets the errors of the last trials that run side by side."""
-
-            def call(*arguments: Any) -> Any:  # noqa: ANN401
-                try:
-                    return function(*arguments)
-                except (TrialError, optuna.TrialPruned):
-                    raise
-                except Exception as error:
-                    trouble.append(error)
-                    study.stop()
-                    raise
-
-            return call
-
+        trouble, ended = list[Exception](), list[int]()
+        watched = _watched(study, trouble)
         with tqdm(total=trials, initial=done, desc=self.name, unit="trial") as self.bar:
             while trials is None or done < trials:  # again for those that failed
-                self.ended.clear()
+                ended.clear()
                 study.optimize(
                     watched(self._objective),
                     n_trials=trials and trials - done,
                     timeout=end and end - time.monotonic(),
                     n_jobs=self.workers,
                     catch=(TrialError,),
-                    callbacks=[*enough, watched(self._progress)],
+                    callbacks=[lambda _, trial: ended.append(trial.number), *enough, watched(self._progress)],
                 )
                 if trouble:
                     raise trouble[0]
-                if trials is None or len(self.ended) < trials - done:  # the time is over, or a grid has no more points
+                if trials is None or len(ended) < trials - done:  # the time is over, or a grid has no more points
                     break
                 done = len(study.get_trials(deepcopy=False, states=DONE))
 
@@ -244,7 +229,6 @@ class Sweep:
     best = ""
 
     def _progress(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        self.ended.append(trial.number)
         if trial.state in DONE:
             self.bar.update()
         if not self.against and (study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))):
@@ -296,6 +280,19 @@ class Sweep:
         if done.returncode:
             raise UserError(f"the best trial is written to {tuned}, but its evaluation failed; the reason is above.")
         return next(read_results(Path(done.stdout.splitlines()[-1]).parent))
+
+
+@contextmanager
+def _watched(study: optuna.Study, trouble: list[Exception]) -> Iterator[None]:
+    """As a decorator: what goes wrong is kept; Optuna forgets the errors of the last trials that run side by side."""
+    try:
+        yield
+    except (TrialError, optuna.TrialPruned):
+        raise
+    except Exception as error:
+        trouble.append(error)
+        study.stop()
+        raise
 
 
 def _text(value: Value) -> str:
