@@ -96,8 +96,8 @@ class Clock(Callback):
         """Stop when the time is over."""
         trainer.should_stop |= len(self.stamps) > 1 and time.perf_counter() - self.stamps[0] > self.seconds
 
-    def on_fit_end(self, trainer, pl_module) -> None:
-        """The last stamp."""
+    def on_train_end(self, trainer, pl_module) -> None:
+        """The last stamp, before the run is taken down."""
         wait()
         self.stamps.append(time.perf_counter())
 

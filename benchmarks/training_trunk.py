@@ -35,6 +35,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from measuring import Clock, Table, fit, peak_megabytes, reset_peak, wait
 from profiling import Profiled
 from xmodal.batch import Raw
+from xmodal.cli import over_devices
 from xmodal.data import CrossModalDataModule, Pairs
 from xmodal.data.files import Files, Photos
 from xmodal.data.protocol import make_split
@@ -219,7 +220,9 @@ def ours(options, folder, form, *, callbacks=(), batch_size=None, **settings):
     data = Drawn(folder, options.photos, options.rounds, options.model, batch_size=batch_size, trunk=training)
     seed_everything(0, verbose=False)
     model = Pretrain(DIM, "projected", trunk_lr=1e-4, image_dim=data.image_dim, text_dim=data.text_dim)
-    clock, epochs = Clock(), 3 if resident else 2  # no stop by time: processes would not stop together
+    clock, epochs = Clock(), 4 if resident else 3  # no stop by time: processes would not stop together
+    if settings.get("devices", 1) > 1:
+        settings["strategy"] = over_devices(model)
     fit(model, data, clock, epochs=epochs, precision="bf16-mixed", callbacks=callbacks, **settings)
     return data.num_train // batch_size * batch_size / clock.seconds_per_epoch
 
@@ -341,7 +344,6 @@ def worker(options):
         callbacks=[Profiled(title, options.folder / "profile_worker.txt")] if options.profile and first else [],
         device=options.device,
         devices=world,
-        strategy="ddp" if world > 1 else "auto",
     )
     if first:
         (options.folder / "result.json").write_text(json.dumps([rate, peak_megabytes()]))

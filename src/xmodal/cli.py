@@ -20,6 +20,7 @@ import yaml
 from lightning import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.strategies import DDPStrategy
 
 from xmodal import data, methods, paths
 from xmodal.errors import UserError
@@ -178,9 +179,8 @@ class XmodalCLI(LightningCLI):
                 if self.logs
                 else False
             )
-        if config.strategy == "auto" and not self.model.automatic_optimization and _several(config):
-            # Two optimizers leave parameters without gradient in each backward pass: plain ddp stops there.
-            kwargs["strategy"] = "ddp_find_unused_parameters_true"
+        if config.strategy == "auto" and _several(config):
+            kwargs["strategy"] = over_devices(self.model)
         return super().instantiate_trainer(**kwargs)
 
     def after_instantiate_classes(self) -> None:
@@ -246,6 +246,14 @@ def _anywhere(config: Any) -> Any:  # noqa: ANN401 - what a configuration dumps
     if not isinstance(config, dict) or not isinstance(config.get("trainer"), dict):
         return config
     return config | {"trainer": config["trainer"] | {"devices": None, "num_nodes": None}}
+
+
+def over_devices(model: LightningModule) -> DDPStrategy:
+    """DDP for a method: gradients lie in the buffers that are summed over the devices, and are not copied there.
+
+    Two optimizers leave parameters without gradient in each backward pass, which plain DDP does not allow.
+    """
+    return DDPStrategy(find_unused_parameters=not model.automatic_optimization, gradient_as_bucket_view=True)
 
 
 def _several(trainer: Any) -> bool:  # noqa: ANN401 - its arguments

@@ -1,15 +1,25 @@
 """A training step never waits for the device: on `meta` tensors, which hold no values, it runs through.
 
-What a library's kernel waits for inside does not show here: on CUDA, ALSCOR's Cholesky and singular values do.
+What a library's kernel waits for inside does not show there: on CUDA, ALSCOR's Cholesky and singular values do. Where
+there is a GPU, whole steps are watched by CUDA's own check: loader, backward pass and optimizer included.
 """
 
 from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
+import torch
+from lightning import Callback
 
 from tests.methods.test_every_method import GRADIENT
+from tests.methods.test_every_method import pytestmark as harmless
 from tests.methods.toy import REGISTRY, Toy, build
+from tests.methods.training import train
+from xmodal.data import loading
+from xmodal.data.loading import take
+
+pytestmark = [*harmless, pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")]
+gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA says what waits")
 
 
 def on_meta(value):
@@ -57,3 +67,41 @@ def test_a_step_that_looks_is_found(monkeypatch):
     monkeypatch.setattr(REGISTRY["dcmht"], "weigh", lambda self, terms: terms["inter"] * terms["inter"].item())
     with pytest.raises(RuntimeError, match="meta"):
         step("dcmht", monkeypatch)
+
+
+class Watched(Callback):
+    """What waits for the GPU between the end of an epoch's first step and the start of its last is an error."""
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if batch_idx == 0:
+            torch.cuda.set_sync_debug_mode("error")
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if batch_idx == trainer.num_training_batches - 1:
+            torch.cuda.set_sync_debug_mode("default")
+
+
+def watched(name, folder):
+    data = Toy(batch_size=8)  # four steps
+    options = {"accelerator": "gpu", "devices": 1, "limit_val_batches": 0}
+    try:
+        train(build(name, data), data, folder, 2, callbacks=[Watched()], **options)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@gpu
+@pytest.mark.parametrize("name", [name for name in GRADIENT if name != "alscor"])
+def test_no_step_waits_for_the_gpu(name, tmp_path):
+    watched(name, tmp_path)
+
+
+@gpu
+def test_a_loader_that_waits_is_found(tmp_path, monkeypatch):
+    def waits(whole, positions):
+        positions.tolist()
+        return take(whole, positions)
+
+    monkeypatch.setattr(loading, "take", waits)
+    with pytest.raises(RuntimeError, match="synchronizing"):
+        watched("dcmht", tmp_path)

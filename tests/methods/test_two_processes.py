@@ -23,6 +23,7 @@ from tests.methods.test_every_method import GRADIENT
 from tests.methods.test_every_method import pytestmark as harmless
 from tests.methods.toy import build, default
 from tests.methods.training import make_trainer
+from xmodal.cli import over_devices
 from xmodal.data.protocol import Split
 
 pytestmark = [
@@ -83,7 +84,6 @@ def run(case, folder, world=1, resume=None):
     data = Toy(batch_size=32, drop_last=True) if name == "alscor" else Toy(batch_size=16)
     still = {"dropout": 0.0} if default(name, "dropout") else {}  # its draws belong to a process
     model = build(name, data, **still, **choices).double()
-    strategy = "ddp" if model.automatic_optimization else "ddp_find_unused_parameters_true"  # as the CLI chooses
     first = FirstGradients()
     keep = ModelCheckpoint(folder, "{epoch}", save_top_k=-1, save_on_train_epoch_end=True)
     trainer = make_trainer(
@@ -94,7 +94,7 @@ def run(case, folder, world=1, resume=None):
         accelerator="gpu" if GPUS else "cpu",
         precision="64-true",
         devices=world,
-        strategy=strategy if world > 1 else "auto",
+        strategy=over_devices(model) if world > 1 else "auto",
         limit_val_batches=0.0 if resume else 1.0,
     )
     trainer.fit(model, datamodule=data, ckpt_path=resume, weights_only=False)

@@ -110,7 +110,10 @@ class InMemory(Dataset[Batch]):
         self.whole = whole
 
     def __getitem__(self, positions: Tensor) -> Batch:
-        batch: Batch = take(self.whole, positions.to(self.whole["label"].device))
+        device = self.whole["label"].device
+        if device.type == "cuda":  # from pageable memory the copy would wait until the last step is done
+            positions = positions.pin_memory()
+        batch: Batch = take(self.whole, positions.to(device, non_blocking=True))
         return batch
 
     def __len__(self) -> int:
