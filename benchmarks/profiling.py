@@ -9,6 +9,7 @@ from torch.profiler import ProfilerActivity, profile
 from measuring import device_name, wait
 
 LONGEST = 12
+SPANS = ("Optimizer.step#", "nccl:", "DistributedDataParallel.")  # the time of others within them
 
 
 class Profiled(Callback):
@@ -43,8 +44,7 @@ class Profiled(Callback):
         events = [
             event
             for event in self.profile.key_averages()
-            if not event.key.startswith("Optimizer.step#")  # which spans the whole step
-            and (not self.gpu or str(event.device_type).endswith("CUDA"))
+            if not event.key.startswith(SPANS) and (not self.gpu or str(event.device_type).endswith("CUDA"))
         ]
         total = sum(getattr(event, key) for event in events) / 1e6
         lines = [

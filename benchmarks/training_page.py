@@ -69,7 +69,7 @@ def filled(page, results):
     texts = {"device": ", ".join(sorted({row["device"] for row in rows})) or NOT_YET}
     for part, form in (("features", features), ("trunk", trunks), ("two-gpus", trunks), ("largest", trunks)):
         texts[part] = form([row for row in rows if row["part"] == part])
-    for part in ("features", "trunk"):
+    for part in ("features", "trunk", "two-gpus"):
         profile = results / f"profile_{part}.txt"
         texts[f"profile {part}"] = f"```text\n{profile.read_text().strip()}\n```" if profile.is_file() else NOT_YET
     for name, text in texts.items():
