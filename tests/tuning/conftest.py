@@ -3,9 +3,15 @@
 import pytest
 
 from xmodal.run import train
-from xmodal.tuning import grid
+from xmodal.tuning import grid, several
 
 SMALL = ("--epochs=1", "--data.subset=64", "--gallery=false")
+
+
+@pytest.fixture(autouse=True)
+def no_server(monkeypatch):
+    """What starts no process in a test needs no server; commands in processes of their own start one."""
+    monkeypatch.setattr(several, "warm_up", lambda arguments: None)
 
 
 @pytest.fixture
@@ -20,7 +26,6 @@ def started(monkeypatch):
         return 0.0, str(path)
 
     monkeypatch.setattr(grid, "run_trial", run_here)
-    monkeypatch.setattr(grid, "warm_up", lambda arguments: None)
     return found
 
 

@@ -22,7 +22,8 @@ def run(method, *, bits=None, dim=None, data="emoji", fails=()):
 
     names = ("cca", "dmsf", "dscmr")
     try:
-        assert each_method(Namespace(method=method, data=data, bits=bits, dim=dim), one, names.__contains__) == 0
+        options = Namespace(method=method, data=data, bits=bits, dim=dim, devices=None)
+        assert each_method(options, one, names.__contains__) == 0
     except UserError as error:
         return seen, str(error)
     return seen, ""

@@ -20,5 +20,5 @@ def _threads_come_back(monkeypatch):
 def test_a_process_has_its_share_of_the_cores(workers, devices, threads, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(12)), raising=False)
     worker.share_cores(workers, devices)
-    trial.run(None, ["--no-such-option"])  # fails, after it has taken its threads
+    trial.run(None, ["--no-such-option"], threads=worker.trial_threads())  # fails, after it has taken its threads
     assert torch.get_num_threads() == threads

@@ -23,7 +23,7 @@ from xmodal.run import add_run_options, configuration, experiment_file, whole, w
 from xmodal.tracking import read_results
 from xmodal.tracking.groups import Group, Record
 from xmodal.tuning.several import HELP
-from xmodal.tuning.worker import TrialError, device_groups, run_trial, share_cores, warm_up
+from xmodal.tuning.worker import TrialError, device_groups, run_trial, share_cores
 
 
 def add_grid_options(parser: argparse.ArgumentParser) -> None:
@@ -124,7 +124,6 @@ class Grid:
     def _run(self, missing: Sequence[Run]) -> list[str]:
         """Run them side by side; the labels of those that failed."""
         share_cores(self.workers, self.devices)
-        warm_up(missing[0].arguments)
         failed: list[str] = []
         slots: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         for visible in device_groups(self.workers, self.devices):

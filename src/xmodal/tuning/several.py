@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from xmodal import paths
 from xmodal.errors import UserError
-from xmodal.run import experiment_file, size_names
+from xmodal.run import configuration, experiment_file, size_names
+from xmodal.tuning.worker import warm_up
 
 HELP = "a folder of experiments/, such as dmsf; several as dmsf,dcmh; or all"
 
@@ -39,6 +40,8 @@ def each_method(
         raise UserError(f"METHOD is {options.method!r}, which names no method for {options.data!r}, or one twice.")
     for name in chosen:
         experiment_file(name, options.data)
+    if options.devices in (None, "1"):
+        warm_up(configuration(chosen[0], options.data))  # first: it takes as long as all imports of this process
     if len(chosen) == 1:
         run(_of_method(options, chosen[0]))
         return 0

@@ -7,7 +7,6 @@ goes on where a killed one stopped: a trial whose process vanished is recorded a
 import argparse
 import os
 import queue
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -25,19 +24,16 @@ from xmodal import paths
 from xmodal.errors import UserError
 from xmodal.run import configuration, overrides, whole
 from xmodal.tracking import provenance, read_results, write_atomically
-from xmodal.tracking.wandb_mode import mode
 from xmodal.tuning import front
 from xmodal.tuning.space import Parameter, Search, Value, experiment_with
 from xmodal.tuning.storage import Direction, is_retry, open_study, retry_once, study_name
 from xmodal.tuning.worker import (
-    THREADS,
     TrialDiedError,
     TrialDivergedError,
     TrialError,
     device_groups,
     run_trial,
     share_cores,
-    warm_up,
 )
 
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -122,8 +118,6 @@ class Sweep:
         done, trials = len(study.get_trials(deepcopy=False, states=DONE)), self.sought.trials
         if trials is not None and done >= trials:
             return
-        mode()  # whether W&B answers is asked once, not by every trial
-        warm_up(self.arguments)
         self.slots: queue.Queue[str | None] = queue.Queue()
         for group in device_groups(self.workers, self.devices):
             self.slots.put(group)
@@ -268,18 +262,17 @@ class Sweep:
 
         options = argparse.Namespace(**vars(self.options) | {"bits": None, "dim": None})
         own = [*overrides(options), f"--group={self.name}", "--job_type=tuned"]
-        parsed = Parsed([*configuration(None, None, [tuned]), *own])
+        arguments = [*configuration(None, None, [tuned]), *own]
+        parsed = Parsed(arguments)
         for record in read_results(parsed.folder):
             if record["config_hash"] == parsed.hash:
                 return record
-        # In a process of its own: on several devices DDP starts the other ranks from its command line. With the threads
-        # of a trial, or the last digits are others.
-        command = [sys.executable, "-m", "xmodal", "train", f"--config={tuned}", *own]
-        environment = os.environ | {"OMP_NUM_THREADS": os.environ[THREADS]}
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=environment)
-        if done.returncode:
-            raise UserError(f"the best trial is written to {tuned}, but its evaluation failed; the reason is above.")
-        return next(read_results(Path(done.stdout.splitlines()[-1]).parent))
+        (visible,) = device_groups(1, self.devices)
+        try:
+            _, path = run_trial(arguments, self.devices, lambda *_: False, visible, "run")
+        except TrialError as error:
+            raise UserError(f"the best trial is written to {tuned}, but its evaluation failed: {error}") from error
+        return next(read_results(Path(path).parent))
 
 
 @contextmanager

@@ -8,7 +8,8 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from statistics import median
 from typing import cast
@@ -24,18 +25,21 @@ from xmodal.errors import UserError
 from xmodal.methods import RetrievalMethod
 from xmodal.methods.base import rows_of
 from xmodal.run import leave_record, train
-from xmodal.tuning.worker import THREADS, Task
+from xmodal.tuning.worker import Task, trial_threads
 
 
 class Report(Callback):
     """After every validation, send the epoch and `val/map`, and stop if the answer says so; rank 0 speaks for all.
+
+    Training goes on until the answer is there: to store a value costs no time. The next value is not sent before, or
+    what the study holds would depend on who is faster. On several devices the answer is waited for.
 
     Args:
         connection: to the sweep; None on ranks other than 0.
     """
 
     def __init__(self, connection: Connection | None) -> None:
-        self.connection, self.best, self.pruned = connection, -1.0, False
+        self.connection, self.best, self.waiting, self.pruned = connection, -1.0, False, False
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """End a training whose loss was not finite: after a step the parameters are not, and alike on every rank."""
@@ -45,19 +49,48 @@ class Report(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """See the class."""
+        self._hear(trainer)
+        if self.pruned:
+            return
         value = float(trainer.callback_metrics["val/map"])
         if not math.isfinite(value):
             raise FloatingPointError(f"val/map is {value} in epoch {trainer.current_epoch + 1}")
         self.best = max(self.best, value)
-        stop = False
-        if self.connection is not None:
-            try:
+        self.waiting = True
+        with _gone_with_the_sweep():
+            if self.connection is not None:
                 self.connection.send(("epoch", trainer.current_epoch, value))
+        if trainer.world_size > 1:  # which stop in the same step
+            self._hear(trainer)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
+        """See the class."""
+        if self.waiting and self.connection is not None and self.connection.poll():
+            self._hear(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The last answer."""
+        self._hear(trainer)
+
+    def _hear(self, trainer: Trainer) -> None:
+        """Wait for the answer, if there is one to come."""
+        if not self.waiting:
+            return
+        stop, self.waiting = False, False
+        with _gone_with_the_sweep():
+            if self.connection is not None:
                 stop = self.connection.recv()
-            except (EOFError, ConnectionError):
-                sys.exit(1)  # the sweep is gone, and so is this trial
         if trainer.strategy.broadcast(stop):
             self.pruned = trainer.should_stop = True
+            trainer.limit_val_batches = 0  # Lightning would validate once more
+
+
+@contextmanager
+def _gone_with_the_sweep() -> Iterator[None]:
+    try:
+        yield
+    except (EOFError, ConnectionError):
+        sys.exit(1)
 
 
 class QueryLatency(Callback):
@@ -71,7 +104,11 @@ class QueryLatency(Callback):
 
 
 def run(
-    connection: Connection | None, arguments: Sequence[str], visible: str | None = None, task: Task = "trial"
+    connection: Connection | None,
+    arguments: Sequence[str],
+    visible: str | None = None,
+    task: Task = "trial",
+    threads: int = 1,
 ) -> None:
     """Train under `arguments`; leave a record; send `done`, `diverged` or `failed`.
 
@@ -81,13 +118,14 @@ def run(
         visible: CUDA devices of this process, as `CUDA_VISIBLE_DEVICES` has them; None leaves them as they are.
         task: a `run` is checkpointed and evaluated on the query set; a trial leaves the query set closed, and a `timed`
             one takes the time of a query.
+        threads: of the CPU; trials side by side share the cores.
     """
     started = time.perf_counter()
     if visible is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible  # before anything asks CUDA
     report, latency = Report(connection), QueryLatency()
     try:
-        torch.set_num_threads(int(os.environ.get(THREADS, "1")))  # trials side by side share the cores
+        torch.set_num_threads(threads)
         if task == "run":
             path = train(arguments, callbacks=[report])
         else:
@@ -144,5 +182,5 @@ def _send(connection: Connection | None, message: tuple[object, ...]) -> None:
 def main(argv: Sequence[str]) -> int:
     """`xmodal trial FD TASK <arguments>`: a fresh process, as DDP needs it; FD is its end of the pipe."""
     leader = int(os.environ.get("LOCAL_RANK", "0")) == 0
-    run(Connection(int(argv[0])) if leader else None, argv[2:], task=cast("Task", argv[1]))
+    run(Connection(int(argv[0])) if leader else None, argv[2:], None, cast("Task", argv[1]), trial_threads())
     return 0

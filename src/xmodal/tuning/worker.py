@@ -8,8 +8,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from typing import Literal
+
+from xmodal.tracking.wandb_mode import mode
 
 WARM = "XMODAL_WARM_UP"  # variable of the server's environment: arguments of a trial
 Task = Literal["trial", "timed", "run"]  # a trial, one that takes the time of a query, or a whole run of `xmodal train`
@@ -31,15 +34,22 @@ class TrialDivergedError(TrialError):
 
 
 def warm_up(arguments: Sequence[str] = ()) -> None:
-    """Let a server import the suite once; every trial is then a fork of it and starts at once.
+    """Start a server that imports the suite once; every trial is then a fork of it and starts at once.
+
+    Call it before anything slow: the server imports while this process goes on. Its environment stays as it is now.
 
     Args:
         arguments: of a trial, whose model and data the server builds once, so that a fork finds their caches filled.
+
+    Raises:
+        UserError: WANDB_MODE is none that there is.
     """
+    mode()  # whether W&B answers is asked once, not by every trial
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # to ask for CUDA must not initialise it before a fork
     os.environ[WARM] = json.dumps(list(arguments))
     multiprocessing.get_context("forkserver").set_forkserver_preload(["xmodal.tuning.preload"])
+    forkserver.ensure_running()
 
 
 def share_cores(workers: int, devices: int) -> None:
@@ -51,6 +61,11 @@ def share_cores(workers: int, devices: int) -> None:
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     os.environ[THREADS] = str(max(cores // (workers * devices), 1))
+
+
+def trial_threads() -> int:
+    """CPU threads that a trial of this process may use."""
+    return int(os.environ.get(THREADS, "1"))
 
 
 def device_groups(workers: int, devices: int) -> list[str | None]:
@@ -103,8 +118,7 @@ def run_trial(
             match ours.recv():
                 case ("epoch", epoch, value):
                     ours.send(report(epoch, value))
-                case ("done", value, path):
-                    wait()
+                case ("done", value, path):  # and written: nobody waits for the process to take itself down
                     return value, path
                 case ("diverged", reason):
                     raise TrialDivergedError(reason)
@@ -135,7 +149,7 @@ def _start(
     from xmodal.tuning import trial
 
     forked = multiprocessing.get_context("forkserver").Process(
-        target=trial.run, args=(connection, list(arguments), visible, task)
+        target=trial.run, args=(connection, list(arguments), visible, task, trial_threads())
     )
     forked.start()
 
