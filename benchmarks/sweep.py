@@ -1,21 +1,25 @@
 """What a search adds to training: the start of a trial, and the parent that draws, stores and decides.
 
-    python benchmarks/sweep.py [--methods dmsf dscmr] [--trials 12] [--epochs 30]
+    python benchmarks/sweep.py [--searches "dmsf bits=64" "dscmr dim=64"] [--trials 12] [--epochs 30]
 
-Runs `xmodal sweep` on emoji in a folder of its own, one worker, the space and the sampler of the suite, no pruning. A
-trial's time is its process from start to end, less its waits for the parent's answers. Its epochs are their number
-times the median time of one: what the first takes beyond that counts as start-up, and so does the end of the process.
-The parent's share is the wall time of the search, less that of its trials, over that of its trials; `before` is the
-part of it from the command to the first trial's start, once a search. The columns in `cpu` say the same of the
-processes' CPU time (Linux, hundredths of a second), which a busy machine disturbs less.
+Runs `xmodal sweep` on emoji in a folder of its own, one worker, the space, the sampler and the pruner of the suite, of
+which no trial hears. A trial's time is its process from start to end. Its epochs are their number times the median time
+of one: what the first takes beyond that counts as start-up, and so does the end of the process. `before` are the
+seconds from the command until the first trial runs like the others, all imports included, once a search. What the
+parent adds to a trial has two parts, both in per cent of it: `between`, the wall time of the search from its first
+trial on less that of its trials; and `beside`, what storing a value adds to the epoch that goes on meanwhile: every
+other epoch's value is not stored. Columns in `cpu` say the same of the processes' CPU time (Linux, hundredths of a
+second), which a busy machine disturbs less.
 """
 
 import argparse
 import csv
+import json
 import multiprocessing
 import os
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -39,7 +43,8 @@ class Row:
     start_up: float
     start_up_cpu: float
     before: float
-    parent_percent: float
+    between_percent: float
+    beside_percent: float
     parent_percent_cpu: float
 
 
@@ -51,11 +56,14 @@ class Clock:
     starts: list[float] = field(default_factory=list)
     trials: list[tuple[float, float]] = field(default_factory=list)
     start_ups: list[tuple[float, float]] = field(default_factory=list)
+    beside: list[float] = field(default_factory=list)  # an epoch beside which a value is stored, over one without
     reaped: float = 0.0  # CPU time of the trials before
+    worked: float = 0.0  # that of this process before the first
 
     def __call__(self, arguments, devices, report, *rest):
         """Run one trial."""
-        began, heard, answered, cpu = time.perf_counter(), [], [], []
+        self.worked = self.worked or time.process_time()
+        began, heard, cpu = time.perf_counter(), [], []
         server = 0
 
         def timed(epoch: int, value: float) -> bool:
@@ -64,19 +72,18 @@ class Clock:
             (child,) = multiprocessing.active_children()
             server = parent(child.pid)
             cpu.append(spent(child.pid))
-            report(epoch, value)
-            answered.append(time.perf_counter())
+            if epoch % 2:
+                report(epoch, value)
             return False  # whole trials are measured
 
         found = self.run_trial(arguments, devices, timed, *rest)
-        wall = time.perf_counter() - began - (sum(answered) - sum(heard))
+        wall = time.perf_counter() - began
         reaped = spent(server, of_children=True)
         own = (wall, reaped - self.reaped)
         self.reaped = reaped
-        epoch = (
-            statistics.median(there - then for then, there in zip(answered, heard[1:], strict=False)),
-            statistics.median(there - then for then, there in pairwise(cpu)),
-        )
+        took = [there - then for then, there in pairwise(heard)]
+        epoch = statistics.median(took), statistics.median(there - then for then, there in pairwise(cpu))
+        self.beside.append(statistics.median(took[1::2]) / statistics.median(took[::2]))
         self.starts.append(began)
         self.trials.append(own)
         self.start_ups.append((own[0] - len(heard) * epoch[0], own[1] - len(heard) * epoch[1]))
@@ -94,23 +101,22 @@ def spent(pid: int, *, of_children: bool = False) -> float:
     return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
 
 
-def measure(method: str, trials: int, epochs: int) -> Row:
-    """Search in this process, in the folder that `XMODAL_HOME` names."""
-    import torch  # every trial imports this file, and nothing that it does not need shall come with it
-
-    from xmodal.run import size_names
-    from xmodal.tracking import machine
+def measure(method: str, size: str, trials: int, epochs: int) -> Row:
+    """Search in this process, in the folder that `XMODAL_HOME` names; the imports are a part of it."""
+    started = time.perf_counter()
     from xmodal.tuning import command, study, worker
 
     study.run_trial = clock = Clock(worker.run_trial)
-    size = f"--{size_names(method)[0]}=64"
-    options = [f"--trials={trials}", f"--epochs={epochs}", "--pruner=none"]
-    started, worked = time.perf_counter(), time.process_time()
-    command.search([method, "emoji", size, *options])
-    wall, worked = time.perf_counter() - started, time.process_time() - worked
+    command.search([method, "emoji", f"--{size}", f"--trials={trials}", f"--epochs={epochs}"])
+    wall, worked = time.perf_counter() - started, time.process_time() - clock.worked
     trained, trained_cpu = map(sum, zip(*clock.trials, strict=True))
     start_up, start_up_cpu = map(statistics.median, zip(*clock.start_ups, strict=True))
+    import torch
+
+    from xmodal.tracking import machine
+
     device = machine(torch.device("cuda" if torch.cuda.is_available() else "cpu"))["device"]
+    first = clock.starts[0] - started
     return Row(
         device,
         method,
@@ -119,8 +125,9 @@ def measure(method: str, trials: int, epochs: int) -> Row:
         statistics.median(own for own, _ in clock.trials),
         start_up,
         start_up_cpu,
-        clock.starts[0] - started,
-        100 * (wall - trained) / trained,
+        first + clock.start_ups[0][0] - start_up,
+        100 * (wall - first - trained) / trained,
+        100 * (statistics.median(clock.beside) - 1),
         100 * worked / trained_cpu,
     )
 
@@ -128,25 +135,36 @@ def measure(method: str, trials: int, epochs: int) -> Row:
 def main(argv: list[str]) -> int:
     """Measure and write the CSV."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--methods", nargs="+", default=["dmsf", "dscmr"])
+    parser.add_argument("--searches", nargs="+", default=["dmsf bits=64", "dscmr dim=64"])
     parser.add_argument("--trials", type=int, default=12)
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "sweep_speed.csv")
+    parser.add_argument("--here", action="store_true", help="in this process; for the benchmark itself")
     options = parser.parse_args(argv)
     os.environ.setdefault("XMODAL_DATA", str(ROOT / "data"))
     os.environ.setdefault("WANDB_MODE", "offline")
+    if options.here:
+        print(json.dumps(asdict(measure(*options.searches[0].split(), options.trials, options.epochs))))
+        return 0
     rows = []
-    with tempfile.TemporaryDirectory() as home:
-        os.environ["XMODAL_HOME"] = home
-        for name in ("experiments", "sweeps"):
-            shutil.copytree(ROOT / name, Path(home) / name)
-        for method in options.methods:
-            rows.append(row := measure(method, options.trials, options.epochs))
-            print(row, flush=True)
+    for search in options.searches:
+        with tempfile.TemporaryDirectory() as home:
+            for name in ("experiments", "sweeps"):
+                shutil.copytree(ROOT / name, Path(home) / name)
+            command = [sys.executable, __file__, "--here", f"--trials={options.trials}", f"--epochs={options.epochs}"]
+            done = subprocess.run(
+                [*command, "--searches", search],
+                env=os.environ | {"XMODAL_HOME": home},
+                stdout=subprocess.PIPE,
+                text=True,
+                check=True,
+            )
+        rows.append(json.loads(done.stdout.splitlines()[-1]))
+        print(rows[-1], flush=True)
     with options.out.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(asdict(rows[0])))
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
-        writer.writerows({k: f"{v:.4g}" if isinstance(v, float) else v for k, v in asdict(row).items()} for row in rows)
+        writer.writerows({k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
     return 0
 
 
