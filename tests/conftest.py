@@ -27,6 +27,12 @@ def _wandb_stays_inside(tmp_path_factory):
         os.environ[variable] = str(tmp_path_factory.mktemp("wandb"))
 
 
+@pytest.fixture(autouse=True)
+def _no_server(monkeypatch):
+    """Commands that are called in a test start no server for trials; those in processes of their own do."""
+    monkeypatch.setattr("xmodal.tuning.several.warm_up", lambda arguments: None)
+
+
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     """A checkout's folders in a temporary place; the emoji caches of the checkout are read."""

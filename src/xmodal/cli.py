@@ -264,10 +264,9 @@ def _several(trainer: Any) -> bool:  # noqa: ANN401 - its arguments
         return len(devices) > 1
     text = str(devices)
     return (
-        (text == "-1" and torch.cuda.device_count() > 1)
-        or "," in text
+        "," in text
         or (text.isdigit() and int(text) > 1)
-        or (text == "auto" and torch.cuda.device_count() > 1)
+        or (text in ("-1", "auto") and trainer.accelerator != "cpu" and torch.cuda.device_count() > 1)
     )
 
 

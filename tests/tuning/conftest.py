@@ -3,15 +3,9 @@
 import pytest
 
 from xmodal.run import train
-from xmodal.tuning import grid, several
+from xmodal.tuning import grid
 
 SMALL = ("--epochs=1", "--data.subset=64", "--gallery=false")
-
-
-@pytest.fixture(autouse=True)
-def no_server(monkeypatch):
-    """What starts no process in a test needs no server; commands in processes of their own start one."""
-    monkeypatch.setattr(several, "warm_up", lambda arguments: None)
 
 
 @pytest.fixture

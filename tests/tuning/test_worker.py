@@ -25,12 +25,19 @@ def test_the_server_trains_one_batch_and_leaves_nothing(home, monkeypatch):
     monkeypatch.setattr(DMSF, "training_step", lambda self, *batch: steps.append(1) or step(self, *batch))
     monkeypatch.setattr(DMSF, "on_validation_epoch_end", lambda self: end(self) or validated.append(1))
     arguments = [*configuration("dmsf", "emoji"), "--model.bits=8", "--data.subset=64", "--data.batch_size=8"]
-    monkeypatch.setenv(WARM, json.dumps(arguments))
+    monkeypatch.setenv(WARM, json.dumps([os.getppid(), *arguments]))
     sys.modules.pop("xmodal.tuning.preload", None)
     importlib.import_module("xmodal.tuning.preload")
     gc.unfreeze()  # what is meant for a server
     assert (len(steps), len(validated)) == (1, 1)
     assert not (home / "runs").exists()
+
+
+def test_a_server_whose_command_has_ended_goes_as_well(monkeypatch):
+    monkeypatch.setenv(WARM, json.dumps([0]))
+    sys.modules.pop("xmodal.tuning.preload", None)
+    with pytest.raises(SystemExit):
+        importlib.import_module("xmodal.tuning.preload")
 
 
 def children_after_setup(connection):

@@ -30,7 +30,7 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="xmodal ablate", description=main.__doc__, allow_abbrev=False)
     add_grid_options(parser)
     options, rest = parser.parse_known_args(list(argv))
-    return each_method(options, lambda own: _ablate(own, rest), _has_variants)
+    return each_method(options, lambda own: _ablate(own, rest), _has_variants, rest)
 
 
 def _has_variants(method: str) -> bool:

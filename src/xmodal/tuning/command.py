@@ -69,21 +69,30 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--storage", help="URL of the study database; default: SQLite under runs/")
     parser.add_argument("--jobs", help="search in so many jobs, of SLURM where there is one; see the README")
     parser.add_argument("--job", action="append", default=[], help="a setting of submitit, such as slurm_partition=gpu")
-    return parser.parse_args(list(argv))
+    options = parser.parse_args(list(argv))
+    _sizes(options), _workers(options), _settings(options)  # a slip is said at once, before anything is started
+    return options
 
 
 def _plan(options: argparse.Namespace) -> list[Sweep]:
     base = experiment_file(options.method, options.data)
     searched = read_search(paths.sweeps() / f"{options.method}.yaml", _settings(options))
-    workers = whole("WORKERS", options.workers, 1, 256)
-    if not (options.bits or options.dim):
+    kind, sizes = _sizes(options)
+    studies = [sizes] if options.against else [[size] for size in sizes]
+    return [Sweep(options, base, searched, kind, each, _workers(options)) for each in studies]
+
+
+def _sizes(options: argparse.Namespace) -> tuple[str, list[int]]:
+    kind, text = ("bits", options.bits) if options.bits else ("dim", options.dim)
+    if not text:
         raise UserError(
             "name the size of the study: BITS=64 (or BITS=16,32,64) for a binary method, DIM=256 for a real-valued one."
         )
-    kind, text = ("bits", options.bits) if options.bits else ("dim", options.dim)
-    sizes = whole_list(kind.upper(), text, 1, MAX_SIZE)
-    studies = [sizes] if options.against else [[size] for size in sizes]
-    return [Sweep(options, base, searched, kind, each, workers) for each in studies]
+    return kind, whole_list(kind.upper(), text, 1, MAX_SIZE)
+
+
+def _workers(options: argparse.Namespace) -> int:
+    return whole("WORKERS", options.workers, 1, 256)
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:

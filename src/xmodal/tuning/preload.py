@@ -4,6 +4,7 @@ import contextlib
 import gc
 import json
 import os
+import sys
 from typing import Any
 
 import torch
@@ -29,12 +30,15 @@ class Rehearsal(Parsed):
         trainer.fit(parts.model, datamodule=parts.data)
 
 
+command, *arguments = json.loads(os.environ[WARM])
+if os.getppid() != command:  # it has ended before the imports did: it had nothing to do, or was refused
+    sys.exit()
 provenance()  # of the code that the forks run, which is the code that is imported here
 with contextlib.suppress(Exception):  # a trial says it better
     start_service(paths.runs())  # one for all forks, which find it in the environment
 if not torch.cuda.is_available():  # CUDA does not survive a fork, and a model may ask it while it is built
     torch.set_num_threads(1)  # threads do not survive a fork either
     with contextlib.suppress(Exception):
-        Rehearsal(json.loads(os.environ[WARM]))
+        Rehearsal(arguments)
 gc.collect()
 gc.freeze()  # no collection of a fork looks at what is here, or makes a copy of its pages

@@ -3,18 +3,22 @@
 import argparse
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from xmodal import paths
 from xmodal.errors import UserError
 from xmodal.run import configuration, experiment_file, size_names
+from xmodal.tracking.wandb_mode import mode
 from xmodal.tuning.worker import warm_up
 
 HELP = "a folder of experiments/, such as dmsf; several as dmsf,dcmh; or all"
 
 
 def each_method(
-    options: argparse.Namespace, run: Callable[[argparse.Namespace], None], ready: Callable[[str], bool]
+    options: argparse.Namespace,
+    run: Callable[[argparse.Namespace], None],
+    ready: Callable[[str], bool],
+    rest: Sequence[str] = (),
 ) -> int:
     """Run a command for every method that `options.method` names; one that fails does not keep the others from running.
 
@@ -24,12 +28,13 @@ def each_method(
         options: the command line.
         run: the command for one method.
         ready: whether a method has the files that the command needs; `all` leaves the others out.
+        rest: keys of the configuration, for all runs.
 
     Returns:
         0, the exit status of a command that did all.
 
     Raises:
-        UserError: an unknown method, nothing to run, or methods failed; the others have run by then.
+        UserError: an unknown method or WANDB_MODE, nothing to run, or methods failed; the others have run by then.
     """
     chosen, left_out = options.method.split(","), list[str]()
     if options.method == "all":
@@ -40,8 +45,9 @@ def each_method(
         raise UserError(f"METHOD is {options.method!r}, which names no method for {options.data!r}, or one twice.")
     for name in chosen:
         experiment_file(name, options.data)
+    mode()  # whether W&B answers is asked once, not by every trial
     if options.devices in (None, "1"):
-        warm_up(configuration(chosen[0], options.data))  # first: it takes as long as all imports of this process
+        warm_up([*configuration(chosen[0], options.data), *rest])  # as slow as all imports of this process
     if len(chosen) == 1:
         run(_of_method(options, chosen[0]))
         return 0

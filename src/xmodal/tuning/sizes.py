@@ -27,7 +27,7 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="xmodal bits", description=main.__doc__, allow_abbrev=False)
     add_grid_options(parser)
     options, rest = parser.parse_known_args(list(argv))
-    return each_method(options, lambda own: _bits(own, rest), lambda method: True)
+    return each_method(options, lambda own: _bits(own, rest), lambda method: True, rest)
 
 
 def _bits(options: argparse.Namespace, rest: Sequence[str]) -> None:

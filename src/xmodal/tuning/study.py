@@ -207,6 +207,8 @@ class Sweep:
                 arguments, self.devices, report, slot, "timed" if self.against == "latency" else "trial"
             )
         except TrialError as error:
+            if pruned:  # whatever became of it before it heard
+                raise optuna.TrialPruned from error
             if isinstance(error, TrialDiedError):
                 retry_once(trial.study, trial.study.get_trials(deepcopy=False)[trial.number])
             trial.set_user_attr("error", str(error))
@@ -271,7 +273,10 @@ class Sweep:
         try:
             _, path = run_trial(arguments, self.devices, lambda *_: False, visible, "run")
         except TrialError as error:
-            raise UserError(f"the best trial is written to {tuned}, but its evaluation failed: {error}") from error
+            sys.stderr.write(f"{error}\n")
+            raise UserError(
+                f"the best trial is written to {tuned}, but its evaluation failed; the reason is above."
+            ) from error
         return next(read_results(Path(path).parent))
 
 

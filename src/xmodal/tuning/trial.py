@@ -32,14 +32,17 @@ class Report(Callback):
     """After every validation, send the epoch and `val/map`, and stop if the answer says so; rank 0 speaks for all.
 
     Training goes on until the answer is there: to store a value costs no time. The next value is not sent before, or
-    what the study holds would depend on who is faster. On several devices the answer is waited for.
+    what the study holds would depend on who is faster.
 
     Args:
         connection: to the sweep; None on ranks other than 0.
+        patient: wait for the answer, as several devices do anyhow: a run may be ended by it, but not while it writes a
+            checkpoint.
     """
 
-    def __init__(self, connection: Connection | None) -> None:
-        self.connection, self.best, self.waiting, self.pruned = connection, -1.0, False, False
+    def __init__(self, connection: Connection | None, *, patient: bool) -> None:
+        self.connection, self.patient = connection, patient
+        self.best, self.waiting, self.pruned = -1.0, False, False
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """End a training whose loss was not finite: after a step the parameters are not, and alike on every rank."""
@@ -60,7 +63,7 @@ class Report(Callback):
         with _gone_with_the_sweep():
             if self.connection is not None:
                 self.connection.send(("epoch", trainer.current_epoch, value))
-        if trainer.world_size > 1:  # which stop in the same step
+        if self.patient or trainer.world_size > 1:  # all ranks stop in the same step
             self._hear(trainer)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
@@ -123,7 +126,7 @@ def run(
     started = time.perf_counter()
     if visible is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible  # before anything asks CUDA
-    report, latency = Report(connection), QueryLatency()
+    report, latency = Report(connection, patient=task == "run"), QueryLatency()
     try:
         torch.set_num_threads(threads)
         if task == "run":

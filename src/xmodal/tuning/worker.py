@@ -12,12 +12,8 @@ from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from typing import Literal
 
-from xmodal.tracking.wandb_mode import mode
-
-WARM = "XMODAL_WARM_UP"  # variable of the server's environment: arguments of a trial
+WARM = "XMODAL_WARM_UP"  # variable of the server's environment: the command's process id, and arguments of a trial
 Task = Literal["trial", "timed", "run"]  # a trial, one that takes the time of a query, or a whole run of `xmodal train`
-
-
 THREADS = "XMODAL_THREADS"  # variable: CPU threads of a trial's process
 
 
@@ -36,18 +32,14 @@ class TrialDivergedError(TrialError):
 def warm_up(arguments: Sequence[str] = ()) -> None:
     """Start a server that imports the suite once; every trial is then a fork of it and starts at once.
 
-    Call it before anything slow: the server imports while this process goes on. Its environment stays as it is now.
+    Call it early: the server imports while this process goes on. Its environment stays as it is now.
 
     Args:
         arguments: of a trial, whose model and data the server builds once, so that a fork finds their caches filled.
-
-    Raises:
-        UserError: WANDB_MODE is none that there is.
     """
-    mode()  # whether W&B answers is asked once, not by every trial
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # not more than one before a trial says how many
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # to ask for CUDA must not initialise it before a fork
-    os.environ[WARM] = json.dumps(list(arguments))
+    os.environ[WARM] = json.dumps([os.getpid(), *arguments])
     multiprocessing.get_context("forkserver").set_forkserver_preload(["xmodal.tuning.preload"])
     forkserver.ensure_running()
 
@@ -60,6 +52,7 @@ def share_cores(workers: int, devices: int) -> None:
         devices: processes of one trial.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # or Lightning gives each process of a trial its share of all cores
     os.environ[THREADS] = str(max(cores // (workers * devices), 1))
 
 
@@ -117,8 +110,12 @@ def run_trial(
         while True:
             match ours.recv():
                 case ("epoch", epoch, value):
-                    ours.send(report(epoch, value))
-                case ("done", value, path):  # and written: nobody waits for the process to take itself down
+                    answer = report(epoch, value)
+                    with contextlib.suppress(BrokenPipeError):  # the trial has gone on, and ended: it says how
+                        ours.send(answer)
+                case ("done", value, path):  # and written: nobody waits for a fork to take itself down
+                    if devices > 1:
+                        wait()  # for its own W&B service
                     return value, path
                 case ("diverged", reason):
                     raise TrialDivergedError(reason)
