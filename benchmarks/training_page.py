@@ -74,7 +74,7 @@ def filled(page, results):
         texts[f"profile {part}"] = f"```text\n{profile.read_text().strip()}\n```" if profile.is_file() else NOT_YET
     for name, text in texts.items():
         page = re.sub(
-            rf"(<!-- {name} -->\n).*?(\n<!-- end -->)", lambda m, t=text: m[1] + t + m[2], page, flags=re.DOTALL
+            rf"(<!-- {name} -->\n).*?(<!-- end -->)", lambda m, t=text: f"{m[1]}{t}\n{m[2]}", page, flags=re.DOTALL
         )
     return page
 

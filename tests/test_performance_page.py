@@ -34,6 +34,8 @@ def test_rows_become_tables(page, tmp_path):
     assert "| xmodal resident | 1 | 256 | 9,000 | 6.50x | 38.1 % | 2.0 |" in text
     assert "```text\n9 % gemm\n```" in text
     assert "| acmr |" not in text
+    empty = "<!-- device -->\n<!-- end -->\nprose\n<!-- largest -->\n<!-- end -->\n"  # as one writes them first
+    assert page.filled(empty, tmp_path).startswith("<!-- device -->\nH\n<!-- end -->\nprose\n")
     assert page.filled(text, tmp_path) == text
 
 

@@ -1,6 +1,6 @@
 """What travels through the suite: a `Batch` of image-text pairs, each side as `Features`."""
 
-from typing import Literal, NotRequired, TypedDict
+from typing import Literal, NotRequired, TypedDict, cast
 
 import torch
 from torch import Tensor
@@ -62,3 +62,13 @@ class Batch(TypedDict):
 def single(tensor: Tensor) -> Tensor:
     """What is kept as float16, as float32; anything else as it is."""
     return tensor.float() if tensor.dtype == torch.float16 else tensor
+
+
+def chunks(size: int, length: int = 1024) -> list[slice]:
+    """Slices of at most `length` that cover `size` rows, for encoding a whole role without holding it all."""
+    return [slice(start, start + length) for start in range(0, size, length)]
+
+
+def rows_of(features: Features, rows: slice) -> Features:
+    """Some rows of the features of a role, tokens as float32."""
+    return cast("Features", {key: single(cast("Tensor", value)[rows]) for key, value in features.items()})

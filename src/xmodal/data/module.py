@@ -74,10 +74,9 @@ class CrossModalDataModule(LightningDataModule):
             raise UserError(f"data.subset is {subset}: give 0 (everything) or a number from 16.")
         self.root = Path(root) if root else paths.data(self.name)
         self.batch_size, self.seed, self.tokens = batch_size, seed, tokens
-        self.relevance, self.subset = relevance, subset
+        self.relevance, self.subset, self.trunk = relevance, subset, trunk
         self.per_label, self.drop_last = per_label, drop_last
         self.scaling: dict[Side, Scaling] = {"image": image_scaling, "text": text_scaling}
-        self.trunk = trunk
         for side, kind in self.scaling.items():
             if trunk.trains(side) and kind != "none":
                 raise UserError(f"data.{side}_scaling is {kind!r}: features of a trained trunk change, say 'none'.")
@@ -216,16 +215,11 @@ class CrossModalDataModule(LightningDataModule):
     def _device(self) -> torch.device:
         return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
 
-    def train_set(self) -> Batch:
-        """Every training pair as one batch, for methods with a closed form or with tables over the training set."""
-        return self.role("train")
-
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Raw inputs are moved; features were made on the device."""
         if self.trunk.sides == "none":
             return batch
-        moved: Batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
-        return moved
+        return cast("Batch", super().transfer_batch_to_device(batch, device, dataloader_idx))
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """The model's trunks make features of raw inputs."""
@@ -299,8 +293,8 @@ class CrossModalDataModule(LightningDataModule):
     @cached_property
     def _moments(self) -> dict[Side, tuple[Tensor, Tensor]]:
         """Mean and deviation of the pooled training features, (D,) each; 0 and 1 where nothing is scaled."""
-        moments: dict[Side, tuple[Tensor, Tensor]] = {}
-        for side, scaling in self.scaling.items():
-            if not self.trunk.trains(side):
-                moments[side] = self._pairs.moments(side, self._split.train, scaled=scaling == "standard")
-        return moments
+        return {
+            side: self._pairs.moments(side, self._split.train, scaled=scaling == "standard")
+            for side, scaling in self.scaling.items()
+            if not self.trunk.trains(side)
+        }

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import StepLR
 
-from xmodal.batch import SIDES, Batch, Features
+from xmodal.batch import SIDES, Batch, Features, chunks, rows_of
 from xmodal.errors import UserError
 from xmodal.layers import AttentionBlock, discriminator, masked_mean, reversed_on_schedule
 from xmodal.losses import Negatives, discrimination, hard_pairs, label_similarity, polynomial, ranking_hinge
-from xmodal.methods.base import RetrievalMethod, chunks, rows_of
+from xmodal.methods.base import RetrievalMethod
 from xmodal.methods.reranking import Encoded, reranked_metrics
 
 Tokens: TypeAlias = tuple[Tensor, Tensor]

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import Module, ModuleDict
 from torch.optim import Optimizer
 
-from xmodal.batch import Batch, Features, Side, single
+from xmodal.batch import Batch, Features, Side
 from xmodal.encoders import Trunk
 from xmodal.errors import UserError
 from xmodal.layers import gather_with_gradient
@@ -23,11 +23,8 @@ from xmodal.metrics import code_statistics, retrieval_metrics
 class HasRoles(Protocol):
     """What a method may ask of the data module: a whole role as one batch."""
 
-    def train_set(self) -> Batch:
-        """Every training pair, on the trainer's device."""
-
-    def role(self, role: Literal["query", "database"]) -> Batch:
-        """Every test query, or every pair they are searched in."""
+    def role(self, role: Literal["train", "query", "database"]) -> Batch:
+        """Every training pair, every test query, or every pair they are searched in, on the trainer's device."""
 
     def label_embeddings(self) -> Tensor:
         """(C, D) embeddings of the label names."""
@@ -175,7 +172,7 @@ class RetrievalMethod(LightningModule):
         Raises:
             UserError: the module was trained without a data module.
         """
-        return self._data().train_set()
+        return self._data().role("train")
 
     def role(self, role: Literal["query", "database"]) -> Batch:
         """The test queries, or the pairs they are searched in, as one batch; for a test with a second stage.
@@ -291,13 +288,3 @@ class RetrievalMethod(LightningModule):
         values = {name: torch.as_tensor(value) for name, value in metrics.compute().items()}
         values["map"] = (values["map_i2t"] + values["map_t2i"]) / 2
         return {f"{stage}/{name}": value for name, value in values.items()}
-
-
-def chunks(size: int, length: int = 1024) -> list[slice]:
-    """Slices of at most `length` that cover `size` rows, for encoding a whole role without holding it all."""
-    return [slice(start, start + length) for start in range(0, size, length)]
-
-
-def rows_of(features: Features, rows: slice) -> Features:
-    """Some rows of the features of a role, tokens as float32."""
-    return cast("Features", {key: single(cast("Tensor", value)[rows]) for key, value in features.items()})

@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from xmodal.batch import SIDES, Batch, Features, Side
+from xmodal.batch import SIDES, Batch, Features, Side, chunks, rows_of
 from xmodal.errors import UserError
 from xmodal.layers import AttendedFeature, AttentionBlock, GroupAttention, Tokens, decoder, discriminator, perceptron
 from xmodal.losses import Prediction, discrimination, fooling, label_prediction, label_similarity, ranking_hinge
-from xmodal.methods.base import RetrievalMethod, chunks, rows_of
+from xmodal.methods.base import RetrievalMethod
 
 Sides: TypeAlias = Mapping[Side, Tensor]
 

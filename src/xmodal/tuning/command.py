@@ -70,7 +70,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--jobs", help="search in so many jobs, of SLURM where there is one; see the README")
     parser.add_argument("--job", action="append", default=[], help="a setting of submitit, such as slurm_partition=gpu")
     options = parser.parse_args(list(argv))
-    _sizes(options), _workers(options), _settings(options)  # a slip is said at once, before anything is started
+    for check in (_sizes, _workers, _settings):  # a slip is said at once, before anything is started
+        check(options)
     return options
 
 

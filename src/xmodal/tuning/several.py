@@ -47,7 +47,7 @@ def each_method(
         experiment_file(name, options.data)
     mode()  # whether W&B answers is asked once, not by every trial
     if options.devices in (None, "1"):
-        warm_up([*configuration(chosen[0], options.data), *rest])  # as slow as all imports of this process
+        warm_up([*configuration(chosen[0], options.data), *rest])  # imports while this process does
     if len(chosen) == 1:
         run(_of_method(options, chosen[0]))
         return 0

@@ -18,12 +18,11 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from xmodal.batch import Features
+from xmodal.batch import Features, rows_of
 from xmodal.cli import XmodalCLI
 from xmodal.data import CrossModalDataModule
 from xmodal.errors import UserError
 from xmodal.methods import RetrievalMethod
-from xmodal.methods.base import rows_of
 from xmodal.run import leave_record, train
 from xmodal.tuning.worker import Task, trial_threads
 
@@ -90,6 +89,7 @@ class Report(Callback):
 
 @contextmanager
 def _gone_with_the_sweep() -> Iterator[None]:
+    """A trial whose sweep has ended ends without a word."""
     try:
         yield
     except (EOFError, ConnectionError):
