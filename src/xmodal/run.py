@@ -265,8 +265,8 @@ def leave_outputs(cli: "XmodalCLI") -> None:
         log_file(loggers, cli.folder / "codes.npz", f"{name}-{cli.folder.name}-codes", "codes", origin)
 
 
-def leave_record(cli: "XmodalCLI", started: float, metrics: dict[str, float]) -> Path:
-    """Write `result.json` (see DESIGN: what a run leaves) and return its path."""
+def leave_record(cli: "XmodalCLI", started: float, metrics: dict[str, float], epochs: int | None = None) -> Path:
+    """Write `result.json` (see DESIGN: what a run leaves), with `epochs` if the last was cut short; say its path."""
     from xmodal.tracking import machine, provenance, write_result
     from xmodal.tracking.loggers import run_id
 
@@ -281,7 +281,7 @@ def leave_record(cli: "XmodalCLI", started: float, metrics: dict[str, float]) ->
         **cli.datamodule.describe(),
         "metrics": metrics,
         "conventions": cli.model.conventions(),
-        "epochs": cli.trainer.current_epoch,
+        "epochs": cli.trainer.current_epoch if epochs is None else epochs,
         "parameters": sum(parameter.numel() for parameter in cli.model.parameters()),
         "config_hash": cli.hash,
         "setup_hash": cli.setup_hash,

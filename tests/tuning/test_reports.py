@@ -1,7 +1,9 @@
 """A trial and its sweep talk by values and answers; training goes on meanwhile."""
 
+import json
 import multiprocessing
 from itertools import count
+from pathlib import Path
 from threading import Event, Thread
 from types import SimpleNamespace
 
@@ -59,8 +61,9 @@ def test_a_trial_trains_on_and_stops_when_it_is_told_to(arguments, steps, monkey
         heard.append(pipe.recv())
 
     run([*arguments, "--trainer.max_epochs=5"], sweep)
-    (_, epoch, value), (said, best, _) = heard
+    (_, epoch, value), (said, best, record) = heard
     assert (epoch, said, best, len(validated)) == (0, "done", value, 1)
+    assert json.loads(Path(record).read_text())["epochs"] == 1  # the second was cut short
     assert steps.reached[EPOCH + 2].is_set()  # the step that hears it is taken
     assert not steps.reached[EPOCH + 3].is_set()
 
@@ -98,11 +101,11 @@ def test_a_whole_run_waits_for_its_answers(arguments, steps):  # noqa: F811
 
 
 def test_a_trial_that_ends_before_its_answer_says_how(monkeypatch):
-    def start(connection, *_):
-        connection.send(("epoch", 0, 0.5))
-        connection.send(("diverged", "not a number"))
-        return lambda: 0, lambda: None
-
-    monkeypatch.setattr(worker, "_start", start)  # and the other end is closed
+    ours, theirs = multiprocessing.Pipe()
+    with theirs:  # and closed
+        theirs.send(("epoch", 0, 0.5))
+        theirs.send(("diverged", "not a number"))
+    process = SimpleNamespace(pipe=ours, end=lambda well: None)
+    monkeypatch.setattr(worker.Fork, "begin", lambda *_: process)
     with pytest.raises(worker.TrialDivergedError, match="not a number"):
         worker.run_trial([], 1, lambda *_: False)

@@ -1,5 +1,7 @@
 """Every sampler and pruner by its name: they search, they differ by seed, and a study that goes on draws new points."""
 
+import random
+
 import optuna
 import pytest
 from optuna.trial import TrialState
@@ -76,3 +78,34 @@ def test_pruners_stop_what_is_bad(name):
     study.optimize(falling, n_trials=12)
     pruned = [trial for trial in study.trials if trial.state == TrialState.PRUNED]
     assert bool(pruned) == (name != "none")
+
+
+@pytest.mark.parametrize("name", ["median", "percentile"])
+def test_a_pruner_that_reads_once_decides_as_optunas_own(name, tmp_path, monkeypatch):
+    reads = []
+    every = optuna.Study.get_trials
+    monkeypatch.setattr(optuna.Study, "get_trials", lambda self, *a, **k: reads.append(self) or every(self, *a, **k))
+    arguments = ARGUMENTS.get(name, {}) | {"n_startup_trials": 2, "n_warmup_steps": 3}
+
+    def noisy(trial):
+        draw = random.Random(trial.number)
+        for step in range(10):
+            trial.report(value := draw.random() + trial.number % 3, step)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+        return value
+
+    def ends(pruner, study_name):
+        url = f"sqlite:///{tmp_path / 'study.db'}"
+        study = optuna.create_study(direction="maximize", storage=url, study_name=study_name, pruner=pruner)
+        reads.clear()
+        study.optimize(noisy, n_trials=15)
+        read = reads.count(study)
+        return [(each.state, each.last_step) for each in study.trials], read
+
+    ours = make_pruner({"name": name, **arguments})
+    found, once = ends(ours, "first")
+    expected, often = ends(PRUNERS[name](**arguments), "second")
+    assert found == expected == ends(ours, "third")[0]  # studies are told apart
+    assert {state for state, _ in found} == {TrialState.COMPLETE, TrialState.PRUNED}
+    assert (once, often) == (15, sum(step + 1 for _, step in found))

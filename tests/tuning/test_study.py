@@ -89,7 +89,7 @@ def test_trials_never_open_the_query_set(small, monkeypatch, task, measured):
 
     opened, role = [], CrossModalDataModule.role
     monkeypatch.setattr(CrossModalDataModule, "role", lambda self, name: opened.append(name) or role(self, name))
-    trial.run(None, [*configuration("dmsf", "emoji"), "--model.bits=8", "--variant=trial-0000"], None, task)
+    trial.run(None, [*configuration("dmsf", "emoji"), "--model.bits=8", "--variant=trial-0000"], task)
     assert set(opened) == {"train", "val_query", "val_database"}
     record = json.loads((small / "runs/dmsf/emoji/8/trial-0000-seed0/result.json").read_text())
     assert record["metrics"].keys() == measured

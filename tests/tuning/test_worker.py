@@ -3,11 +3,14 @@
 import gc
 import importlib
 import json
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import wandb
@@ -15,6 +18,8 @@ import wandb
 from tests.conftest import CHECKOUT
 from xmodal.methods import DMSF
 from xmodal.run import configuration
+from xmodal.tracking import forget_peak, machine
+from xmodal.tuning import worker
 from xmodal.tuning.worker import WARM, device_groups
 
 
@@ -96,3 +101,41 @@ def test_gpus_are_dealt_round_robin(monkeypatch, visible, workers, devices, deal
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert device_groups(2, 1) == [None, None]
+
+
+def test_trials_share_a_fork_and_feel_nothing_of_each_other(home):
+    worker.warm_up()
+
+    def run(method, *more, task="trial"):
+        heard = []
+        arguments = [*configuration(method, "emoji"), "--model.bits=8", "--data.subset=64", "--data.batch_size=8"]
+        arguments += ["--trainer.max_epochs=2", "--trainer.accelerator=cpu", "--gallery=false", *more]
+        arguments.append(f"--trainer.default_root_dir={home / 'run'}")
+        worker.run_trial(arguments, 1, lambda epoch, value: bool(heard.append(value)), None, task)
+        return heard, [child.pid for child in multiprocessing.active_children()]
+
+    first, (fork,) = run("dmsf")
+    assert len(first) == 2
+    assert run("scahn", "--seed_everything=1")[1] == [fork]
+    assert run("dmsf") == (first, [fork])
+    assert run("dmsf", task="run") == (first, [fork])  # in a fork of its own, which has ended
+    with pytest.raises(worker.TrialDivergedError):
+        run("dmsf", "--model.image_lr=1e38")
+    assert not multiprocessing.active_children()  # the fork of a trial that failed is not used again
+    again, (other,) = run("dmsf")
+    assert (again, other != fork) == (first, True)
+    os.kill(other, signal.SIGKILL)
+    multiprocessing.active_children()[0].join()
+    assert run("dmsf")[0] == first
+    worker.end_idle()
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux's")
+def test_a_trial_has_its_own_peak_of_memory():
+    peak = machine(torch.device("cpu"))["peak_memory"]
+    held = np.ones(peak, np.int8)
+    assert machine(torch.device("cpu"))["peak_memory"] > 1.5 * peak
+    del held
+    forget_peak()
+    assert machine(torch.device("cpu"))["peak_memory"] < 1.5 * peak

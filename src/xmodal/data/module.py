@@ -287,7 +287,7 @@ class CrossModalDataModule(LightningDataModule):
         arrays = self._pairs.take(side, index, kept)
         if "pooled" in arrays:
             mean, deviation = self._moments[side]
-            arrays["pooled"] = (arrays["pooled"] - mean) / deviation
+            arrays["pooled"].sub_(mean).div_(deviation)  # a copy of the rows
         return cast("Features", {name: array.to(device) for name, array in arrays.items()})
 
     @cached_property

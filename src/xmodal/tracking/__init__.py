@@ -2,6 +2,7 @@
 
 from xmodal.tracking.record import (
     config_hash,
+    forget_peak,
     machine,
     provenance,
     read_result,
@@ -12,6 +13,7 @@ from xmodal.tracking.record import (
 
 __all__ = [
     "config_hash",
+    "forget_peak",
     "machine",
     "provenance",
     "read_result",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from xmodal.tracking.gallery import Hits
+from xmodal.tracking.record import provenance
 from xmodal.tracking.wandb_mode import Mode, go_offline, keep_inside, mode
 
 START = 10  # seconds that W&B has to accept a run
@@ -26,18 +27,20 @@ class Metrics(CSVLogger):
         """Nothing is written."""
 
 
-def start_service(runs: Path, *, list_packages: bool = True) -> Mode:
+def start_service(runs: Path, *, brief: bool = False) -> Mode:
     """Start W&B's service of this process, or find the one of a process that started it, and say its mode.
 
     Args:
         runs: of all runs: W&B keeps its own folder per run there, for `wandb sync`.
-        list_packages: let it list every installed package, which takes most of a start.
+        brief: let it neither list every installed package nor ask git, which is most of a start; it is told the commit.
     """
     chosen = mode()
     if chosen != "disabled":
         keep_inside(runs)
         silent = os.environ.get("WANDB_SILENT", "true") == "true"  # one voice on the terminal: ours
-        settings = wandb.Settings(silent=silent, mode=chosen, x_save_requirements=list_packages)
+        settings = wandb.Settings(silent=silent, mode=chosen, x_save_requirements=not brief, disable_git=brief)
+        if brief:
+            settings.git_commit = provenance()["commit"]
         try:
             wandb.setup(settings)
         except Exception:
@@ -58,7 +61,7 @@ def loggers(folder: Path, runs: Path, group: str, job_type: str, tags: Sequence[
         tags: method, dataset, size and seed.
     """
     csv = Metrics(str(folder), name="metrics")  # metrics/version_0; a resumed run writes version_1
-    chosen = start_service(runs, list_packages=job_type != "trial")  # a trial's record has the versions
+    chosen = start_service(runs, brief=job_type == "trial")  # a trial's record has the versions
     if chosen == "disabled":
         return [csv]
     run = WandbLogger(

@@ -1,5 +1,6 @@
 """Samplers and pruners by name, and draws that depend on nothing but the seed, the trial's number and the history."""
 
+import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -8,8 +9,9 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
+from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from xmodal.errors import UserError
 
@@ -28,6 +30,7 @@ PRUNERS: Mapping[str, Any] = {
     "hyperband": optuna.pruners.HyperbandPruner,
     "threshold": optuna.pruners.ThresholdPruner,
 }
+AMONG_COMPLETE = ("median", "percentile")  # these compare a trial with complete ones only
 EXTRA = "pip install 'xmodal[search]'"
 
 
@@ -80,6 +83,34 @@ class SeededPerTrial(BaseSampler):
         del self._samplers[trial.number]
 
 
+class ReadsOnce(BasePruner):
+    """A pruner that reads the study once a trial, when the trial first asks, and not for every value.
+
+    Trials that end meanwhile are not compared with: with one worker there are none.
+
+    Args:
+        pruner: one that compares with complete trials.
+    """
+
+    def __init__(self, pruner: BasePruner) -> None:
+        self._pruner, self._lock = pruner, threading.Lock()
+        self._copies: dict[str, tuple[optuna.Study, set[int], set[int]]] = {}  # in memory; what is in it; who has asked
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        """See Optuna."""
+        with self._lock:
+            if study.study_name not in self._copies:
+                self._copies[study.study_name] = optuna.create_study(direction=study.direction), set(), set()
+            copy, there, asked = self._copies[study.study_name]
+            if trial.number not in asked:
+                asked.add(trial.number)
+                for each in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+                    if each.number not in there:
+                        there.add(each.number)
+                        copy.add_trial(create_trial(value=each.value, intermediate_values=each.intermediate_values))
+        return self._pruner.prune(copy, trial)
+
+
 def make_sampler(entry: object) -> BaseSampler:
     """A sampler from `{name: tpe, seed: 0, <arguments of Optuna's class>}`.
 
@@ -100,15 +131,15 @@ def make_sampler(entry: object) -> BaseSampler:
     return SeededPerTrial(make, seed)
 
 
-def make_pruner(entry: object) -> optuna.pruners.BasePruner:
+def make_pruner(entry: object) -> BasePruner:
     """A pruner from `{name: median, <arguments of Optuna's class>}`.
 
     Raises:
         UserError: an unknown name or argument.
     """
     name, arguments = _named("pruner", PRUNERS, entry)
-    pruner: optuna.pruners.BasePruner = _build("pruner", name, lambda: PRUNERS[name](**arguments))
-    return pruner
+    pruner: BasePruner = _build("pruner", name, lambda: PRUNERS[name](**arguments))
+    return ReadsOnce(pruner) if name in AMONG_COMPLETE else pruner
 
 
 def _named(what: str, table: Mapping[str, Any], entry: object) -> tuple[str, dict[str, Any]]:

@@ -1,15 +1,16 @@
-"""One trial or run, in its own process: trains, reports every epoch through a pipe, and asks whether to go on.
+"""One trial or run, in a process of the sweep: trains, reports every epoch through a pipe, and asks whether to go on.
 
 The process never touches the study: the parent does. A pipe that closes without `done` is a process that died.
 """
 
+import gc
 import math
 import os
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from statistics import median
 from typing import cast
@@ -24,6 +25,7 @@ from xmodal.data import CrossModalDataModule
 from xmodal.errors import UserError
 from xmodal.methods import RetrievalMethod
 from xmodal.run import leave_record, train
+from xmodal.tracking import forget_peak
 from xmodal.tuning.worker import Task, trial_threads
 
 
@@ -41,7 +43,7 @@ class Report(Callback):
 
     def __init__(self, connection: Connection | None, *, patient: bool) -> None:
         self.connection, self.patient = connection, patient
-        self.best, self.waiting, self.pruned = -1.0, False, False
+        self.best, self.epochs, self.waiting, self.pruned = -1.0, 0, False, False
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """End a training whose loss was not finite: after a step the parameters are not, and alike on every rank."""
@@ -57,7 +59,7 @@ class Report(Callback):
         value = float(trainer.callback_metrics["val/map"])
         if not math.isfinite(value):
             raise FloatingPointError(f"val/map is {value} in epoch {trainer.current_epoch + 1}")
-        self.best = max(self.best, value)
+        self.best, self.epochs = max(self.best, value), trainer.current_epoch + 1
         self.waiting = True
         with _gone_with_the_sweep():
             if self.connection is not None:
@@ -106,26 +108,36 @@ class QueryLatency(Callback):
         self.value = query_latency(cast("RetrievalMethod", pl_module), trainer.datamodule)  # type: ignore[attr-defined]
 
 
-def run(
-    connection: Connection | None,
-    arguments: Sequence[str],
-    visible: str | None = None,
-    task: Task = "trial",
-    threads: int = 1,
-) -> None:
+def serve(connection: Connection, visible: str | None) -> None:
+    """Run one trial after another, each as if it were the first of its process, until the sweep closes the pipe.
+
+    Args:
+        connection: to the parent.
+        visible: CUDA devices of this process, as `CUDA_VISIBLE_DEVICES` has them; None leaves them as they are.
+    """
+    if visible is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible  # before anything asks CUDA
+    with suppress(EOFError, ConnectionError):
+        while True:
+            arguments, task, threads = connection.recv()
+            forget_peak()
+            run(connection, arguments, task, threads)
+            gc.collect()
+            torch.cuda.empty_cache()
+            torch.compiler.reset()  # compiled for several models, it would give up
+
+
+def run(connection: Connection | None, arguments: Sequence[str], task: Task = "trial", threads: int = 1) -> None:
     """Train under `arguments`; leave a record; send `done`, `diverged` or `failed`.
 
     Args:
         connection: to the parent; None on ranks other than 0.
         arguments: for `XmodalCLI`.
-        visible: CUDA devices of this process, as `CUDA_VISIBLE_DEVICES` has them; None leaves them as they are.
         task: a `run` is checkpointed and evaluated on the query set; a trial leaves the query set closed, and a `timed`
             one takes the time of a query.
         threads: of the CPU; trials side by side share the cores.
     """
     started = time.perf_counter()
-    if visible is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = visible  # before anything asks CUDA
     report, latency = Report(connection, patient=task == "run"), QueryLatency()
     try:
         torch.set_num_threads(threads)
@@ -136,7 +148,7 @@ def run(
             with XmodalCLI(arguments, checkpoints=False, callbacks=callbacks) as cli:
                 cli.trainer.fit(cli.model, datamodule=cli.datamodule)
                 measured = {"val/latency": latency.value} if task == "timed" else {}
-                path = leave_record(cli, started, {"val/map": report.best, **measured})
+                path = leave_record(cli, started, {"val/map": report.best, **measured}, report.epochs)
     except UserError as error:
         _send(connection, ("failed", str(error)))
     except FloatingPointError as error:
@@ -185,5 +197,5 @@ def _send(connection: Connection | None, message: tuple[object, ...]) -> None:
 def main(argv: Sequence[str]) -> int:
     """`xmodal trial FD TASK <arguments>`: a fresh process, as DDP needs it; FD is its end of the pipe."""
     leader = int(os.environ.get("LOCAL_RANK", "0")) == 0
-    run(Connection(int(argv[0])) if leader else None, argv[2:], None, cast("Task", argv[1]), trial_threads())
+    run(Connection(int(argv[0])) if leader else None, argv[2:], cast("Task", argv[1]), trial_threads())
     return 0

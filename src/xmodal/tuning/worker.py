@@ -1,5 +1,6 @@
-"""Starts trials: forked from a warm server on one device, or as a fresh process where DDP must start its own ranks."""
+"""Runs trials: in forks of a warm server on one device, or in a fresh process where DDP must start its own ranks."""
 
+import atexit
 import contextlib
 import json
 import multiprocessing
@@ -7,10 +8,10 @@ import os
 import signal
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from multiprocessing import forkserver
-from multiprocessing.connection import Connection
-from typing import Literal
+from typing import ClassVar, Literal
 
 WARM = "XMODAL_WARM_UP"  # variable of the server's environment: the command's process id, and arguments of a trial
 Task = Literal["trial", "timed", "run"]  # a trial, one that takes the time of a query, or a whole run of `xmodal train`
@@ -30,7 +31,7 @@ class TrialDivergedError(TrialError):
 
 
 def warm_up(arguments: Sequence[str] = ()) -> None:
-    """Start a server that imports the suite once; every trial is then a fork of it and starts at once.
+    """Start a server that imports the suite once; trials then run in forks of it and start at once.
 
     Call it early: the server imports while this process goes on. Its environment stays as it is now.
 
@@ -77,6 +78,95 @@ def device_groups(workers: int, devices: int) -> list[str | None]:
     return [groups[worker % len(groups)] if groups else None for worker in range(workers)]
 
 
+class Fork:
+    """A fork of the server. It runs one trial after another, on the same device, until one fails.
+
+    Args:
+        visible: as for `run_trial`.
+    """
+
+    idle: ClassVar[dict[str | None, list["Fork"]]] = defaultdict(list)  # by `visible`
+
+    def __init__(self, visible: str | None) -> None:
+        from xmodal.tuning import trial
+
+        self.visible, self.task = visible, "trial"
+        self.pipe, theirs = multiprocessing.Pipe()
+        with theirs:  # and closed, so that a dead process closes the pipe
+            context = multiprocessing.get_context("forkserver")
+            self.process = context.Process(target=trial.serve, args=(theirs, visible))
+            self.process.start()
+
+    @classmethod
+    def begin(cls, arguments: Sequence[str], visible: str | None, task: Task) -> "Fork":
+        """Give a trial to a fork that is idle, or to a new one; a whole run, which is compared, always to a new one."""
+        fork = (None if task == "run" else cls._idle(visible)) or cls(visible)
+        fork.task = task
+        fork.pipe.send((list(arguments), task, trial_threads()))
+        return fork
+
+    @classmethod
+    def _idle(cls, visible: str | None) -> "Fork | None":
+        while waiting := cls.idle[visible]:
+            with contextlib.suppress(IndexError):  # another thread took it
+                fork = waiting.pop()
+                if fork.process.is_alive():
+                    return fork
+        return None
+
+    def status(self) -> int | None:
+        """The exit status of the process, which is ending."""
+        self.process.join()
+        return self.process.exitcode
+
+    def end(self, *, well: bool) -> None:
+        """After its trial: if all is well, the next one may have the fork."""
+        if well and self.task != "run":
+            self.idle[self.visible].append(self)
+            return
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+
+
+@atexit.register
+def end_idle() -> None:
+    """End the forks that wait for a trial; multiprocessing would wait for them."""
+    for forks in Fork.idle.values():
+        while forks:
+            forks.pop().end(well=False)
+
+
+class Fresh:
+    """A process of its own, which starts the other ranks from the command line.
+
+    Args:
+        arguments: as for `run_trial`, and so are the others.
+    """
+
+    def __init__(self, arguments: Sequence[str], visible: str | None, task: Task) -> None:
+        self.pipe, theirs = multiprocessing.Pipe()
+        with theirs:
+            command = [sys.executable, "-m", "xmodal", "trial", str(theirs.fileno()), task, *arguments]
+            environment = dict(os.environ) if visible is None else {**os.environ, "CUDA_VISIBLE_DEVICES": visible}
+            self.process = subprocess.Popen(
+                command, pass_fds=[theirs.fileno()], env=environment, start_new_session=True
+            )
+
+    def status(self) -> int:
+        """The exit status of the process, which is ending."""
+        return self.process.wait()
+
+    def end(self, *, well: bool) -> None:
+        """After its trial."""
+        if well:
+            self.process.wait()  # for its own W&B service
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)  # ranks that outlive their leader as well
+        self.process.wait()
+        self.pipe.close()
+
+
 def run_trial(
     arguments: Sequence[str],
     devices: int,
@@ -84,7 +174,7 @@ def run_trial(
     visible: str | None = None,
     task: Task = "trial",
 ) -> tuple[float, str]:
-    """Run one trial, or one whole run, in its own process.
+    """Run one trial, or one whole run, in a process of ours that no other trial uses meanwhile.
 
     Args:
         arguments: for `XmodalCLI`.
@@ -99,63 +189,26 @@ def run_trial(
     Raises:
         TrialError: the training failed; `TrialDiedError` and `TrialDivergedError` tell two kinds of it.
     """
-    ours, theirs = multiprocessing.Pipe()
     try:
-        wait, kill = _start(theirs, arguments, devices, visible, task)
+        process = Fresh(arguments, visible, task) if devices > 1 else Fork.begin(arguments, visible, task)
     except OSError as error:
         raise TrialError(f"the trial's process could not be started: {error}") from error
-    finally:
-        theirs.close()  # so that a dead process closes the pipe
+    well = False
     try:
         while True:
-            match ours.recv():
+            match process.pipe.recv():
                 case ("epoch", epoch, value):
                     answer = report(epoch, value)
                     with contextlib.suppress(BrokenPipeError):  # the trial has gone on, and ended: it says how
-                        ours.send(answer)
-                case ("done", value, path):  # and written: nobody waits for a fork to take itself down
-                    if devices > 1:
-                        wait()  # for its own W&B service
+                        process.pipe.send(answer)
+                case ("done", value, path):
+                    well = True
                     return value, path
                 case ("diverged", reason):
                     raise TrialDivergedError(reason)
                 case ("failed", reason):
                     raise TrialError(reason)
     except (EOFError, ConnectionResetError, BrokenPipeError):
-        raise TrialDiedError(f"the trial's process died (exit status {wait()})") from None
+        raise TrialDiedError(f"the trial's process died (exit status {process.status()})") from None
     finally:
-        ours.close()
-        kill()
-
-
-def _start(
-    connection: Connection, arguments: Sequence[str], devices: int, visible: str | None, task: Task
-) -> tuple[Callable[[], int | None], Callable[[], None]]:
-    """Start the process. The first function waits for it and gives its exit status; the second ends what is left."""
-    if devices > 1:
-        command = [sys.executable, "-m", "xmodal", "trial", str(connection.fileno()), task, *arguments]
-        environment = dict(os.environ) if visible is None else {**os.environ, "CUDA_VISIBLE_DEVICES": visible}
-        fresh = subprocess.Popen(command, pass_fds=[connection.fileno()], env=environment, start_new_session=True)
-
-        def end() -> None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(fresh.pid, signal.SIGKILL)  # ranks that outlive their leader as well
-            fresh.wait()
-
-        return fresh.wait, end
-    from xmodal.tuning import trial
-
-    forked = multiprocessing.get_context("forkserver").Process(
-        target=trial.run, args=(connection, list(arguments), visible, task, trial_threads())
-    )
-    forked.start()
-
-    def status() -> int | None:
-        forked.join()
-        return forked.exitcode
-
-    def end_fork() -> None:
-        forked.kill()
-        forked.join()
-
-    return status, end_fork
+        process.end(well=well)
