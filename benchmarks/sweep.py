@@ -1,21 +1,19 @@
 """What a search adds to training: the start of a trial, and the parent that draws, stores and decides.
 
-    python benchmarks/sweep.py [--searches "dmsf bits=64" "dscmr dim=64"] [--trials 12] [--epochs 30]
+    python benchmarks/sweep.py [--searches "dmsf bits=64" "dscmr dim=64"] [--trials 24] [--epochs 30]
 
 Runs `xmodal sweep` on emoji in a folder of its own, one worker, the space, the sampler and the pruner of the suite, of
-which no trial hears. A trial's time is its process from start to end. Its epochs are their number times the median time
-of one: what the first takes beyond that counts as start-up, and so does the end of the process. `before` are the
-seconds from the command until the first trial runs like the others, all imports included, once a search. What the
-parent adds to a trial has two parts, both in per cent of it: `between`, the wall time of the search from its first
-trial on less that of its trials; and `beside`, what storing a value adds to the epoch that goes on meanwhile: every
-other epoch's value is not stored. Columns in `cpu` say the same of the processes' CPU time (Linux, hundredths of a
-second), which a busy machine disturbs less.
+which no trial hears. A trial's time is its process from start to end. Its start-up is what it takes until its first
+value less the median time between two values, and what it takes after its last. `before` are the seconds from the
+command until the first trial runs like the others, all imports included, once a search. What the parent adds to a trial
+has two parts, both in per cent of it: `between`, the wall time of the search from its first trial on less that of its
+trials; and `beside`, what storing a value adds to the epoch that goes on meanwhile: every other epoch's value is not
+stored.
 """
 
 import argparse
 import csv
 import json
-import multiprocessing
 import os
 import shutil
 import statistics
@@ -41,64 +39,39 @@ class Row:
     epochs: int
     trial: float
     start_up: float
-    start_up_cpu: float
     before: float
     between_percent: float
     beside_percent: float
-    parent_percent_cpu: float
 
 
 @dataclass
 class Clock:
-    """Takes the place of `run_trial` and keeps the times of every trial; pairs are wall and CPU time."""
+    """Takes the place of `run_trial` and keeps the seconds of every trial."""
 
     run_trial: Callable
     starts: list[float] = field(default_factory=list)
-    trials: list[tuple[float, float]] = field(default_factory=list)
-    start_ups: list[tuple[float, float]] = field(default_factory=list)
+    trials: list[float] = field(default_factory=list)
+    start_ups: list[float] = field(default_factory=list)
     beside: list[float] = field(default_factory=list)  # an epoch beside which a value is stored, over one without
-    reaped: float = 0.0  # CPU time of the trials before
-    worked: float = 0.0  # that of this process before the first
 
     def __call__(self, arguments, devices, report, *rest):
         """Run one trial."""
-        self.worked = self.worked or time.process_time()
-        began, heard, cpu = time.perf_counter(), [], []
-        server = 0
+        began, heard = time.perf_counter(), []
 
         def timed(epoch: int, value: float) -> bool:
-            nonlocal server
             heard.append(time.perf_counter())
-            (child,) = multiprocessing.active_children()
-            server = parent(child.pid)
-            cpu.append(spent(child.pid))
             if epoch % 2:
                 report(epoch, value)
             return False  # whole trials are measured
 
         found = self.run_trial(arguments, devices, timed, *rest)
-        wall = time.perf_counter() - began
-        reaped = spent(server, of_children=True)
-        own = (wall, reaped - self.reaped)
-        self.reaped = reaped
+        ended = time.perf_counter()
         took = [there - then for then, there in pairwise(heard)]
-        epoch = statistics.median(took), statistics.median(there - then for then, there in pairwise(cpu))
-        self.beside.append(statistics.median(took[1::2]) / statistics.median(took[::2]))
         self.starts.append(began)
-        self.trials.append(own)
-        self.start_ups.append((own[0] - len(heard) * epoch[0], own[1] - len(heard) * epoch[1]))
+        self.trials.append(ended - began)
+        self.start_ups.append(heard[0] - began - statistics.median(took) + ended - heard[-1])
+        self.beside.append(statistics.median(took[1::2]) / statistics.median(took[::2]))
         return found
-
-
-def parent(pid: int) -> int:
-    """Process id of a process's parent."""
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-
-
-def spent(pid: int, *, of_children: bool = False) -> float:
-    """Seconds of CPU time of a process, or of its children that have ended."""
-    ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[13 if of_children else 11 :][:2]
-    return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
 
 
 def measure(method: str, size: str, trials: int, epochs: int) -> Row:
@@ -108,9 +81,8 @@ def measure(method: str, size: str, trials: int, epochs: int) -> Row:
 
     study.run_trial = clock = Clock(worker.run_trial)
     command.search([method, "emoji", f"--{size}", f"--trials={trials}", f"--epochs={epochs}"])
-    wall, worked = time.perf_counter() - started, time.process_time() - clock.worked
-    trained, trained_cpu = map(sum, zip(*clock.trials, strict=True))
-    start_up, start_up_cpu = map(statistics.median, zip(*clock.start_ups, strict=True))
+    wall, trained = time.perf_counter() - started, sum(clock.trials)
+    start_up = statistics.median(clock.start_ups)
     import torch
 
     from xmodal.tracking import machine
@@ -122,13 +94,11 @@ def measure(method: str, size: str, trials: int, epochs: int) -> Row:
         method,
         trials,
         epochs,
-        statistics.median(own for own, _ in clock.trials),
+        statistics.median(clock.trials),
         start_up,
-        start_up_cpu,
-        first + clock.start_ups[0][0] - start_up,
+        first + clock.start_ups[0] - start_up,
         100 * (wall - first - trained) / trained,
         100 * (statistics.median(clock.beside) - 1),
-        100 * worked / trained_cpu,
     )
 
 
@@ -136,7 +106,7 @@ def main(argv: list[str]) -> int:
     """Measure and write the CSV."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--searches", nargs="+", default=["dmsf bits=64", "dscmr dim=64"])
-    parser.add_argument("--trials", type=int, default=12)
+    parser.add_argument("--trials", type=int, default=24)
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "sweep_speed.csv")
     parser.add_argument("--here", action="store_true", help="in this process; for the benchmark itself")
