@@ -16,7 +16,7 @@ from tests.tracking.standin import StandIn
 from xmodal import paths
 from xmodal.__main__ import main
 from xmodal.run import configuration, train
-from xmodal.tracking import wandb_mode
+from xmodal.tracking import provenance, wandb_mode
 from xmodal.tracking.loggers import close, loggers
 
 
@@ -98,6 +98,14 @@ def test_a_server_that_refuses_or_is_silent_makes_the_run_offline_at_once(key, m
             assert f"W&B at {url} does not answer" in capsys.readouterr().err
             assert wandb_mode.mode() == "offline"
             assert not capsys.readouterr().err, "said twice"
+
+
+def test_a_trial_tells_its_commit_and_does_not_ask_git(home, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    found = loggers(home / "runs" / "trial-0000", home / "runs", "study", "trial", ["trial-0000"])
+    settings = found[1].experiment.settings
+    assert (settings.disable_git, settings.git_commit) == (True, provenance()["commit"])
+    close(found)
 
 
 def test_a_server_that_answers_makes_the_run_online(key, monkeypatch):

@@ -256,6 +256,17 @@ def test_a_locked_database_is_said_and_then_the_search_goes_on(played, capsys, m
     assert sorted(trial.state.name for trial in trials(played.home)) == ["COMPLETE"] * 3 + ["FAIL"]
 
 
+def test_sqlites_journal_file_is_kept_unless_somebody_chose_another_mode(played):
+    assert sweep("--trials=1") == 0
+    database = played.home / "runs" / "sweeps.db"
+    assert database.with_name("sweeps.db-journal").stat().st_size > 0
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("PRAGMA journal_mode=WAL").fetchone() == ("wal",)
+    assert sweep("--trials=2") == 0
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
 def test_a_database_that_cannot_be_written_is_said(played, capsys):
     assert sweep("--trials=1") == 0
     capsys.readouterr()

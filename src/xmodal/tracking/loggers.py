@@ -32,7 +32,8 @@ def start_service(runs: Path, *, brief: bool = False) -> Mode:
 
     Args:
         runs: of all runs: W&B keeps its own folder per run there, for `wandb sync`.
-        brief: let it neither list every installed package nor ask git, which is most of a start; it is told the commit.
+        brief: let it neither list every installed package nor ask git, which is most of a start; it is told the commit,
+            and not the remote.
     """
     chosen = mode()
     if chosen != "disabled":

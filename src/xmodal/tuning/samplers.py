@@ -86,7 +86,7 @@ class SeededPerTrial(BaseSampler):
 class ReadsOnce(BasePruner):
     """A pruner that reads the study once a trial, when the trial first asks, and not for every value.
 
-    Trials that end meanwhile are not compared with: with one worker there are none.
+    A trial that ends meanwhile, beside others, is compared with as soon as another one first asks.
 
     Args:
         pruner: one that compares with complete trials.

@@ -32,7 +32,8 @@ class LastingJournal(sqlite3.Connection):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - those of `sqlite3.connect`
         super().__init__(*args, **kwargs)
-        self.execute("PRAGMA journal_mode=PERSIST")
+        if self.execute("PRAGMA journal_mode").fetchone() == ("delete",):  # as it is unless somebody chose another
+            self.execute("PRAGMA journal_mode=PERSIST")
 
 
 class Storage(RDBStorage):

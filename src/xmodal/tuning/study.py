@@ -32,6 +32,7 @@ from xmodal.tuning.worker import (
     TrialDivergedError,
     TrialError,
     device_groups,
+    end_idle,
     run_trial,
     share_cores,
 )
@@ -142,6 +143,7 @@ class Sweep:
                 if trials is None or len(ended) < trials - done:  # the time is over, or a grid has no more points
                     break
                 done = len(study.get_trials(deepcopy=False, states=DONE))
+        end_idle()  # what comes next needs the memory
 
     def _check_space(self) -> list[dict[str, Value]]:
         """Parse one configuration with every key of the space; the points to try first come back."""

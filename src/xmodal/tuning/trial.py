@@ -117,14 +117,18 @@ def serve(connection: Connection, visible: str | None) -> None:
     """
     if visible is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible  # before anything asks CUDA
-    with suppress(EOFError, ConnectionError):
+    environment = dict(os.environ)
+    with suppress(EOFError, ConnectionError, KeyboardInterrupt):  # Ctrl-C is for the command, which ends its forks
         while True:
             arguments, task, threads = connection.recv()
             forget_peak()
             run(connection, arguments, task, threads)
+            os.environ.clear()
+            os.environ.update(environment)  # W&B that has gone offline may be back
+            if "torch._inductor.compile_fx" in sys.modules:  # something was compiled
+                torch.compiler.reset()  # after several models it would give up
             gc.collect()
             torch.cuda.empty_cache()
-            torch.compiler.reset()  # compiled for several models, it would give up
 
 
 def run(connection: Connection | None, arguments: Sequence[str], task: Task = "trial", threads: int = 1) -> None:
@@ -148,7 +152,8 @@ def run(connection: Connection | None, arguments: Sequence[str], task: Task = "t
             with XmodalCLI(arguments, checkpoints=False, callbacks=callbacks) as cli:
                 cli.trainer.fit(cli.model, datamodule=cli.datamodule)
                 measured = {"val/latency": latency.value} if task == "timed" else {}
-                path = leave_record(cli, started, {"val/map": report.best, **measured}, report.epochs)
+                ended = report.epochs if report.pruned else None
+                path = leave_record(cli, started, {"val/map": report.best, **measured}, ended)
     except UserError as error:
         _send(connection, ("failed", str(error)))
     except FloatingPointError as error:

@@ -100,19 +100,21 @@ class Fork:
     @classmethod
     def begin(cls, arguments: Sequence[str], visible: str | None, task: Task) -> "Fork":
         """Give a trial to a fork that is idle, or to a new one; a whole run, which is compared, always to a new one."""
-        fork = (None if task == "run" else cls._idle(visible)) or cls(visible)
-        fork.task = task
-        fork.pipe.send((list(arguments), task, trial_threads()))
-        return fork
-
-    @classmethod
-    def _idle(cls, visible: str | None) -> "Fork | None":
-        while waiting := cls.idle[visible]:
-            with contextlib.suppress(IndexError):  # another thread took it
-                fork = waiting.pop()
-                if fork.process.is_alive():
-                    return fork
-        return None
+        idle = [] if task == "run" else cls.idle[visible]
+        while True:
+            try:
+                fork, fresh = idle.pop(), False
+            except IndexError:
+                fork, fresh = cls(visible), True
+            fork.task = task
+            try:
+                fork.pipe.send((list(arguments), task, trial_threads()))
+            except BrokenPipeError:  # it has died since
+                fork.end(well=False)
+                if fresh:
+                    raise
+            else:
+                return fork
 
     def status(self) -> int | None:
         """The exit status of the process, which is ending."""
@@ -131,7 +133,7 @@ class Fork:
 
 @atexit.register
 def end_idle() -> None:
-    """End the forks that wait for a trial; multiprocessing would wait for them."""
+    """End the forks that wait for a trial; multiprocessing would wait for them before this process ends."""
     for forks in Fork.idle.values():
         while forks:
             forks.pop().end(well=False)
