@@ -63,6 +63,7 @@ def test_the_command_line_replaces_the_header(tmp_path):
     )
     assert (search.trials, search.minutes) == (None, 3)
     assert isinstance(search.pruner, ReadsOnce)
+    assert isinstance(search.pruner.pruner, optuna.pruners.MedianPruner)
 
     def draws(sampler):
         study = optuna.create_study(sampler=sampler)

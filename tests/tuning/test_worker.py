@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -126,7 +125,7 @@ def test_trials_share_a_fork_and_feel_nothing_of_each_other(home):
     again, (other,) = run("dmsf")
     assert (again, other != fork) == (first, True)
     os.kill(other, signal.SIGKILL)
-    time.sleep(1)
+    multiprocessing.active_children()[0].join()
     assert run("dmsf")[0] == first  # nobody gives a trial to a dead fork
     worker.end_idle()
     assert not multiprocessing.active_children()

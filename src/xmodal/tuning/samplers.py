@@ -93,7 +93,7 @@ class ReadsOnce(BasePruner):
     """
 
     def __init__(self, pruner: BasePruner) -> None:
-        self._pruner, self._lock = pruner, threading.Lock()
+        self.pruner, self._lock = pruner, threading.Lock()
         self._copies: dict[str, tuple[optuna.Study, set[int], set[int]]] = {}  # in memory; what is in it; who has asked
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
@@ -108,7 +108,7 @@ class ReadsOnce(BasePruner):
                     if each.number not in there:
                         there.add(each.number)
                         copy.add_trial(create_trial(value=each.value, intermediate_values=each.intermediate_values))
-        return self._pruner.prune(copy, trial)
+        return self.pruner.prune(copy, trial)
 
 
 def make_sampler(entry: object) -> BaseSampler:

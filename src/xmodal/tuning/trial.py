@@ -32,8 +32,8 @@ from xmodal.tuning.worker import Task, trial_threads
 class Report(Callback):
     """After every validation, send the epoch and `val/map`, and stop if the answer says so; rank 0 speaks for all.
 
-    Training goes on until the answer is there: to store a value costs no time. The next value is not sent before, or
-    what the study holds would depend on who is faster.
+    Training goes on until the answer is there. The next value is not sent before, or what the study holds would depend
+    on who is faster.
 
     Args:
         connection: to the sweep; None on ranks other than 0.
