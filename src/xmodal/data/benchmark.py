@@ -21,6 +21,7 @@ from xmodal.data.protocol import Index, Split
 from xmodal.data.recipes import Cut, Recipe
 from xmodal.data.release import Release
 from xmodal.encoders import (
+    DECODING,
     Arrays,
     ImageEncoder,
     MiniLM,
@@ -194,7 +195,7 @@ class Benchmark(CrossModalDataModule):
         return _arrays(image)
 
     def _image_key(self, image: Photos | Pixels) -> dict[str, object]:
-        return {"dataset": self.name, "pictures": image.fingerprint}
+        return {"dataset": self.name, "pictures": image.fingerprint, "decoding": DECODING}
 
     def _text(self) -> Arrays:
         text, rows = self.release.text, self.release.text_rows

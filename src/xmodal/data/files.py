@@ -1,7 +1,6 @@
 """Files of a dataset's folder, zips included and never unpacked; pictures are decoded on demand."""
 
 import hashlib
-import io
 import os
 import sys
 import zipfile
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from xmodal.encoders import open_picture
 from xmodal.errors import UserError
 
 LARGEST = 200 * 2**20  # bytes of one file inside a zip; no photo of any dataset comes near
@@ -204,8 +204,8 @@ class Photos:
     def __getitem__(self, position: int, /) -> Image.Image | None:
         entry = self.found[position]
         try:
-            return Image.open(io.BytesIO(self.files.read(entry) if entry else b"")).convert("RGB")
-        except (UserError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            return open_picture(self.files.read(entry) if entry else b"")
+        except (UserError, OSError) as error:
             self.corrupt[position] = f"{self.names[position]} ({error if entry else 'no such file'})"
             if len(self.corrupt) > self.max_corrupt:
                 named = "; ".join(self.corrupt.values())

@@ -3,11 +3,12 @@
 from xmodal.encoders.cache import Arrays, cached, digest, encoded
 from xmodal.encoders.clip import OpenClipImage, OpenClipText
 from xmodal.encoders.frozen import check_images, encode_images, encode_texts
-from xmodal.encoders.image import ImageEncoder, TimmImage
+from xmodal.encoders.image import DECODING, ImageEncoder, TimmImage, open_picture
 from xmodal.encoders.text import BagOfWords, MiniLM, TextEncoder, label_embeddings
 from xmodal.encoders.trunk import PatchProduct, Trunk
 
 __all__ = [
+    "DECODING",
     "Arrays",
     "BagOfWords",
     "ImageEncoder",
@@ -25,4 +26,5 @@ __all__ = [
     "encode_texts",
     "encoded",
     "label_embeddings",
+    "open_picture",
 ]

@@ -1,20 +1,51 @@
 """Image trunks: pictures in, pooled vectors and token grids out."""
 
+import io
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor, nn
 
 from xmodal.batch import Features, Raw
 from xmodal.encoders.cache import Encode
 from xmodal.encoders.trunk import Trunk, half, located, on_device
 from xmodal.errors import UserError
+
+DECODING = 2  # of `open_picture`: part of the key of everything that is made of picture files
+
+
+def open_picture(content: bytes) -> Image.Image:
+    """The picture in a file's bytes as a viewer shows it, in RGB: the one way in, for frozen and trained trunks alike.
+
+    EXIF's orientation is applied. Grey levels of 16 bits are divided by 256; Pillow alone would cut them off at 255.
+
+    Raises:
+        UserError: no picture, a damaged one, one of more than 178 million pixels (the limit of Pillow), or grey levels
+            of an unknown range (32-bit whole numbers, floating point).
+    """
+    try:
+        picture = Image.open(io.BytesIO(content))
+        picture.load()
+    except UnidentifiedImageError as error:
+        raise UserError(f"{len(content)} bytes that are no picture") from error
+    except Exception as error:  # Pillow's readers have no common base
+        raise UserError(str(error) or type(error).__name__) from error
+    with suppress(Exception):  # damaged EXIF data: the picture is shown as it is stored
+        ImageOps.exif_transpose(picture, in_place=True)
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format in ("PNG", "PPM")):
+        return Image.fromarray((np.asarray(picture).astype(np.uint16) // 256).astype(np.uint8)).convert("RGB")
+    if picture.mode in ("I", "F"):
+        raise UserError(
+            f"grey levels of an unknown range ({picture.mode}, {picture.format}): save it with 8 or 16 bits"
+        )
+    return picture.convert("RGB")
 
 
 class ImageEncoder(ABC):
