@@ -14,6 +14,7 @@ from PIL import Image
 
 from xmodal import paths
 from xmodal.data import dialects
+from xmodal.data.checksums import fingerprint
 from xmodal.data.files import Forms, Photos, Pixels, expected
 from xmodal.data.module import CrossModalDataModule, Pairs
 from xmodal.data.pairs import Pictures
@@ -195,7 +196,7 @@ class Benchmark(CrossModalDataModule):
         return _arrays(image)
 
     def _image_key(self, image: Photos | Pixels) -> dict[str, object]:
-        return {"dataset": self.name, "pictures": image.fingerprint, "decoding": DECODING}
+        return {"dataset": self.name, "pictures": fingerprint(image, self.folder), "decoding": DECODING}
 
     def _text(self) -> Arrays:
         text, rows = self.release.text, self.release.text_rows

@@ -1,6 +1,5 @@
 """Files of a dataset's folder, zips included and never unpacked; pictures are decoded on demand."""
 
-import hashlib
 import os
 import sys
 import zipfile
@@ -193,14 +192,6 @@ class Photos:
                 "pictures there, as a folder or as a zip."
             )
 
-    @property
-    def fingerprint(self) -> str:
-        """Of names, sizes and checksums: another picture, another cache."""
-        digest = hashlib.sha256()
-        for name, entry in zip(self.names, self.found, strict=True):
-            digest.update(f"{name}\0{entry.size if entry else ''}\0{entry.mark if entry else ''}\n".encode())
-        return digest.hexdigest()[:16]
-
     def __getitem__(self, position: int, /) -> Image.Image | None:
         entry = self.found[position]
         try:
@@ -228,22 +219,18 @@ class Pixels:
         name: for messages and for the cache's key.
 
     Raises:
-        UserError: no axis of 3 colours.
+        UserError: no axis of 3 colours, or numbers that are not levels from 0 to 255.
     """
 
     def __init__(self, array: NDArray[Any], name: str) -> None:
         colours = [axis for axis in (1, 3) if array.ndim == 4 and array.shape[axis] == 3]
         if len(colours) != 1:
             raise UserError(f"{name} has shape {array.shape}: pictures are N x H x W x 3 or N x 3 x H x W.")
+        if array.dtype != np.uint8:
+            low, high = array.min(), array.max()
+            if not (low >= 0 and 1 < high <= 255):
+                raise UserError(f"{name} hold {array.dtype} from {low} to {high}: pictures are levels from 0 to 255.")
         self.array, self.name = np.moveaxis(array, colours[0], 3), name
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the shape and of every hundredth picture."""
-        digest = hashlib.sha256(f"{self.name} {self.array.shape} {self.array.dtype}".encode())
-        for row in range(0, len(self.array), 100):
-            digest.update(np.ascontiguousarray(self.array[row]).tobytes())
-        return digest.hexdigest()[:16]
 
     def __getitem__(self, position: int, /) -> Image.Image | None:
         return Image.fromarray(np.ascontiguousarray(self.array[position]).astype(np.uint8))

@@ -1,0 +1,111 @@
+"""Checksums of a dataset's pictures, kept beside the features: a file is read again only when it changed."""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from xmodal.data.files import Entry, Files, Photos, Pixels
+from xmodal.errors import UserError
+
+KEPT = "checksums.json"
+JUST_NOW = 2 * 10**9  # nanoseconds within which a file may change twice and show one time
+UNREADABLE = "unreadable"
+Kept = dict[str, tuple[list[int], str]]  # by path and name: size, times and inode, and the checksum
+
+
+def fingerprint(pictures: Photos | Pixels, folder: Path) -> str:
+    """16 hex digits of what all pictures hold, and of their order: another picture, another cache.
+
+    Args:
+        pictures: in files, or in an array, of which every byte counts.
+        folder: where checksums of files are kept.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    digest = hashlib.sha256()
+    if isinstance(pictures, Photos):
+        for name, checksum in zip(pictures.names, checksums(pictures.files, pictures.found, folder), strict=True):
+            digest.update(f"{name}\0{checksum}\n".encode())
+    else:
+        digest.update(f"{pictures.name} {pictures.array.shape} {pictures.array.dtype}".encode())
+        for row in pictures.array:
+            digest.update(np.ascontiguousarray(row).data)
+    return digest.hexdigest()[:16]
+
+
+def checksums(files: Files, entries: Sequence[Entry | None], folder: Path) -> list[str]:
+    """SHA-256 of the content of every file, 32 hex digits; empty for None, `unreadable` for what cannot be read.
+
+    A checksum is taken from `folder/checksums.json` where size, times and inode of the file (or of its zip) are still
+    the same. A file that changed less than two seconds ago is read again the next time: its clock may not tell.
+
+    Args:
+        files: where they lie.
+        entries: N of them.
+        folder: of the features, made where it is missing.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    stored = _known(folder / KEPT)
+    names = [f"{entry.path.relative_to(files.root)}\0{entry.name}" if entry else "" for entry in entries]
+    stamps = {entry.path: _stamp(entry.path) for entry in entries if entry}
+
+    def read(entry: Entry) -> str:
+        try:
+            return hashlib.sha256(files.read(entry)).hexdigest()[:32]
+        except (UserError, OSError):
+            return UNREADABLE
+
+    fresh = {
+        name: entry
+        for name, entry in zip(names, entries, strict=True)
+        if entry and (name not in stored or stored[name][0] != stamps[entry.path])
+    }
+    if fresh:
+        now = time.time_ns()
+        with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
+            progress = tqdm(
+                pool.map(read, fresh.values()), "pictures read", len(fresh), unit="picture", unit_scale=True
+            )
+            found = dict(zip(fresh, progress, strict=True))
+        stored |= {name: (stamps[entry.path], found[name]) for name, entry in fresh.items()}
+        _keep(
+            folder / KEPT,
+            {n: row for n, row in stored.items() if row[1] != UNREADABLE and max(row[0][1:3]) < now - JUST_NOW},
+        )
+    return [stored[name][1] if name else "" for name in names]
+
+
+def _stamp(path: Path) -> list[int]:
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+
+
+def _known(path: Path) -> Kept:
+    try:
+        known: Kept = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return known
+
+
+def _keep(path: Path, known: Kept) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(known))
+        partial.replace(path)
+    except OSError as error:
+        raise UserError(
+            f"cannot write the checksums of the pictures: {error}. Make {path.parent} a writable folder, or name "
+            "another one in XMODAL_DATA."
+        ) from error
