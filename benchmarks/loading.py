@@ -29,9 +29,9 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from xmodal.data.files import Files, Photos
 from xmodal.data.loading import EpochSampler, batch_loader, in_memory_loader
 from xmodal.data.raw import RawPairs
+from xmodal.data.readers.files import Files, Photos
 from xmodal.encoders import TimmImage, encoded
 
 BATCH, SIZE, WORKERS = 128, (500, 375), 2

@@ -85,7 +85,7 @@ def measure(method: str, size: str, trials: int, epochs: int) -> Row:
     start_up = statistics.median(clock.start_ups)
     import torch
 
-    from xmodal.tracking import machine
+    from xmodal.records import machine
 
     device = machine(torch.device("cuda" if torch.cuda.is_available() else "cpu"))["device"]
     first = clock.starts[0] - started

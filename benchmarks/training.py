@@ -34,9 +34,9 @@ from training_trunk import largest, trunk, two_gpus, worker
 from xmodal import methods
 from xmodal.batch import SIDES, single
 from xmodal.cli import LINKED
+from xmodal.cuda_graphs import CudaGraphs
 from xmodal.data import CrossModalDataModule, Pairs
 from xmodal.data.protocol import make_split
-from xmodal.graphs import CudaGraphs
 
 REGISTRY = methods.registry()
 TRAINED = [name for name in REGISTRY if name != "cca"]  # which is a closed form

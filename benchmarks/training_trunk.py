@@ -37,9 +37,9 @@ from profiling import Profiled
 from xmodal.batch import Raw
 from xmodal.cli import over_devices
 from xmodal.data import CrossModalDataModule, Pairs
-from xmodal.data.files import Files, Photos
 from xmodal.data.protocol import make_split
 from xmodal.data.raw import TrunkTraining
+from xmodal.data.readers.files import Files, Photos
 from xmodal.encoders import TimmImage
 from xmodal.losses import info_nce
 from xmodal.methods import Pretrain

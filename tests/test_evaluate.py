@@ -8,7 +8,7 @@ import pytest
 import scipy.io
 import torch
 
-from xmodal.evaluate import NAMES, main
+from xmodal.commands.evaluate import NAMES, main
 from xmodal.metrics import retrieval_metrics
 
 QUERIES, ITEMS, BITS = 12, 60, 16

@@ -24,8 +24,8 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from xmodal import data, methods, paths
 from xmodal.errors import UserError
-from xmodal.tracking.loggers import close, loggers
-from xmodal.tracking.record import PER_RUN, YAML, config_hash, write_atomically
+from xmodal.records.loggers import close, loggers
+from xmodal.records.record import PER_RUN, YAML, config_hash, write_atomically
 
 LEFTOVERS = ("checkpoints", "metrics", "result.json", "codes.npz", "evaluation.npz", "gallery.png")
 LINKED = (

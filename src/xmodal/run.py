@@ -227,8 +227,8 @@ def leave_outputs(cli: "XmodalCLI") -> None:
     import numpy as np
     import torch
 
-    from xmodal.tracking.gallery import draw_gallery, first_hits
-    from xmodal.tracking.loggers import log_file, log_outputs
+    from xmodal.records.gallery import draw_gallery, first_hits
+    from xmodal.records.loggers import log_file, log_outputs
 
     if not cli.trainer.is_global_zero:
         return
@@ -267,8 +267,8 @@ def leave_outputs(cli: "XmodalCLI") -> None:
 
 def leave_record(cli: "XmodalCLI", started: float, metrics: dict[str, float], epochs: int | None = None) -> Path:
     """Write `result.json` (see DESIGN: what a run leaves), with `epochs` if the last was cut short; say its path."""
-    from xmodal.tracking import machine, provenance, write_result
-    from xmodal.tracking.loggers import run_id
+    from xmodal.records import machine, provenance, write_result
+    from xmodal.records.loggers import run_id
 
     result: dict[str, Any] = {
         "method": cli.method,

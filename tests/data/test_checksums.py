@@ -13,7 +13,7 @@ from tests.data import make
 from xmodal import data
 from xmodal.data import checksums
 from xmodal.data.checksums import KEPT, fingerprint
-from xmodal.data.files import Files, Photos, Pixels
+from xmodal.data.readers.files import Files, Photos, Pixels
 from xmodal.errors import UserError
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from tests.data import make, make_dialects
 from xmodal import data
-from xmodal.data.files import Files, Photos
-from xmodal.data.nuswide import TC21
+from xmodal.data.readers.files import Files, Photos
+from xmodal.data.sets.nuswide import TC21
 from xmodal.errors import UserError
 
 OWN = {"image": make.features(50), "text": make.tags(40), "label": make.multi_hot(24)}

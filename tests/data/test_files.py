@@ -9,7 +9,7 @@ import pytest
 
 from tests.data import make
 from xmodal import data
-from xmodal.data.files import Files, Photos
+from xmodal.data.readers.files import Files, Photos
 from xmodal.errors import UserError
 
 

@@ -17,9 +17,9 @@ from PIL import Image
 
 from tests.methods.training import HARMLESS, Died, Stop, make_trainer, train
 from xmodal.cli import LINKED, SeedEpoch
-from xmodal.data.captions import CaptionBenchmark
 from xmodal.data.raw import TrunkTraining
 from xmodal.data.recipes import Official
+from xmodal.data.sets.captions import CaptionBenchmark
 from xmodal.encoders import OpenClipImage, OpenClipText, TimmImage
 from xmodal.errors import UserError
 from xmodal.methods import CCA, DCMHT, DSPH, MITH, Pretrain, TextGuidedCLIP

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from xmodal import data
-from xmodal.data.nuswide import TC10, TC21
+from xmodal.data.sets.nuswide import TC10, TC21
 
 ROOT = Path(os.environ.get("XMODAL_SHARED", "nowhere"))
 pytestmark = pytest.mark.skipif(

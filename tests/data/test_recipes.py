@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from xmodal import data
-from xmodal.data.benchmark import Benchmark
 from xmodal.data.recipes import Cut, Official, PerLabel
+from xmodal.data.sets.benchmark import Benchmark
 from xmodal.errors import UserError
 
 MODULES = [getattr(data, name) for name in data.__all__ if inspect.isclass(getattr(data, name))]

@@ -6,7 +6,7 @@ import torch
 
 from tests.data import make
 from xmodal import data
-from xmodal.data.nuswide import TC21
+from xmodal.data.sets.nuswide import TC21
 from xmodal.errors import UserError
 
 

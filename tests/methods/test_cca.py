@@ -8,8 +8,8 @@ from tests.conftest import CHECKOUT
 from xmodal.data import Wikipedia
 from xmodal.errors import UserError
 from xmodal.layers import canonical_projections
+from xmodal.records import read_results
 from xmodal.run import configuration, train
-from xmodal.tracking import read_results
 
 REAL = Path(os.environ.get("XMODAL_WIKIPEDIA", CHECKOUT / "data" / "wikipedia"))
 

@@ -7,9 +7,9 @@ from lightning import seed_everything
 from tests.methods.test_every_method import pytestmark as harmless
 from tests.methods.toy import Toy, build
 from tests.methods.training import make_trainer, train
-from xmodal import graphs
+from xmodal import cuda_graphs
+from xmodal.cuda_graphs import CudaGraphs
 from xmodal.errors import UserError
-from xmodal.graphs import CudaGraphs
 
 pytestmark = [*harmless, pytest.mark.filterwarnings("ignore:.* codes have collapsed")]
 GPU = torch.cuda.is_available()
@@ -45,7 +45,7 @@ def trained(name, folder, callbacks=(), **options):
 @pytest.mark.parametrize("name", ["dmsf", "acmr", "dcmht"])  # tables, a schedule by epochs, BertAdam
 def test_a_replayed_run_is_the_plain_one(name, tmp_path, monkeypatch):
     if not GPU:
-        monkeypatch.setattr(graphs, "Recording", Again)
+        monkeypatch.setattr(cuda_graphs, "Recording", Again)
     options = {"accelerator": "gpu", "devices": 1} if GPU else {}
     callback = CudaGraphs() if GPU else OnCPU()
     plain, expected = trained(name, tmp_path, **options)

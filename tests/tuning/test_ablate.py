@@ -13,7 +13,7 @@ from filelock import FileLock
 from tests.tuning.conftest import SMALL, keep
 from xmodal.__main__ import main
 from xmodal.errors import UserError
-from xmodal.tracking.groups import Group
+from xmodal.records.setups import Group
 from xmodal.tuning import ablate, grid
 from xmodal.tuning.worker import TrialError
 

@@ -6,10 +6,10 @@ import optuna
 import pytest
 from PIL import Image
 
-from tests.tracking.records import write_run
+from tests.records.records import write_run
 from tests.tuning.conftest import SMALL, keep
 from xmodal.__main__ import main
-from xmodal.tracking.groups import Group
+from xmodal.records.setups import Group
 from xmodal.tuning import sizes
 
 

@@ -17,8 +17,8 @@ import wandb
 
 from tests.conftest import CHECKOUT
 from xmodal.methods import DMSF
+from xmodal.records import forget_peak, machine
 from xmodal.run import configuration
-from xmodal.tracking import forget_peak, machine
 from xmodal.tuning import trial, worker
 from xmodal.tuning.worker import WARM, device_groups
 
@@ -77,7 +77,7 @@ def test_a_wandb_service_that_is_gone_is_replaced(home, monkeypatch):
     monkeypatch.delenv("WANDB_SERVICE", raising=False)
     start = "import os, wandb; wandb.setup(); print(os.environ['WANDB_SERVICE'])"
     gone = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, check=True).stdout.strip()
-    code = "import xmodal.tracking.loggers as l; from xmodal import paths; print(l.start_service(paths.runs()))"
+    code = "import xmodal.records.loggers as l; from xmodal import paths; print(l.start_service(paths.runs()))"
     environment = os.environ | {"WANDB_SERVICE": gone}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.splitlines()[-1] == "offline"

@@ -1,22 +1,22 @@
 """Datasets, their protocols, and the way from files to batches. The datasets are those imported here."""
 
-from xmodal.data.emoji import Emoji
-from xmodal.data.fashion import Fashion
-from xmodal.data.fashionvc import FashionVC
-from xmodal.data.flickr8k import Flickr8k
-from xmodal.data.flickr30k import Flickr30k
-from xmodal.data.food71 import Food71
-from xmodal.data.iapr_tc12 import IAPRTC12
-from xmodal.data.mirflickr25k import MIRFlickr25K
 from xmodal.data.module import CrossModalDataModule
-from xmodal.data.mscoco import MSCOCO
-from xmodal.data.nuswide import NUSWide
 from xmodal.data.pairs import Pairs
-from xmodal.data.pascal_sentence import PascalSentence
 from xmodal.data.protocol import Split
-from xmodal.data.ssense import Ssense
-from xmodal.data.wikipedia import Wikipedia
-from xmodal.data.xmedianet import XMediaNet
+from xmodal.data.sets.emoji import Emoji
+from xmodal.data.sets.fashion import Fashion
+from xmodal.data.sets.fashionvc import FashionVC
+from xmodal.data.sets.flickr8k import Flickr8k
+from xmodal.data.sets.flickr30k import Flickr30k
+from xmodal.data.sets.food71 import Food71
+from xmodal.data.sets.iapr_tc12 import IAPRTC12
+from xmodal.data.sets.mirflickr25k import MIRFlickr25K
+from xmodal.data.sets.mscoco import MSCOCO
+from xmodal.data.sets.nuswide import NUSWide
+from xmodal.data.sets.pascal_sentence import PascalSentence
+from xmodal.data.sets.ssense import Ssense
+from xmodal.data.sets.wikipedia import Wikipedia
+from xmodal.data.sets.xmedianet import XMediaNet
 
 __all__ = [
     "IAPRTC12",

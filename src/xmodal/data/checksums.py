@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from xmodal.data.files import Entry, Files, Photos, Pixels
+from xmodal.data.readers.files import Entry, Files, Photos, Pixels
 from xmodal.errors import UserError
 
 KEPT = "checksums.json"

@@ -11,19 +11,19 @@ from xmodal.layers.attention import (
     Tokens,
     masked_mean,
 )
+from xmodal.layers.canonical import canonical_projections
 from xmodal.layers.code_discriminator import CodeDiscriminators
 from xmodal.layers.code_table import CodeTables
 from xmodal.layers.concepts import ConceptLearner, ConceptTransformer, aggregate_tokens
 from xmodal.layers.context_decoder import ContextDecoder, JointSpace, score_pool, token_scores
-from xmodal.layers.correlation import canonical_projections
 from xmodal.layers.decoder import decoder
 from xmodal.layers.dropout import FeatureDropout
 from xmodal.layers.gather import gather_with_gradient
-from xmodal.layers.graph import LabelGCN, label_graph
+from xmodal.layers.graph_convolution import LabelGCN, label_graph
 from xmodal.layers.hash_head import SelectHead, tanh_head
+from xmodal.layers.perceptron import MultiScaleText, perceptron
 from xmodal.layers.queue import CodeQueue
 from xmodal.layers.token_transformer import RegionTransformer, TokenTransformer, transformer
-from xmodal.layers.trunk import MultiScaleText, perceptron
 
 __all__ = [
     "AttendedFeature",

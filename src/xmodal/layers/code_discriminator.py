@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xmodal.layers.trunk import perceptron
+from xmodal.layers.perceptron import perceptron
 
 
 class CodeDiscriminators(nn.Module):

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 
 from xmodal import paths
 from xmodal.errors import UserError
+from xmodal.records.setups import Group, differences
+from xmodal.records.tables import Cell, Table
 from xmodal.run import configuration, experiment_file, overrides
 from xmodal.significance import PairedTest, holm
-from xmodal.tracking.groups import Group, differences
-from xmodal.tracking.tables import Cell, Table
 from xmodal.tuning.grid import Grid, add_grid_options, full_method, origin
 from xmodal.tuning.several import each_method
 

@@ -19,9 +19,9 @@ from tqdm import tqdm
 
 from xmodal import paths
 from xmodal.errors import UserError
+from xmodal.records import read_results
+from xmodal.records.setups import Group, Record
 from xmodal.run import add_run_options, configuration, experiment_file, whole, whole_list
-from xmodal.tracking import read_results
-from xmodal.tracking.groups import Group, Record
 from xmodal.tuning.several import HELP
 from xmodal.tuning.worker import TrialError, device_groups, run_trial, share_cores
 

@@ -14,9 +14,9 @@ from optuna.trial import TrialState
 from optuna.visualization import matplotlib as drawn
 
 from xmodal.errors import UserError
+from xmodal.records.figures import draw_curves
+from xmodal.records.setups import collect, group
 from xmodal.run import MAX_SIZE, configuration, size_argument, whole_list
-from xmodal.tracking.figures import draw_curves
-from xmodal.tracking.groups import collect, group
 from xmodal.tuning.front import AGAINST
 from xmodal.tuning.storage import stored_study, study_name
 

@@ -13,8 +13,8 @@ from lightning import Trainer
 
 from xmodal import paths
 from xmodal.cli import Parsed
-from xmodal.tracking import provenance
-from xmodal.tracking.loggers import start_service
+from xmodal.records import provenance
+from xmodal.records.loggers import start_service
 from xmodal.tuning import trial  # noqa: F401 - what a fork runs
 from xmodal.tuning.worker import WARM
 

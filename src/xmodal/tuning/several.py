@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 from xmodal import paths
 from xmodal.errors import UserError
+from xmodal.records.wandb_mode import mode
 from xmodal.run import configuration, experiment_file, size_names
-from xmodal.tracking.wandb_mode import mode
 from xmodal.tuning.worker import warm_up
 
 HELP = "a folder of experiments/, such as dmsf; several as dmsf,dcmh; or all"

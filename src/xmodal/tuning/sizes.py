@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from xmodal import paths
+from xmodal.records.figures import draw_curves, draw_sizes
+from xmodal.records.setups import Group
+from xmodal.records.tables import Table
 from xmodal.run import MAX_SIZE, configuration, overrides, size_names, whole_list
-from xmodal.tracking.figures import draw_curves, draw_sizes
-from xmodal.tracking.groups import Group
-from xmodal.tracking.tables import Table
 from xmodal.tuning.grid import Grid, add_grid_options, full_method, origin, tuned_file
 from xmodal.tuning.several import each_method
 

@@ -22,8 +22,8 @@ from tqdm import tqdm
 
 from xmodal import paths
 from xmodal.errors import UserError
+from xmodal.records import provenance, read_results, write_atomically
 from xmodal.run import configuration, overrides, whole
-from xmodal.tracking import provenance, read_results, write_atomically
 from xmodal.tuning import front
 from xmodal.tuning.space import Parameter, Search, Value, experiment_with
 from xmodal.tuning.storage import Direction, is_retry, open_study, retry_once, study_name

@@ -24,8 +24,8 @@ from xmodal.cli import XmodalCLI
 from xmodal.data import CrossModalDataModule
 from xmodal.errors import UserError
 from xmodal.methods import RetrievalMethod
+from xmodal.records import forget_peak
 from xmodal.run import leave_record, train
-from xmodal.tracking import forget_peak
 from xmodal.tuning.worker import Task, trial_threads
 
 

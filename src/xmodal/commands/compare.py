@@ -1,0 +1,86 @@
+"""`xmodal compare`: a table and a page of the runs at hand, made from their records only."""
+
+import argparse
+import csv
+import sys
+from collections.abc import Iterable, Sequence
+
+from xmodal import paths
+from xmodal.errors import UserError
+from xmodal.records.page import write_page
+from xmodal.records.setups import Record, collect, group
+
+COLUMNS = ["method", "dataset", "size", "variant", "seeds", "i2t", "t2i", "mean", "val", "split", "relevance", "device"]
+
+
+def main(argv: Sequence[str]) -> int:
+    """`xmodal compare`: mAP@all on the query set, as a table here and as a page with tests, plots and galleries."""
+    parser = argparse.ArgumentParser(prog="xmodal compare", description=main.__doc__, allow_abbrev=False)
+    parser.add_argument("--methods", metavar="NAME[,NAME]", help="methods to compare; default: all")
+    parser.add_argument("--data", metavar="NAME[,NAME]", help="datasets; default: all")
+    parser.add_argument("--bits", metavar="N[,N]", help="sizes, in bits of a code or dimensions; default: all")
+    parser.add_argument("--format", choices=("text", "markdown", "csv"), default="text", help="of the table")
+    options = parser.parse_args(list(argv))
+    records, broken = collect(paths.runs())
+    for name, key in (("methods", "method"), ("data", "dataset"), ("bits", "size")):
+        records = _select(records, name, key, getattr(options, name))
+    if broken:
+        sys.stderr.write(f"{len(broken)} broken records are left out; {'; '.join(broken)}\n")
+    _print_table(table(records), options.format)
+    page = paths.runs() / "compare.html"
+    write_page(page, group(records), broken)
+    sys.stderr.write(f"page: {page}\n")
+    return 0
+
+
+def _select(records: list[Record], name: str, key: str, wanted: str | None) -> list[Record]:
+    """The records that have one of the wanted values.
+
+    Raises:
+        UserError: a value that no record has.
+    """
+    if not wanted:
+        return records
+    there = {str(record[key]) for record in records}
+    values = wanted.split(",")
+    if unknown := [value for value in values if value not in there]:
+        raise UserError(
+            f"{name.upper()} is {wanted!r}, and no run has {', '.join(unknown)}; there are: "
+            f"{', '.join(sorted(there, key=lambda each: (len(each), each))) or 'none'}."
+        )
+    return [record for record in records if str(record[key]) in values]
+
+
+def _print_table(rows: Sequence[tuple[str, ...]], form: str) -> None:
+    if not rows:
+        sys.stdout.write(f"no evaluated runs under {paths.runs()}: `make train METHOD=dmsf BITS=64` makes one.\n")
+        return
+    shown = [COLUMNS, *rows]
+    if form == "csv":
+        csv.writer(sys.stdout, lineterminator="\n").writerows(shown)
+        return
+    if form == "markdown":
+        shown.insert(1, ("---",) * len(COLUMNS))
+        sys.stdout.writelines(f"| {' | '.join(row)} |\n" for row in shown)
+        return
+    widths = [max(len(row[column]) for row in shown) for column in range(len(COLUMNS))]
+    for row in shown:
+        sys.stdout.write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n")
+
+
+def table(records: Iterable[Record]) -> list[tuple[str, ...]]:
+    """Rows of `COLUMNS`, by dataset, split, size and falling mean; runs that differ in their seed share a row."""
+    return [
+        (
+            each.method,
+            each.dataset,
+            f"{each.size} {each.unit}",
+            each.variant,
+            ",".join(str(record["seed"]) for record in each.records),
+            *(str(each.spread(name) or "") for name in ("test/map_i2t", "test/map_t2i", "test/map", "val/map")),
+            each.split_hash[:8],
+            each.relevance,
+            " and ".join(sorted({record.get("device", "") for record in each.records})),
+        )
+        for each in group(records)
+    ]

@@ -1,0 +1,92 @@
+"""`xmodal datasets`: every dataset, what of it lies here, its protocols and their sizes."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from xmodal import paths
+from xmodal.errors import UserError
+
+
+def main(argv: Sequence[str]) -> int:
+    """`xmodal datasets [NAME]`: one line per dataset, or everything about one.
+
+    Raises:
+        UserError: no such dataset.
+    """
+    parser = argparse.ArgumentParser(prog="xmodal datasets", description=main.__doc__)
+    parser.add_argument("name", nargs="?", help="of one dataset")
+    options = parser.parse_args(list(argv))
+    known = modules()
+    if options.name:
+        sys.stdout.write(about(module_of(options.name)))
+        return 0
+    for name, module in known.items():
+        lines = (sizes(module), state(module), f"protocols: {protocols(module)}")
+        sys.stdout.write(f"{name:16} " + f"\n{'':17}".join(lines) + "\n")
+    sys.stdout.write("`xmodal datasets NAME` says which files are expected, where they come from, and the protocols.\n")
+    return 0
+
+
+def modules() -> dict[str, Any]:
+    """The data modules by the name of their dataset."""
+    from xmodal import data
+
+    found = (getattr(data, each) for each in data.__all__)
+    named = {module.name: module for module in found if isinstance(getattr(module, "name", None), str)}
+    return dict(sorted(named.items()))
+
+
+def module_of(name: str) -> Any:  # noqa: ANN401 - a data module's class
+    """The data module of a dataset.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    known = modules()
+    if name not in known:
+        raise UserError(f"no dataset {name!r}; the datasets are: {', '.join(known)}.")
+    return known[name]
+
+
+def sizes(module: Any) -> str:  # noqa: ANN401 - a data module's class
+    """What a dataset is and how large, from the head of its file."""
+    return (sys.modules[module.__module__].__doc__ or "").partition("\n")[0]
+
+
+def protocols(module: Any) -> str:  # noqa: ANN401 - a data module's class
+    """The names of a dataset's protocols, the default first."""
+    return ", ".join(getattr(module, "recipes", {})) or "its own, see its arguments"
+
+
+def state(module: Any) -> str:  # noqa: ANN401 - a data module's class
+    """What of a dataset lies in its folder: nothing, a form of its files or a part of one, and features."""
+    root = paths.data(module.name)
+    if not root.is_dir():
+        return f"not here ({root})"
+    features = sum(path.is_dir() and not path.name.startswith(".") for path in (root / "features").glob("*"))
+    encoded = f"{features} feature caches" if features else "not encoded"
+    if not hasattr(module, "forms"):
+        return f"here, {encoded}"
+    from xmodal.data.readers.files import missing
+
+    lacking = missing(root, module.forms)
+    whole = [form for form, names in lacking.items() if not names]
+    if whole:
+        return f"here ({', '.join(whole)}), {encoded}"
+    parts = [f"{form} lacks {', '.join(names)}" for form, names in lacking.items()]
+    return f"incomplete: {'; '.join(parts) or 'none of its files is there'} ({root})"
+
+
+def about(module: Any) -> str:  # noqa: ANN401 - a data module's class
+    """What a dataset is, what of it is here, what is expected where, where it comes from, and its protocols."""
+    lines = [sizes(module), (module.__doc__ or "").partition("\n")[0], f"folder: {paths.data(module.name)}"]
+    lines.append(f"state: {state(module)}")
+    if hasattr(module, "forms"):
+        lines.append(f"from: {module.origin}")
+        lines += ["files, by form:", *(f"  {form:16} {', '.join(names)}" for form, names in module.forms.items())]
+    if hasattr(module, "recipes"):
+        lines.append("protocols, the default first:")
+        lines += [f"  {name:16} {recipe.words}" for name, recipe in module.recipes.items()]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,53 @@
+"""`xmodal prepare NAME`: check and convert a dataset, encode it once, and say what there is."""
+
+import argparse
+import inspect
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from xmodal.commands.datasets import module_of
+from xmodal.errors import UserError
+
+OPTIONS = {
+    "protocol": str,
+    "dialect": str,
+    "selection": str,
+    "query": int,
+    "train": int,
+    "val": int,
+    "max_corrupt": int,
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    """`xmodal prepare NAME [--root FOLDER] [--protocol P] [--max_corrupt N] ...`: see `--help`.
+
+    Raises:
+        UserError: no such dataset, its files are missing or damaged, or it has no such option.
+    """
+    parser = argparse.ArgumentParser(prog="xmodal prepare", description=main.__doc__)
+    parser.add_argument("name", help="of the dataset")
+    parser.add_argument("--root", help="its folder; default: $XMODAL_DATA/NAME or data/NAME")
+    for option, kind in OPTIONS.items():
+        parser.add_argument(f"--{option}", type=kind, help="as the dataset's argument of this name")
+    parsed = parser.parse_args(list(argv))
+    given = {option: getattr(parsed, option) for option in OPTIONS if getattr(parsed, option) is not None}
+    kind = module_of(parsed.name)
+    takes = {name for base in kind.__mro__ for name in inspect.signature(base.__init__).parameters}
+    if unknown := sorted(given.keys() - takes):
+        raise UserError(f"{parsed.name} has no option {', '.join(unknown)}.")
+    if parsed.root and not Path(parsed.root).is_dir():
+        raise UserError(f"there is no folder {parsed.root}.")
+    started = time.perf_counter()
+    module = kind.prepare(parsed.root, **given)
+    for key, value in module.describe().items():
+        sys.stdout.write(f"{key}: {value}\n")
+    folder = getattr(module, "folder", module.root)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
+    sys.stdout.write(
+        f"image features {module.image_dim}-d, text features {module.text_dim}-d; {size / 2**20:.0f} MiB in {folder}; "
+        f"{time.perf_counter() - started:.0f} s\n"
+    )
+    return 0

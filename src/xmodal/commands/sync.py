@@ -1,0 +1,30 @@
+"""`xmodal sync`: upload to W&B what was logged offline."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from xmodal import paths
+from xmodal.errors import UserError
+from xmodal.records.wandb_mode import answers, has_key, keep_inside, server
+
+
+def main(argv: Sequence[str]) -> int:
+    """`xmodal sync [options of wandb sync]`: upload all offline runs that have not been uploaded; nothing is lost.
+
+    Raises:
+        UserError: there is no key, or the server does not answer.
+    """
+    if not list((paths.runs() / "wandb").glob("offline-run-*")):
+        sys.stdout.write(f"no offline runs under {paths.runs() / 'wandb'}: nothing to upload.\n")
+        return 0
+    if not has_key():
+        raise UserError("no W&B key: `wandb login` keeps one, or give it as WANDB_API_KEY.")
+    if not answers(server()):
+        raise UserError(f"W&B at {server()} does not answer: try again later, the runs stay where they are.")
+    keep_inside(paths.runs())
+    environment = {**os.environ, "WANDB_DIR": str(paths.runs())}
+    environment.pop("WANDB_MODE", None)
+    command = [sys.executable, "-m", "wandb", "sync", "--yes", *argv]
+    return subprocess.run(command, env=environment, check=False).returncode

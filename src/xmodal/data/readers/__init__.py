@@ -1,0 +1,1 @@
+"""Readers of files: folders and zips, arrays, the dialects in circulation."""

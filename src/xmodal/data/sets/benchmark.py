@@ -1,0 +1,280 @@
+"""What the benchmarks of the field share: forms of the files, named protocols, frozen encoders, and the run record."""
+
+import hashlib
+import os
+import sys
+from abc import abstractmethod
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import numpy as np
+from PIL import Image
+
+from xmodal import paths
+from xmodal.data.checksums import fingerprint
+from xmodal.data.module import CrossModalDataModule, Pairs
+from xmodal.data.pairs import Pictures
+from xmodal.data.protocol import Index, Split
+from xmodal.data.readers import dialects
+from xmodal.data.readers.files import Forms, Photos, Pixels, expected
+from xmodal.data.readers.release import Release
+from xmodal.data.recipes import Cut, Recipe
+from xmodal.encoders import (
+    DECODING,
+    Arrays,
+    ImageEncoder,
+    MiniLM,
+    TextEncoder,
+    TimmImage,
+    check_images,
+    encode_images,
+    encode_texts,
+)
+from xmodal.errors import UserError
+
+ORIGINAL = "original"
+
+
+class Benchmark(CrossModalDataModule):
+    """A dataset as its original release or in one of the dialects in circulation, found out from the files' keys.
+
+    A dataset says which files each form has (`forms`), where they come from (`origin`), its protocols (`recipes`; the
+    first is the default) and how its original release is read (`original`).
+
+    Args:
+        protocol: which pairs are queries, training pairs and database; `xmodal datasets` lists the names. `xmodal` is
+            ours: a seeded permutation, with `query` and `train`.
+        dialect: the form of the files, where the folder holds several: `original` or a name of
+            `xmodal.data.readers.dialects.DIALECTS`.
+        image_encoder: trunk for pictures; default EfficientNet-Lite0 with ImageNet weights at 128 pixels, which
+            suits two cores. Features that the files bring are taken as they are.
+        text_encoder: trunk for texts; default MiniLM. Tag vectors that the files bring are taken as they are.
+        query: number of queries of protocol `xmodal`; default: as the dataset's first other protocol.
+        train: number of training pairs of protocol `xmodal`, the same way.
+        val: number of validation pairs, cut out of the training pairs where the release brings none.
+        max_corrupt: so many pictures may be missing or corrupt; they are named, counted and left out.
+    """
+
+    forms: ClassVar[Forms]
+    origin: ClassVar[str]
+    recipes: ClassVar[Mapping[str, Recipe]]
+    num_classes: ClassVar[int | None] = None
+    label_order: ClassVar[tuple[str, ...] | None] = None
+
+    def __init__(
+        self,
+        protocol: str | None = None,
+        dialect: str | None = None,
+        image_encoder: ImageEncoder | None = None,
+        text_encoder: TextEncoder | None = None,
+        query: int | None = None,
+        train: int | None = None,
+        val: int = 500,
+        max_corrupt: int = 0,
+        **kwargs: Any,  # noqa: ANN401 - the arguments of CrossModalDataModule, read from its signature
+    ) -> None:
+        super().__init__(**kwargs)
+        self.protocol, self.dialect = protocol or next(iter(self.recipes)), dialect
+        self.image_encoder, self.text_encoder = image_encoder or TimmImage(size=128), text_encoder or MiniLM()
+        self.query, self.train, self.val, self.max_corrupt = query, train, val, max_corrupt
+        if dialect not in (None, ORIGINAL, *dialects.DIALECTS):
+            raise UserError(f"data.dialect is {dialect!r}; there are: {', '.join((ORIGINAL, *dialects.DIALECTS))}.")
+        if max_corrupt < 0:
+            raise UserError(f"data.max_corrupt is {max_corrupt}: give 0 or more.")
+        if self.protocol != "xmodal" and not (query is None and train is None):
+            raise UserError(f"data.query and data.train belong to protocol xmodal; {self.protocol} fixes them.")
+        _ = self.recipe
+
+    @abstractmethod
+    def original(self) -> Release | None:
+        """Read the original release; None where its files are not in `root`."""
+
+    def file_match(self) -> str:
+        """Part of a file's name that chooses among files with the same keys."""
+        return ""
+
+    @property
+    def recipe(self) -> Recipe:
+        """The protocol.
+
+        Raises:
+            UserError: there is no such protocol.
+        """
+        if self.protocol not in self.recipes:
+            names = ", ".join(self.recipes)
+            raise UserError(f"data.protocol is {self.protocol!r}; the protocols of {self.name} are: {names}.")
+        recipe = self.recipes[self.protocol]
+        if isinstance(recipe, Cut) and not (self.query is None and self.train is None):
+            query = recipe.query if self.query is None else self.query
+            train = recipe.train if self.train is None else self.train
+            return hashing_recipes(query, train)["xmodal"]
+        return recipe
+
+    @cached_property
+    def release(self) -> Release:
+        """The dataset as its files give it; pairs without a label are left out and counted.
+
+        Raises:
+            UserError: the files are missing or damaged, or there are several forms of them.
+        """
+        fits, there = dialects.detect(self.root, self.file_match())
+        if self.dialect not in (None, ORIGINAL):
+            if self.dialect not in fits:
+                self._refuse(dialects.wanted(there))
+            fits = [self.dialect]
+        elif self.dialect == ORIGINAL:
+            fits = []
+        release = self.original() if self.dialect in (None, ORIGINAL) else None
+        if len(fits) + (release is not None) > 1:
+            forms = ", ".join([ORIGINAL] * (release is not None) + fits)
+            raise UserError(f"{self.root} holds several forms of {self.name}: {forms}. Say which with --data.dialect.")
+        if fits:
+            release = dialects.read(self.root, fits[0], there, self.label_order, self.num_classes, self.max_corrupt)
+        if release is None:
+            self._refuse(dialects.wanted(there))
+        return self.arrange(cast("Release", release)).labelled()
+
+    def arrange(self, release: Release) -> Release:
+        """What a dataset does to any form of its files, such as to read layers out of labels."""
+        return release
+
+    def _refuse(self, found: str) -> None:
+        raise UserError(
+            f"{self.name}: its files are not in {self.root}. Expected there: {expected(self.forms)}. "
+            f"From: {self.origin}. {found} "
+            "Put them there, or name the folder with --data.root or XMODAL_DATA (see data/README.md)."
+        )
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where features are cached: `features/` in the dataset's folder, or under XMODAL_HOME if that is read-only."""
+        own = self.root / "features"
+        target = own if own.is_dir() else self.root
+        if os.access(target, os.W_OK) and target.stat().st_mode & 0o222:
+            return own
+        other = paths.home() / "data" / self.name / "features"
+        sys.stderr.write(f"{self.root} is read-only: the features of {self.name} are kept in {other}\n")
+        return other
+
+    def split(self) -> Split:
+        """The protocol's lists, without pairs whose picture is missing or corrupt."""
+        split = self.recipe.split(self.release.label, self.release.roles, self.val)
+        gone = self._corrupt_pairs
+        if not len(gone):
+            return split
+        return Split(**{name: index[~np.isin(index, gone)] for name, index in vars(split).items()})
+
+    def pairs(self) -> Pairs:
+        """The release with its pictures and texts encoded once, cached in `folder`."""
+        release = self.release
+        self.recipe.split(release.label, release.roles, self.val)  # a wrong protocol stops here, not after the encoding
+        return Pairs(
+            self._image,
+            self._text(),
+            release.label,
+            release.label_names,
+            release.hierarchy,
+            release.group,
+            {
+                side: rows
+                for side, rows in (("image", release.image_rows), ("text", release.text_rows))
+                if rows is not None
+            },
+        )
+
+    @cached_property
+    def _image(self) -> Arrays | Pictures:
+        image = self.release.image
+        if self.trunk.trains("image") and isinstance(image, (Photos, Pixels)):
+            return image
+        if self.trunk.trains("image"):
+            raise UserError(f"data.trunk.sides is {self.trunk.sides!r}, but the files of {self.name} hold no pictures.")
+        if isinstance(image, (Photos, Pixels)):
+            return encode_images(self.folder, self._image_key(image), self.image_encoder, image, tokens=self.tokens)
+        return _arrays(image)
+
+    def _image_key(self, image: Photos | Pixels) -> dict[str, object]:
+        return {"dataset": self.name, "pictures": fingerprint(image, self.folder), "decoding": DECODING}
+
+    def _text(self) -> Arrays:
+        text, rows = self.release.text, self.release.text_rows
+        if isinstance(text, (np.ndarray, dict)):
+            if self.trunk.trains("text"):
+                raise UserError(f"data.trunk.sides is {self.trunk.sides!r}, but {self.name} has text features here.")
+            return _arrays(text)
+        if self.trunk.trains("text"):
+            return {"ids": self._readers["text"].transform(list(text)).numpy()}
+        digest = hashlib.sha256("\0".join(text).encode()).hexdigest()[:16]
+        split, train = self.split(), []
+        if self.text_encoder.fits:
+            train = [text[row] for row in (split.train if rows is None else np.unique(rows[split.train]))]
+        key = {"dataset": self.name, "texts": digest}
+        return encode_texts(self.folder, key, self.text_encoder, text, train, split.hash, tokens=self.tokens)
+
+    @cached_property
+    def _corrupt(self) -> Index:
+        """Rows of pictures that are missing or corrupt; more than `max_corrupt` were refused when they were read."""
+        image = self.release.image
+        if not isinstance(image, Photos):
+            return np.zeros(0, np.int64)
+        arrays = self._image
+        if not isinstance(arrays, dict):
+            arrays = check_images(self.folder, self._image_key(image), image)
+        rows = np.flatnonzero(arrays["missing"])
+        if len(rows) > self.max_corrupt:
+            names = ", ".join(image.names[row] for row in rows[:10])
+            raise UserError(
+                f"{len(rows)} pictures are missing or corrupt, {self.max_corrupt} allowed: {names}. Download them "
+                f"again, or leave them out with --data.max_corrupt={len(rows)} or more."
+            )
+        return rows
+
+    @property
+    def _corrupt_pairs(self) -> Index:
+        rows = self.release.image_rows
+        return self._corrupt if rows is None else np.flatnonzero(np.isin(rows, self._corrupt))
+
+    def describe(self) -> dict[str, Any]:
+        """See `CrossModalDataModule`; also the protocol, the form of the files, and what was left out."""
+        names = [cast("Photos", self.release.image).names[row] for row in self._corrupt]
+        return {
+            **super().describe(),
+            "protocol": self.protocol,
+            "protocol_words": self.recipe.words,
+            "source": self.release.source,
+            "pairs": len(self.release.label),
+            "corrupt_images": names,
+            **self.release.notes,
+        }
+
+    def picture(self, position: int) -> Image.Image | None:
+        """The picture of one pair, for galleries; None where only features are at hand."""
+        image, rows = self.release.image, self.release.image_rows
+        if not isinstance(image, (Photos, Pixels)):
+            return None
+        return image[position if rows is None else int(rows[position])]
+
+    def caption(self, position: int) -> str:
+        """The text of one pair, for galleries; its labels where only features are at hand."""
+        text, rows = self.release.text, self.release.text_rows
+        if isinstance(text, (np.ndarray, dict)):
+            return ", ".join(self.release.label_names[k] for k in np.flatnonzero(self.release.label[position]))
+        return str(text[position if rows is None else int(rows[position])])
+
+
+def _arrays(features: Any) -> Arrays:  # noqa: ANN401 - an array, or arrays by name
+    return features if isinstance(features, dict) else {"pooled": features}
+
+
+def hashing_recipes(
+    query: int,
+    train: int | None,
+    after: Mapping[str, Recipe] | None = None,
+    before: Mapping[str, Recipe] | None = None,
+) -> dict[str, Recipe]:
+    """Our protocol in a dataset's usual sizes, among the published ones; the first is the dataset's default."""
+    trained = "everything else for training" if train is None else f"{train:,} training pairs, rest database"
+    words = f"ours: numpy.random.default_rng(0).permutation, {query:,} queries, {trained}"
+    return {**(before or {}), "xmodal": Cut(words, query, train, "modern"), **(after or {})}

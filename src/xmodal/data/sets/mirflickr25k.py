@@ -1,0 +1,127 @@
+"""MIRFLICKR-25K (Huiskes and Lew, MIR 2008): 25,000 Flickr photos with tags and 24 concepts.
+
+20,015 pairs in the usual selection (1,386 tags of at least 20 uses); 24,581 where every labelled photo is kept.
+"""
+
+import re
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from xmodal.data.readers.files import Entry, Files, Forms, Photos
+from xmodal.data.readers.release import Release
+from xmodal.data.recipes import Cut, PerLabel
+from xmodal.data.sets.benchmark import Benchmark, hashing_recipes
+from xmodal.errors import UserError
+
+CLASSIC, LABELLED = 20015, 24581
+
+
+class MIRFlickr25K(Benchmark):
+    """Photos or features, tags as a vector (the classic selection) or as text, 24 concepts.
+
+    Args:
+        selection: of the original release: `tags`: photos with a label and at least one of the 1,386 frequent tags
+            (20,015 pairs); `labels`: every photo with a label (24,581 pairs, DCHMT).
+        text: of the original release: `vector` over the frequent tags, or `words`: all raw tags of a photo.
+    """
+
+    name = "mirflickr25k"
+    num_classes = 24
+    forms: ClassVar[Forms] = {
+        "original": ("common_tags.txt", "tags1.txt", "im1.jpg", "plant_life.txt"),
+        "dcmh": ("FLICKR-25K.mat",),
+        "djsrh": ("mirflickr25k-iall*.mat", "mirflickr25k-yall.mat", "mirflickr25k-lall.mat"),
+        "torchcmh": ("imgList.mat", "tagList.mat", "labelList.mat"),
+        "dchmt, mith": ("index.mat", "caption.mat", "label.mat", "*.jpg"),
+    }
+    origin = (
+        "press.liacs.nl/mirflickr (LIACS, Leiden): mirflickr25k.zip and mirflickr25k_annotations_v080.zip; the "
+        ".mat files from the authors of the methods named"
+    )
+    recipes = hashing_recipes(
+        2000,
+        10000,
+        {
+            "dcmh": Cut(
+                "file order: 2,000 queries, next 10,000 train, 18,015 database (DCMH, SSAH, AGAH, DADH)",
+                2000,
+                10000,
+                size=CLASSIC,
+            ),
+            "torchcmh": Cut(
+                "RandomState(6): 2,000 queries, 10,000 train (torchcmh)", 2000, 10000, "legacy", 6, size=CLASSIC
+            ),
+            "mith": Cut("RandomState(1): 2,000 queries, 10,000 train (MITH)", 2000, 10000, "legacy", 1, size=CLASSIC),
+            "ucch": Cut(
+                "file order: the last 2,000 are queries, the first 10,000 train (UCCH)",
+                2000,
+                10000,
+                last=True,
+                size=CLASSIC,
+            ),
+            "djsrh": PerLabel(
+                "160 queries and 400 training pairs of the first label, 80 and 200 of each other, filled up to 5,000; "
+                "our seed: theirs is not set (DJSRH)",
+                size=CLASSIC,
+            ),
+            "dchmt": Cut(
+                "RandomState(1814): 5,000 queries, 10,000 train (DCHMT, QinLab, DSPH)", 5000, 10000, "legacy", 1814
+            ),
+            "dchmt-defaults": Cut(
+                "RandomState(1814): 5,120 queries, 10,240 train (DCHMT's defaults)", 5120, 10240, "legacy", 1814
+            ),
+        },
+    )
+
+    def __init__(
+        self,
+        selection: Literal["tags", "labels"] = "tags",
+        text: Literal["vector", "words"] = "vector",
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(**kwargs)
+        self.selection, self.text = selection, text
+
+    def original(self) -> Release | None:
+        """Tags from `meta/tags`, concepts from the 24 annotation files without `_r1`, folders or zips alike."""
+        files = Files(self.root)
+        tags = {_number(entry): entry for entry in files.entries(".txt", "tags/tags")}
+        concepts = {
+            entry.name.rpartition("/")[2].removesuffix(".txt"): entry
+            for entry in files.entries(".txt")
+            if "annotations" in f"{entry.path}/{entry.name}" and not entry.name.endswith(("_r1.txt", "README.txt"))
+        }
+        if not tags or len(concepts) != 24:
+            return None
+        numbers = sorted(tags)
+        row = {number: position for position, number in enumerate(numbers)}
+        label = np.zeros((len(numbers), 24), np.uint8)
+        names = tuple(sorted(concepts))
+        for column, name in enumerate(names):
+            for line in files.text(concepts[name]).split():
+                if not line.isdigit() or int(line) not in row:
+                    raise UserError(
+                        f"{concepts[name].name} in {concepts[name].path} names photo {line!r}, but the tags are of "
+                        f"photos {numbers[0]} to {numbers[-1]}: use the original files."
+                    )
+                label[row[int(line)], column] = 1
+        words = [[word for word in files.text(tags[number]).lower().splitlines() if word] for number in numbers]
+        photos = Photos(files, [f"im{number}.jpg" for number in numbers], self.max_corrupt)
+        common = files.find("common_tags.txt")
+        if common is None:
+            raise UserError(f"{self.root} lacks doc/common_tags.txt, the frequent tags: it is in mirflickr25k.zip.")
+        column_of = {line.split()[0]: k for k, line in enumerate(files.text(common).splitlines()) if line.strip()}
+        vector = np.zeros((len(numbers), len(column_of)), np.float32)
+        for position, each in enumerate(words):
+            vector[position, [column_of[word] for word in each if word in column_of]] = 1
+        text: Any = vector if self.text == "vector" else [" ".join(each) for each in words]
+        release = Release("original", photos, text, label, names)
+        if self.selection == "labels":
+            return release
+        kept = np.flatnonzero(vector.any(1))
+        return release.take(kept, left_out_without_tag=len(numbers) - len(kept))
+
+
+def _number(entry: Entry) -> int:
+    return int(re.findall(r"\d+", entry.name.rpartition("/")[2])[0])

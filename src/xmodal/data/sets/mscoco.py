@@ -1,0 +1,131 @@
+"""MS-COCO (Lin et al., ECCV 2014): photos with five captions and instances of 80 categories, 2014 or 2017."""
+
+import json
+from collections import defaultdict
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from xmodal.data.module import Relevance
+from xmodal.data.readers.files import Files, Forms, Photos
+from xmodal.data.readers.release import Release
+from xmodal.data.recipes import Cut, Official
+from xmodal.data.sets.benchmark import Benchmark, hashing_recipes
+from xmodal.data.sets.captions import ROLES, captioned, karpathy
+from xmodal.errors import UserError
+
+
+class MSCOCO(Benchmark):
+    """Photos, captions and 80 categories from COCO's JSON files, or one of the dialects.
+
+    Args:
+        captions: of the original release: `first`: one pair per photo with its first caption, photos without an
+            instance left out (122,218 in 2017); `all`: one pair per caption, ranked by R@K, with Karpathy's lists where
+            `dataset_coco.json` is there.
+        relevance: see `CrossModalDataModule`.
+    """
+
+    name = "mscoco"
+    num_classes = 80
+    forms: ClassVar[Forms] = {
+        "original": ("captions_*.json", "instances_*.json", "*.jpg"),
+        "dchmt, mith": ("index.mat", "caption.mat", "label.mat", "*.jpg"),
+        "torchcmh": ("imgList.mat", "tagList.mat", "labelList.mat"),
+    }
+    origin = (
+        "cocodataset.org (annotations and photos of train and val, 2014 or 2017); dataset_coco.json from Karpathy and "
+        "Fei-Fei, CVPR 2015"
+    )
+    recipes = hashing_recipes(
+        5000,
+        10000,
+        {
+            "dchmt": Cut(
+                "RandomState(1814): 5,000 queries, 10,000 train (DCHMT, QinLab)",
+                5000,
+                10000,
+                "legacy",
+                1814,
+                size=122218,
+            ),
+            "mith": Cut("RandomState(1): 5,000 queries, 10,000 train (MITH)", 5000, 10000, "legacy", 1, size=122218),
+            "torchcmh": Cut("RandomState(8): 5,000 queries, 10,000 train (torchcmh)", 5000, 10000, "legacy", 8),
+            "karpathy": Official(
+                "Karpathy's lists, 113,287 / 5,000 / 5,000 photos, one pair per caption; needs captions=all"
+            ),
+        },
+    )
+
+    def __init__(
+        self,
+        captions: Literal["first", "all"] = "first",
+        relevance: Relevance = "label",
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(relevance=relevance, **kwargs)
+        self.captions = captions
+
+    def original(self) -> Release | None:
+        """COCO's JSON files; photos of several files are joined in the order of their names."""
+        files = Files(self.root)
+        parts = {kind: self._load(files, kind) for kind in ("captions", "instances")}
+        if not parts["captions"] or not (parts["instances"] or self.captions == "all"):
+            return None
+        names: dict[int, str] = {}
+        texts: dict[int, list[str]] = defaultdict(list)
+        for part in parts["captions"]:
+            names |= {image["id"]: image["file_name"] for image in part["images"]}
+            for annotation in part["annotations"]:
+                texts[annotation["image_id"]].append(annotation["caption"].strip())
+        ids = [number for number in sorted(names) if texts[number]]
+        if self.captions == "all":
+            sentences = [texts[number] for number in ids]
+            rows = np.repeat(np.arange(len(ids)), [len(each) for each in sentences])
+            photos = Photos(files, [names[number] for number in ids], self.max_corrupt)
+            return captioned(photos, sentences, rows, self._karpathy(files, [names[number] for number in ids]))
+        categories = {c["id"]: c["name"] for part in parts["instances"] for c in part["categories"]}
+        column = {number: k for k, number in enumerate(sorted(categories))}
+        row = {number: k for k, number in enumerate(ids)}
+        label = np.zeros((len(ids), len(column)), np.uint8)
+        for part in parts["instances"]:
+            for instance in part["annotations"]:
+                if instance["category_id"] not in column:
+                    raise UserError(
+                        f"{self.root}: instance {instance['id']} has the unknown category {instance['category_id']}."
+                    )
+                if instance["image_id"] in row:
+                    label[row[instance["image_id"]], column[instance["category_id"]]] = 1
+        kept = np.flatnonzero(label.any(1))
+        photos = Photos(files, [names[ids[k]] for k in kept], self.max_corrupt)
+        notes = {"left_out_without_label": len(ids) - len(kept), "caption": "the first of several"}
+        return Release(
+            "original",
+            photos,
+            [texts[ids[k]][0] for k in kept],
+            label[kept],
+            tuple(categories[number] for number in sorted(categories)),
+            notes=notes,
+        )
+
+    def _load(self, files: Files, kind: str) -> list[dict[str, Any]]:
+        entries = [entry for entry in files.entries(".json") if entry.name.rpartition("/")[2].startswith(f"{kind}_")]
+        parts = []
+        for entry in entries:
+            try:
+                part = json.loads(files.text(entry))
+                found = {kind: list(part[kind]) for kind in ("images", "annotations")}
+            except (ValueError, KeyError, TypeError) as error:
+                raise UserError(f"{entry.path} is damaged ({error!r}): download it again.") from error
+            parts.append({**found, "categories": part.get("categories", [])})
+        return parts
+
+    def _karpathy(self, files: Files, names: list[str]) -> dict[str, list[int]]:
+        entry = next(iter(files.entries("dataset_coco.json")), None)
+        if entry is None:
+            return {}
+        row = {name: k for k, name in enumerate(names)}
+        roles: dict[str, list[int]] = {role: [] for role in ROLES}
+        for name, split, _ in zip(*karpathy(files, entry), strict=True):
+            if name in row:
+                roles[split].append(row[name])
+        return roles

@@ -1,0 +1,150 @@
+"""Who is better, by how much, and is it sure: groups ranked within their contest, and variants against their base."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from xmodal.records.record import PER_RUN, read_settings
+from xmodal.records.setups import MEASURES, Group, differences, intervals
+from xmodal.significance import Interval, PairedTest, holm
+
+Tests = dict[tuple[Group, Group], dict[str, PairedTest] | None]
+Changes = tuple[tuple[str, str, str], ...]
+LEVEL = 0.05  # below this an adjusted p-value is called significant
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """A group in its contest.
+
+    Args:
+        group: the runs.
+        intervals: of their measures over the queries, if the runs kept per-query values.
+        behind: for each of `MEASURES`, the best minus this group, p adjusted by Holm for all rows of the contest;
+            None for the best itself, and where no test is possible.
+    """
+
+    group: Group
+    intervals: Mapping[str, Interval] | None
+    behind: Mapping[str, PairedTest | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Contest:
+    """All untouched setups (`base`, `tuned`, `tuned-at-<size>`) of one protocol, kind and size, by falling mAP.
+
+    Args:
+        rows: one a group.
+        ranking: for each of `MEASURES`, one row a method, the one that validates best, by falling measure.
+    """
+
+    rows: tuple[Row, ...]
+    ranking: Mapping[str, tuple[Row, ...]]
+
+    @property
+    def group(self) -> Group:
+        """Any of the groups: protocol, kind and size are those of all."""
+        return self.rows[0].group
+
+
+@dataclass(frozen=True, eq=False)
+class Ablation:
+    """A variant against its base.
+
+    Args:
+        group: the variant's runs.
+        test: variant minus base, p adjusted by Holm for all variants of the base; None where no test is possible.
+        changes: setting, value in the base and value in the variant.
+    """
+
+    group: Group
+    test: PairedTest | None
+    changes: Changes
+
+
+def contests(groups: Iterable[Group]) -> list[Contest]:
+    """Rank the untouched setups among the groups, which come as `group` sorts them."""
+    by_contest = [tuple(each) for _, each in groupby((g for g in groups if g.is_plain), lambda group: group.contest)]
+    every = [each for ranked in by_contest for each in ranked]
+    sure = dict(zip(every, intervals(every), strict=True))
+    ranks = {ranked: {measure: _methods(ranked, measure) for measure in MEASURES} for ranked in by_contest}
+    pairs = {(rank[0], each): None for ranked in by_contest for rank in ranks[ranked].values() for each in ranked}
+    tests: Tests = dict(zip(pairs, differences(list(pairs)), strict=True))
+    found = []
+    for ranked in by_contest:
+        behind = {measure: _behind(rank[0], ranked, measure, tests) for measure, rank in ranks[ranked].items()}
+        rows = {
+            each: Row(each, sure[each], {measure: behind[measure][each] for measure in MEASURES}) for each in ranked
+        }
+        ranking = {measure: tuple(rows[each] for each in rank) for measure, rank in ranks[ranked].items()}
+        found.append(Contest(tuple(rows.values()), ranking))
+    return found
+
+
+def ablations(groups: Sequence[Group]) -> list[tuple[Group | None, list[Ablation]]]:
+    """Every base with its variants, by rising mAP: what hurts most when it is taken away comes first.
+
+    The base of a variant is the untouched setup of the same method and contest that it departs from in the fewest
+    settings; None where there is no such run.
+    """
+    plain: dict[tuple[object, str], list[Group]] = defaultdict(list)
+    for each in groups:
+        if each.is_plain:
+            plain[each.contest, each.method].append(each)
+    found: dict[tuple[object, str, Group | None], list[tuple[Group, Changes]]] = defaultdict(list)
+    for each in groups:
+        if not each.is_plain:
+            near = [(base, changes(base, each)) for base in plain[each.contest, each.method]]
+            base, changed = min(near, key=lambda pair: len(pair[1]), default=(None, ()))
+            found[each.contest, each.method, base].append((each, changed))
+    pairs = [(each, base) for (_, _, base), rows in found.items() if base for each, _ in rows]
+    tests = {each: test for (each, _), test in zip(pairs, differences(pairs), strict=True)}
+    listed = []
+    for (_, _, base), rows in found.items():
+        adjusted = _adjusted({each: (tests.get(each) or {}).get("map") for each, _ in rows})
+        order = sorted(rows, key=lambda row: row[0].score)
+        listed.append((base, [Ablation(each, adjusted[each], changed) for each, changed in order]))
+    return listed
+
+
+def changes(base: Group, other: Group) -> Changes:
+    """Settings in which two setups differ: key, value of the base, value of the other; an absent one is empty."""
+    first, second = (read_settings(Path(each.records[0]["path"]).parent) for each in (base, other))
+    return tuple(
+        (key, first.get(key, ""), second.get(key, ""))
+        for key in sorted(first.keys() | second.keys())
+        if first.get(key) != second.get(key) and key not in PER_RUN
+    )
+
+
+def _methods(ranked: Sequence[Group], measure: str) -> list[Group]:
+    """One group a method, the one that validates best, by falling measure."""
+    champions: dict[str, Group] = {}
+    for each in ranked:
+        if each.method not in champions or _validation(each) > _validation(champions[each.method]):
+            champions[each.method] = each
+    return sorted(champions.values(), key=lambda each: -_mean(each, f"test/{measure}"))
+
+
+def _validation(group: Group) -> float:
+    return _mean(group, "val/map")
+
+
+def _mean(group: Group, metric: str) -> float:
+    spread = group.spread(metric)
+    return spread.mean if spread else float("-inf")
+
+
+def _behind(best: Group, ranked: Sequence[Group], measure: str, tests: Tests) -> dict[Group, PairedTest | None]:
+    others = {each: (tests[best, each] or {}).get(measure) for each in ranked if each is not best}
+    return {best: None, **_adjusted(others)}
+
+
+def _adjusted(tests: Mapping[Group, PairedTest | None]) -> dict[Group, PairedTest | None]:
+    """The tests with Holm's p-values."""
+    made = {each: test for each, test in tests.items() if test is not None}
+    p_values = holm([test.p_value for test in made.values()])
+    sure = {each: test._replace(p_value=p) for (each, test), p in zip(made.items(), p_values, strict=True)}
+    return {each: sure.get(each) for each in tests}

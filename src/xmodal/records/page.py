@@ -1,0 +1,240 @@
+"""`runs/compare.html`: one page that needs nothing but itself, made from records; its look is in the folder `page/`."""
+
+import base64
+import io
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from itertools import groupby, zip_longest
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
+
+from xmodal.records.charts import Chart, Line, line_chart
+from xmodal.records.contests import LEVEL, Contest, Row, ablations, contests
+from xmodal.records.record import read_settings, write_atomically
+from xmodal.records.setups import MEASURES, Floats, Group, Record, read_arrays
+
+GALLERIES, GALLERY_WIDTH = 12, 760  # embedded pictures, and their width in pixels: about 60 kB each
+CURVES = 12  # lines in one precision-recall chart; more cannot be told apart
+DIRECTIONS = {"i2t": "image → text", "t2i": "text → image"}
+WORDS = {"map": "both directions", "map_i2t": DIRECTIONS["i2t"], "map_t2i": DIRECTIONS["t2i"]}
+
+
+def write_page(path: Path, groups: Sequence[Group], broken: Sequence[str]) -> None:
+    """Write the page.
+
+    Args:
+        path: of the page; links to records are relative to it.
+        groups: what is compared, as `group` sorts it.
+        broken: why other records could not be read.
+
+    Raises:
+        UserError: the page cannot be written.
+    """
+    look = Environment(
+        loader=PackageLoader("xmodal.records", "page"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+
+    def folder(record: Record) -> str:
+        """Where a record lies, as a link."""
+        return quote(os.path.relpath(Path(record["path"]).parent, path.parent))
+
+    look.filters |= {"p_value": _p_value, "names": _names, "folder": folder}
+    methods = sorted({each.method for each in groups})
+    ranked = contests(groups)
+    text = look.get_template("page.html").render(
+        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        groups=groups,
+        broken=broken,
+        protocols=[
+            _protocol(list(each), groups) for _, each in groupby(ranked, lambda contest: contest.group.protocol)
+        ],
+        ablations=ablations(groups),
+        colours={method: number for number, method in enumerate(methods)},
+        labels=_labels(groups),
+        place=_place,
+        measures=WORDS,
+        level=LEVEL,
+        data=_runs(folder, groups, ranked),
+    )
+    write_atomically(path, text)
+
+
+def _protocol(ranked: Sequence[Contest], groups: Sequence[Group]) -> dict[str, Any]:
+    """What the page shows of the contests of one protocol."""
+    first = ranked[0].group
+    rows = [row for contest in ranked for row in contest.rows]
+    bounds = [end for row in rows for end in (row.intervals["map"][1:] if row.intervals else [row.group.score])]
+    return {
+        "group": first,
+        "record": first.records[0],
+        "runs": sum(len(each.records) for each in groups if each.protocol == first.protocol),
+        "sentences": [sentence for measure in MEASURES if (sentence := _sentence(ranked, measure))],
+        "contests": ranked,
+        "fullest": max(ranked, key=lambda contest: len(contest.ranking["map"])),
+        "range": (min(bounds), max(bounds)),
+        "sizes": _size_charts(ranked),
+        "curves": [(contest, charts) for contest in ranked if (charts := _curve_charts(contest))],
+    }
+
+
+def _sentence(ranked: Sequence[Contest], measure: str) -> dict[str, Any] | None:
+    """Who leads where in a measure, by how much, and where it is significant; None where nobody has a rival."""
+    led: dict[str, list[Contest]] = defaultdict(list)
+    for contest in ranked:
+        if len(contest.ranking[measure]) > 1:
+            led[contest.ranking[measure][0].group.method].append(contest)
+    winners = []
+    for method, where in sorted(led.items(), key=lambda winner: -len(winner[1])):
+        leads = [_lead(contest.ranking[measure], measure) for contest in where]
+        words = dict.fromkeys(f"{lead:.3f}" for lead in (min(leads), max(leads)))
+        tests = [contest.ranking[measure][1].behind[measure] for contest in where]
+        sure = [contest for contest, test in zip(where, tests, strict=True) if test and test.p_value < LEVEL]
+        winners.append({"method": method, "led": where, "lead": " to ".join(words), "sure": sure, "tested": any(tests)})
+    return {"measure": WORDS[measure], "winners": winners} if winners else None
+
+
+def _lead(rank: Sequence[Row], measure: str) -> float:
+    """Mean of the first less that of the second."""
+    first, second = (row.group.spread(f"test/{measure}") for row in rank[:2])
+    return first.mean - second.mean if first and second else 0.0
+
+
+def _size_charts(ranked: Sequence[Contest]) -> list[Chart]:
+    """The mAP over the size, one chart a direction; embeddings are dashed."""
+    charts = []
+    for direction, title in DIRECTIONS.items():
+        points: dict[tuple[str, str], list[tuple[float, float, float]]] = defaultdict(list)
+        for group in (row.group for contest in ranked for row in contest.ranking["map"]):
+            if spread := group.spread(f"test/map_{direction}"):
+                points[group.method, group.kind].append((group.size, spread.mean, spread.deviation or 0.0))
+        lines = [Line(method, found, dashed=kind == "real") for (method, kind), found in points.items()]
+        if lines:
+            sizes = sorted({contest.group.size for contest in ranked})
+            charts.append(
+                line_chart(title, "bits of a code, or dimensions of an embedding (hollow)", lines, sizes, log=True)
+            )
+    return charts
+
+
+def _curve_charts(contest: Contest) -> list[Chart]:
+    """Precision over recall by rank, one chart a direction, of the best methods of the contest."""
+    charts = []
+    for direction, title in DIRECTIONS.items():
+        lines = [
+            Line(row.group.method, curve, marked=False)
+            for row in contest.ranking["map"][:CURVES]
+            if (curve := _curve(row.group, f"pr_rank_{direction}"))
+        ]
+        if lines:
+            charts.append(line_chart(title, "recall", lines, (0, 0.2, 0.4, 0.6, 0.8, 1)))
+    return charts
+
+
+def _curve(group: Group, name: str) -> list[tuple[float, float, float]]:
+    """Recall and precision, mean over the seeds, at most 80 points; none if a run kept no curve."""
+    curves: list[Floats] = []
+    for record in group.records:
+        kept = read_arrays(Path(record["path"]).with_name("evaluation.npz"), name)
+        if kept is None or len(kept[0]) != len(curves[0] if curves else kept[0]):
+            return []
+        curves.append(kept[0])
+    mean = np.mean(curves, axis=0)
+    last = len(mean) - 1
+    ranks = np.unique(np.concatenate([np.geomspace(1, last + 1, 40) - 1, np.linspace(0, last, 40)]).astype(int))
+    return [(float(recall), float(precision), 0.0) for _, precision, recall in mean[ranks]]
+
+
+def _runs(folder: Callable[[Record], str], groups: Sequence[Group], ranked: Sequence[Contest]) -> dict[str, Any]:
+    """What the side-by-side view needs: all runs with their settings, less those that all share, and galleries."""
+    runs = [(each, record) for each in groups for record in each.records]
+    settings = [read_settings(Path(record["path"]).parent) for _, record in runs]
+    kept = [set(own.items()) for own in settings if own]
+    shared = set.intersection(*kept) if kept else set()
+    rows = (row for rank in zip_longest(*(contest.ranking["map"] for contest in ranked)) for row in rank if row)
+    pictures = _pictures([row.group for row in rows])
+    shown = {each: place for place, each in enumerate(pictures)}
+    labels = _labels(groups)
+    listed = [
+        {
+            "contest": _place(each),
+            "name": f"{labels[each]}, seed {record['seed']}",
+            "folder": folder(record),
+            "map": {words: record["metrics"].get(f"test/{measure}") for measure, words in WORDS.items()},
+            "commit": f"{(record.get('commit') or 'unknown')[:10]}{' + changes' if record.get('dirty') else ''}",
+            "device": record.get("device"),
+            "seconds": record.get("seconds"),
+            "W&B run": record.get("wandb_id"),
+            "gallery": shown.get(each),
+            "settings": dict(sorted(set(own.items()) - shared)),
+        }
+        for (each, record), own in zip(runs, settings, strict=True)
+    ]
+    galleries = [
+        {"name": f"{labels[each]}, seed {each.records[0]['seed']}, {_place(each)}", "image": image}
+        for each, image in pictures.items()
+    ]
+    return {"runs": listed, "shared": len(shared), "pair": _first_pair(runs, ranked), "galleries": galleries}
+
+
+def _first_pair(runs: Sequence[tuple[Group, Any]], ranked: Sequence[Contest]) -> tuple[int, int]:
+    """Where the side-by-side view starts: the two best of the contest that has most methods."""
+    places = {each: place for place, (each, _) in reversed(list(enumerate(runs)))}
+    fullest = max((contest.ranking["map"] for contest in ranked), key=len, default=())
+    first, second = [places[row.group] for row in fullest[:2]] if len(fullest) > 1 else (0, len(runs) - 1)
+    return first, second
+
+
+def _pictures(groups: Iterable[Group]) -> dict[Group, str]:
+    """Galleries of the first groups that have one, of their first seed, small enough to be embedded."""
+    found: dict[Group, str] = {}
+    for each in groups:
+        path = Path(each.records[0]["path"]).with_name("gallery.png")
+        if len(found) < GALLERIES and path.is_file():
+            try:
+                with Image.open(path) as picture:
+                    small = picture.convert("RGB")
+            except OSError:
+                continue  # a damaged picture is none
+            small.thumbnail((GALLERY_WIDTH, 4 * GALLERY_WIDTH), Image.Resampling.BILINEAR, reducing_gap=1)
+            buffer = io.BytesIO()
+            small.save(buffer, "WEBP", quality=60, method=0)
+            found[each] = "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return found
+
+
+def _labels(groups: Sequence[Group]) -> dict[Group, str]:
+    """Method and variant, with the start of the setup's hash where two setups have the same name."""
+    names = {each: each.method if each.variant == "base" else f"{each.method}, {each.variant}" for each in groups}
+    times = Counter((each.contest, name) for each, name in names.items())
+    return {
+        each: name if times[each.contest, name] == 1 else f"{name} ({each.setup_hash[:6]})"
+        for each, name in names.items()
+    }
+
+
+def _place(group: Group) -> str:
+    return f"{group.dataset} {group.split_hash[:8]}, {group.size} {group.unit}"
+
+
+def _p_value(value: float) -> str:
+    return ("p < 0.001" if value < 0.001 else f"p = {value:.3f}").replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def _names(ranked: Sequence[Contest]) -> str:
+    """Sizes in words: `16, 32 and 64 bits`."""
+    texts = []
+    for unit, found in groupby(ranked, lambda contest: contest.group.unit):
+        *most, last = [str(contest.group.size) for contest in found]
+        texts.append(f"{', '.join(most)}{' and ' if most else ''}{last} {unit}")
+    return "; ".join(texts)

@@ -1,0 +1,174 @@
+"""Runs that differ in their seed only, and how sure their differences are: what every table and page is made from.
+
+Two runs are compared only where they answered the same queries over the same database under the same relevance
+(one *protocol*), and tables rank them within one kind and size (one *contest*).
+"""
+
+import statistics
+import zipfile
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xmodal.errors import UserError
+from xmodal.records.record import read_result
+from xmodal.significance import Interval, PairedTest, bootstrap_intervals, paired_tests
+
+Record = dict[str, Any]
+Floats = NDArray[np.float64]
+
+MEASURES = {"map": "both", "map_i2t": "i2t", "map_t2i": "t2i"}  # under `test/` in a record; "both" is their mean
+PLAIN = ("base", "tuned")  # whole methods, and so is `tuned-at-64`; every other variant is an ablation of one
+KEYS = ("method", "kind", "size", "seed", "variant", "job_type", "dataset", "relevance", "split_hash", "setup_hash")
+
+
+class Spread(NamedTuple):
+    """Mean over seeds, and standard deviation where there are several."""
+
+    mean: float
+    deviation: float | None
+
+    def __str__(self) -> str:
+        return f"{self.mean:.4f}" if self.deviation is None else f"{self.mean:.4f} +- {self.deviation:.4f}"
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Runs of one setup, by seed.
+
+    Args:
+        records: of the runs, in the order of their seeds; equal but for the seed and what came out.
+    """
+
+    records: tuple[Record, ...]
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - `method`, `size`, `variant`, ...: what the runs share
+        if name in KEYS:
+            return self.records[0][name]
+        raise AttributeError(name)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the runs are of the whole method: as it is, tuned, or with the values tuned at another size."""
+        return self.variant in PLAIN or self.variant.startswith("tuned-at-")
+
+    @property
+    def protocol(self) -> tuple[str, str, str]:
+        """Dataset, relevance and split: runs of one protocol answered the same queries."""
+        return self.dataset, self.relevance, self.split_hash
+
+    @property
+    def contest(self) -> tuple[str, str, str, str, int]:
+        """The protocol, kind and size within which groups are ranked."""
+        return *self.protocol, self.kind, self.size
+
+    @property
+    def unit(self) -> str:
+        """`bits` of a code, `dim` of an embedding."""
+        return "bits" if self.kind == "binary" else "dim"
+
+    @property
+    def score(self) -> float:
+        """Mean of `test/map` over the seeds: what groups are ranked by."""
+        return float(statistics.mean(record["metrics"]["test/map"] for record in self.records))
+
+    def spread(self, metric: str) -> Spread | None:
+        """Mean and deviation of a metric over the seeds, such as `test/map_i2t`; None if a run lacks it."""
+        values = [record["metrics"].get(metric) for record in self.records]
+        if None in values:
+            return None
+        return Spread(statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None)
+
+    @cached_property
+    def queries(self) -> Floats | None:
+        """(Q, 3) AP of every query for each of `MEASURES`, mean over the seeds; None where a run kept none of it."""
+        found = [
+            read_arrays(Path(record["path"]).with_name("evaluation.npz"), "query_index", "ap_i2t", "ap_t2i")
+            for record in self.records
+        ]
+        first = found[0]
+        if first is None or any(each is None or not np.array_equal(each[0], first[0]) for each in found):
+            return None
+        i2t, t2i = (np.mean([each[side] for each in found if each is not None], axis=0) for side in (1, 2))
+        return np.stack([(i2t + t2i) / 2, i2t, t2i], 1)
+
+
+def collect(folder: Path) -> tuple[list[Record], list[str]]:
+    """The records of all runs evaluated on their query set, sorted by path; and why others could not be read.
+
+    Trials, smoke runs and the second evaluation of a checkpoint by `xmodal test` are no results and left out.
+    """
+    records, broken = [], []
+    for path in sorted(folder.rglob("result.json")):
+        try:
+            record = _complete(read_result(path))
+        except UserError as error:
+            broken.append(str(error))
+        else:
+            if "test/map" in record["metrics"] and record["job_type"] not in ("smoke", "test"):
+                records.append(record)
+    return records, broken
+
+
+def group(records: Iterable[Record]) -> list[Group]:
+    """The records as groups, by dataset, protocol, kind, size and falling mAP."""
+    groups: dict[tuple[Any, ...], list[Record]] = defaultdict(list)
+    for record in records:
+        groups[tuple(record[key] for key in KEYS if key not in ("seed", "job_type"))].append(record)
+    found = [Group(tuple(sorted(each, key=lambda record: record["seed"]))) for each in groups.values()]
+    return sorted(found, key=lambda each: (each.contest, -each.score, each.method, each.variant))
+
+
+def intervals(groups: Sequence[Group]) -> list[dict[str, Interval] | None]:
+    """95 % bootstrap interval over the queries of each of `MEASURES`; None for a group without per-query values."""
+    return _by_queries([each.queries for each in groups], bootstrap_intervals)
+
+
+def differences(pairs: Sequence[tuple[Group, Group]]) -> list[dict[str, PairedTest] | None]:
+    """Paired randomisation test over queries of first minus second, for each of `MEASURES`.
+
+    The AP of a query is its mean over the seeds: the test speaks of these trained models on new queries. How much
+    training itself varies is the spread over seeds. None where no test is possible: the protocols differ, or per-query
+    values are missing.
+    """
+    values = [
+        first.queries - second.queries
+        if first.protocol == second.protocol and first.queries is not None and second.queries is not None
+        else None
+        for first, second in pairs
+    ]
+    return _by_queries(values, paired_tests)
+
+
+def _by_queries(values: Sequence[Floats | None], statistic: Any) -> list[dict[str, Any] | None]:  # noqa: ANN401
+    """Apply a statistic of columns to all (Q, 3) values with one number of queries at once."""
+    found: list[dict[str, Any] | None] = [None] * len(values)
+    for size in {len(each) for each in values if each is not None}:
+        places = [place for place, each in enumerate(values) if each is not None and len(each) == size]
+        rows = statistic(np.concatenate([each for each in values if each is not None and len(each) == size], 1))
+        for number, place in enumerate(places):
+            found[place] = dict(zip(MEASURES, rows[3 * number : 3 * number + 3], strict=True))
+    return found
+
+
+def _complete(record: Record) -> Record:
+    """The record, if it says all that groups are made by."""
+    missing = [key for key in KEYS if not isinstance(record.get(key), (str, int))]
+    if missing or not isinstance(record.get("metrics"), dict):
+        raise UserError(f"the record {record['path']} lacks {', '.join(missing) or 'metrics'}: run again.")
+    return record
+
+
+def read_arrays(path: Path, *names: str) -> list[NDArray[Any]] | None:
+    """Arrays of a run's `evaluation.npz`; None if the file is missing or damaged, or lacks one."""
+    try:
+        with path.open("rb") as file, np.load(file) as kept:
+            return [kept[name] for name in names]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None

@@ -1,0 +1,36 @@
+"""The gallery shows the nearest items, in order, and says rightly which are right."""
+
+import numpy as np
+from PIL import Image
+
+from xmodal.records.gallery import draw_gallery, first_hits
+
+OUTPUTS = {
+    "query_image": np.array([[1, 1], [-1, 1]]),
+    "query_text": np.array([[1, -1], [1, 1]]),
+    "database_image": np.array([[1, -1], [-1, 1], [1, -1]]),
+    "database_text": np.array([[-1, -1], [1, 1], [-1, 1]]),
+    "query_label": np.array([[1, 0], [0, 1]]),
+    "database_label": np.array([[1, 0], [1, 1], [0, 1]]),
+    "query_index": np.array([10, 11]),
+    "database_index": np.array([20, 21, 22]),
+}
+
+
+def test_the_nearest_come_first_and_ties_in_database_order():
+    found = first_hits(OUTPUTS, rows=2, hits=2)
+    assert [(each.asked, each.query) for each in found] == [("image", 10), ("image", 11), ("text", 10), ("text", 11)]
+    assert found[0].found == ((21, True), (22, False))
+    assert found[1].found == ((22, True), (20, False))  # 21 is as near
+    assert found[2].found == ((20, True), (22, False))  # equally near
+    assert len(first_hits(OUTPUTS, rows=1, hits=9)[0].found) == 3  # no more than there are
+
+
+def test_it_is_drawn_with_pictures_and_words(tmp_path):
+    picture = Image.new("RGB", (8, 8), "blue")
+    draw_gallery(
+        tmp_path / "gallery.png", first_hits(OUTPUTS, rows=1, hits=2), lambda _: picture, "item {}".format, "t"
+    )
+    with Image.open(tmp_path / "gallery.png") as drawn:
+        colours = {colour for _, colour in drawn.convert("RGB").getcolors(1 << 20)}
+    assert {(0, 0, 255), (46, 158, 79), (200, 85, 61), (59, 91, 146)} <= colours  # picture, right, wrong, query

@@ -1,0 +1,179 @@
+"""The page of `xmodal compare`: what it says without a browser, and what it does in one."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.records.records import write_run
+from xmodal import paths
+from xmodal.__main__ import main
+
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
+PROBE = f"<script>{Path(__file__).with_name('probe.js').read_text()}</script>"
+
+
+@pytest.fixture
+def runs(home):
+    """Two methods at two sizes with three seeds, a variant, and a lone run of another split."""
+    for seed in range(3):
+        for size in (16, 64):
+            write_run(paths.runs(), "dmsf", 0.6 + size / 1000, seed, size=size, config={"graph": 0.1})
+            write_run(paths.runs(), "cca", 0.4, seed, size=size)
+        write_run(paths.runs(), "dmsf", 0.65, seed, variant="no_graph", config={"graph": 0.0})
+    write_run(paths.runs(), "dagan", 0.7, kind="real", split="b" * 64)
+    Image.new("RGB", (900, 1200), "white").save(paths.runs() / "dmsf" / "emoji" / "64" / "seed0" / "gallery.png")
+    return paths.runs()
+
+
+def page(capsys, *argv):
+    assert main(["compare", *argv]) == 0
+    shown = capsys.readouterr()
+    path = paths.runs() / "compare.html"
+    assert f"page: {path}" in shown.err
+    return path.read_text(), shown
+
+
+def words(text):
+    body = re.sub(r"<(style|script|head)\b.*?</\1>", " ", text, flags=re.DOTALL)
+    return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", "", body)))
+
+
+def test_it_answers_which_method_is_better_on_what_by_how_much_and_is_it_significant(runs, capsys):
+    text, _ = page(capsys)
+    shown = words(text)
+    lead = r"its lead of 0\.2\d\d to 0\.2\d\d significant at all\."
+    assert re.search(rf"both directions dmsf is best at 16 and 64 bits, {lead}", shown)
+    assert re.search(
+        r"dmsf 0\.6\d{3} ± 0\.\d{4} \+0\.2\d{3} over cca \[0\.2\d\d, 0\.2\d\d\], p < 0\.001 significant", shown
+    )
+    assert "Only one method has been run here" in shown  # the other split stands alone
+    assert re.search(r"no_graph 0\.65\d\d ± \S+ -0\.0\d{3} \[.*?significant model\.graph|graph 0\.1 → 0\.0", shown)
+
+
+def test_it_needs_nothing_but_itself(runs, capsys):
+    text, _ = page(capsys)
+    assert "default-src 'none'" in text
+    assert not re.search(r"https?://|<link|src=\"(?!data:)|@import|url\(", text)
+    assert "data:image/webp;base64," in text
+    assert len(text) < 400_000
+
+
+def test_equal_methods_are_not_called_different(home, capsys):
+    write_run(paths.runs(), "dmsf", 0.501)
+    write_run(paths.runs(), "cca", 0.5)
+    shown = words(page(capsys)[0])
+    assert re.search(r"dmsf is best at 64 bits, its lead of 0\.00\d not significant\.", shown)
+    assert "±" not in shown.split("How to read this")[0].replace("± is", "")
+
+
+def test_runs_without_values_per_query_are_untested(home, capsys):
+    write_run(paths.runs(), "dmsf", 0.6, queries=False)
+    write_run(paths.runs(), "cca", 0.4)
+    shown = words(page(capsys)[0])
+    assert re.search(r"its lead of 0\.\d{3} untested\.", shown)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_few_runs_make_a_page(home, capsys, count):
+    for _ in range(count):
+        write_run(paths.runs())
+    text, shown = page(capsys)
+    assert ("No evaluated runs yet" in words(text)) == (count == 0)
+    assert "undefined" not in words(text)
+    assert ("alone" in words(text)) == (count == 1)
+    assert ("no evaluated runs under" in shown.out) == (count == 0)
+
+
+def test_tuned_against_untuned_is_marked(home, capsys):
+    write_run(paths.runs(), "dmsf", 0.6, variant="tuned")
+    write_run(paths.runs(), "cca", 0.4)
+    assert "tuned against base" in words(page(capsys)[0])
+
+
+def test_values_tuned_at_another_size_compete_and_are_no_ablation(home, capsys):
+    write_run(paths.runs(), "dmsf", 0.6, variant="tuned-at-32")
+    write_run(paths.runs(), "cca", 0.4, variant="tuned")
+    shown = words(page(capsys)[0])
+    assert re.search(r"dmsf is best at 64 bits, its lead of 0\.2\d\d significant\.", shown)
+    assert "dmsf, tuned-at-32 0.6" in shown
+    assert "tuned-at-32 against tuned" in shown
+    assert "Ablations" not in shown
+
+
+def test_a_broken_record_is_named_and_counted(runs, capsys):
+    bad = runs / "cca" / "emoji" / "16" / "seed0" / "result.json"
+    bad.write_text("{<b>")
+    (runs / "cca" / "emoji" / "16" / "seed1" / "config.yaml").write_text("a: [")
+    text, shown = page(capsys)
+    assert "1 broken record skipped." in words(text)
+    assert str(bad) in words(text)
+    assert str(bad) in shown.err
+
+
+def test_names_cannot_write_markup(home, capsys):
+    write_run(paths.runs(), method="<script>alert(1)</script>".replace("/", ""), variant="base")
+    assert "<script>alert" not in page(capsys)[0]
+
+
+def test_a_choice_of_runs(runs, capsys):
+    _, shown = page(capsys, "--methods=dmsf,cca", "--data=emoji", "--bits=16")
+    assert [line.split()[0] for line in shown.out.splitlines()[1:]] == ["dmsf", "cca"]
+    assert main(["compare", "--methods=dsmf"]) == 2
+    assert "METHODS is 'dsmf', and no run has dsmf; there are: cca, dmsf, dagan." in capsys.readouterr().err.replace(
+        "dagan, dmsf", "dmsf, dagan"
+    )
+
+
+def test_a_page_that_cannot_be_written_is_said_below_the_table(runs, capsys):
+    (runs / "compare.html").mkdir()
+    assert main(["compare"]) == 2
+    shown = capsys.readouterr()
+    assert shown.out.startswith("method")
+    assert f"cannot write {runs / 'compare.html'}" in shown.err
+    assert not list(runs.glob(".compare*")), "a partial file is left"
+
+
+def test_300_runs_take_seconds(home, capsys):
+    for number in range(100):
+        for seed in range(3):
+            write_run(paths.runs(), f"method{number % 25:02}", 0.3 + number / 300, seed, size=2 ** (4 + number // 25))
+    started = time.process_time()
+    page(capsys)
+    assert time.process_time() - started < 5
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed; .ci/run installs it where it can")
+@pytest.mark.parametrize("width", [1280, 390])
+def test_it_works_in_a_browser(runs, capsys, tmp_path, width):
+    text, _ = page(capsys)
+    probed = tmp_path / "probed.html"
+    probed.write_text(text.replace("</body>", PROBE + "</body>"))
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'chromium'}"]
+    command += [f"--window-size={width},900", "--enable-logging=stderr", "--dump-dom", probed.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert "CONSOLE" not in done.stderr, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    seen = json.loads(html.unescape(re.search(r'data-seen="([^"]*)"', done.stdout).group(1)))
+    assert seen["first"] == ["dmsf", "cca", "dmsf", "cca"]
+    assert seen["rising"] == sorted(seen["falling"])
+    assert seen["falling"] == sorted(seen["falling"], reverse=True) != seen["rising"]
+    assert seen["aria"] == "ascending"
+    assert seen["names"] == ["cca", "cca", "dmsf", "dmsf"]
+    assert seen["seeds"] == [["seed_everything", "0", "1"]]
+    assert seen["variant"] == [["model.graph", "0.1", "0.0"]]
+    assert seen["same"] == [[], "0 differ, 3 are the same."]
+    assert seen["images"] == 1
+    assert [(paths.runs() / link).is_file() for link in seen["links"]] == [True] * 4
+    assert seen["toggle"] == [False, True, False]
+    assert seen["theme"][0] != seen["theme"][1]
+    assert seen["unlabelled"] == seen["unreachable"] == 0
+    assert not seen["wide"], "the page scrolls sideways"
+    assert seen["width"] <= max(width, 500)  # as narrow as this browser's window goes

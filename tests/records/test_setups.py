@@ -1,0 +1,79 @@
+"""Records become groups by everything but the seed, and only the same queries are compared."""
+
+import numpy as np
+import pytest
+
+from tests.records.records import QUERIES, write_run
+from xmodal.records.setups import collect, differences, group, intervals
+from xmodal.significance import bootstrap_interval, paired_test
+
+
+def groups_of(folder):
+    return group(collect(folder)[0])
+
+
+def test_runs_that_differ_in_their_seed_share_a_group(tmp_path):
+    for seed in (2, 0, 1):
+        write_run(tmp_path, level=0.5 + seed / 100, seed=seed)
+    write_run(tmp_path, "cca", 0.3)
+    write_run(tmp_path, "cca", 0.9, size=16)
+    write_run(tmp_path, "cca", 0.4, variant="ridge")
+    write_run(tmp_path, "alscor", 0.6, kind="real")
+    found = groups_of(tmp_path)
+    assert [(each.method, each.size, each.unit, each.variant) for each in found] == [
+        ("cca", 16, "bits", "base"),
+        ("dmsf", 64, "bits", "base"),
+        ("cca", 64, "bits", "ridge"),
+        ("cca", 64, "bits", "base"),
+        ("alscor", 64, "dim", "base"),
+    ]
+    assert [record["seed"] for record in found[1].records] == [0, 1, 2]
+    values = [record["metrics"]["test/map"] for record in found[1].records]
+    assert found[1].spread("test/map") == pytest.approx((np.mean(values), np.std(values, ddof=1)))
+    assert found[2].spread("test/map").deviation is None
+    assert found[2].spread("test/nothing") is None
+
+
+def test_trials_smoke_runs_and_second_evaluations_are_no_results(tmp_path):
+    for number, job_type in enumerate(("smoke", "test", "train")):
+        write_run(tmp_path, seed=number, job_type=job_type)
+    write_run(tmp_path, variant="trial-0000", metrics={"val/map": 0.5})
+    assert [record["seed"] for record in collect(tmp_path)[0]] == [2]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "", "null", '{"method": "dmsf"}', '{"metrics": 3}'])
+def test_a_broken_record_is_named_and_the_others_are_read(tmp_path, text):
+    write_run(tmp_path)
+    folder = tmp_path / "cca" / "emoji" / "16" / "seed0"
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text(text)
+    records, (reason,) = collect(tmp_path)
+    assert [record["method"] for record in records] == ["dmsf"]
+    assert str(folder / "result.json") in reason
+
+
+def test_intervals_and_differences_are_those_of_the_seeds_mean_per_query(tmp_path):
+    kept = {}
+    for method, level in (("dmsf", 0.5), ("cca", 0.45)):
+        folders = [write_run(tmp_path, method, level, seed) for seed in (0, 1)]
+        kept[method] = np.mean([np.load(folder / "evaluation.npz")["ap_t2i"] for folder in folders], axis=0)
+    best, other = groups_of(tmp_path)
+    assert best.queries.shape == (QUERIES, 3)
+    assert intervals([best])[0]["map_t2i"] == pytest.approx(bootstrap_interval(kept["dmsf"]))
+    (test,) = differences([(best, other)])
+    assert test["map_t2i"] == pytest.approx(paired_test(kept["dmsf"], kept["cca"]))
+    assert test["map"].difference == pytest.approx(best.score - other.score)
+    assert test["map"].p_value < 0.001
+
+
+def test_what_cannot_be_compared_is_not(tmp_path):
+    write_run(tmp_path)
+    write_run(tmp_path, "cca", 0.3, split="b" * 64)
+    write_run(tmp_path, "dcmh", 0.2, queries=False)
+    (write_run(tmp_path, "dsph", 0.1) / "evaluation.npz").write_bytes(b"PK\x03\x04 cut off")
+    by_method = {each.method: each for each in groups_of(tmp_path)}
+    assert by_method["dsph"].queries is None
+    pairs = [(by_method["dmsf"], by_method[name]) for name in ("cca", "dcmh", "dsph")]
+    assert differences(pairs) == [None] * 3
+    assert intervals([by_method["dcmh"]]) == [None]
+    assert differences([]) == []

@@ -1,0 +1,165 @@
+"""W&B: offline is complete, and nothing waits for the network."""
+
+import csv
+import json
+import socket
+import sys
+import time
+from importlib.util import find_spec
+from urllib.parse import unquote
+
+import pytest
+import wandb
+
+from tests.conftest import CHECKOUT
+from tests.records.standin import StandIn
+from xmodal import paths
+from xmodal.__main__ import main
+from xmodal.records import provenance, wandb_mode
+from xmodal.records.loggers import close, loggers
+from xmodal.run import configuration, train
+
+
+@pytest.fixture
+def key(monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+
+
+def test_an_offline_run_is_uploaded_whole(home, key, monkeypatch, capfd):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    tuned = CHECKOUT / "experiments" / "dmsf" / "tuned" / "emoji-64.yaml"
+    options = ["--data.subset=64", "--trainer.max_epochs=2", "--save_codes=true", "--variant=tuned", "--job_type=tuned"]
+    path = train([*configuration(None, None, [tuned]), *options, "--group=dmsf-emoji-64"])
+    record, folder = json.loads(path.read_text()), path.parent
+    (offline,) = (paths.runs() / "wandb").glob("offline-run-*")
+    assert offline.name.endswith(record["wandb_id"])
+    with StandIn() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        assert main(["sync"]) == 0, capfd.readouterr()
+        (first, *_), uploaded = server.runs, {unquote(name): content for name, content in server.files.items()}
+        again = len(server.runs)
+        assert main(["sync"]) == 0
+        assert len(server.runs) == again, "a second upload"
+    assert (first["groupName"], first["jobType"]) == ("dmsf-emoji-64", "tuned")
+    assert first["tags"] == ["dmsf", "emoji", "size64", "tuned", "seed0"]
+    assert first["displayName"] == "dmsf-emoji-size64-tuned-seed0"
+
+    configured = json.loads([each["config"] for each in server.runs if each.get("config")][-1])
+    values = {name: entry["value"] for name, entry in configured.items() if name != "_wandb"}
+    assert values["model"]["class_path"] == "xmodal.methods.DMSF"
+    assert values["trainer"]["max_epochs"] == 2
+    assert {key: values[key] for key in ("seed_everything", "setup_hash", "split_hash", "size")} == {
+        "seed_everything": 0,
+        "setup_hash": record["setup_hash"],
+        "split_hash": record["split_hash"],
+        "size": 64,
+    }
+
+    history = [json.loads(line) for line in server.lines["wandb-history.jsonl"]]
+    with (folder / "metrics" / "version_0" / "metrics.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["val/map"]]
+    sent = [row["val/map"] for row in history if "val/map" in row]
+    assert sent == pytest.approx([float(row["val/map"]) for row in rows], abs=1e-6)
+    assert len(sent) == 2
+    summary = json.loads(server.lines["wandb-summary.json"][-1])
+    assert summary["test/map"] == pytest.approx(record["metrics"]["test/map"], abs=1e-6)
+    for name in ("pr_i2t_table", "pr_t2i_table", "precision_recall", "gallery", "gallery_i2t", "gallery_t2i"):
+        assert name in summary, name
+
+    media = {str(file.relative_to(offline / "files")): file for file in (offline / "files" / "media").rglob("*.*")}
+    assert len(media) >= 6
+    for name, file in media.items():
+        assert uploaded.get(name) == file.read_bytes(), name
+    contents = set(uploaded.values())
+    assert tuned.read_bytes() in contents
+    assert (folder / "codes.npz").read_bytes() in contents
+    artifacts = {each["artifactTypeName"]: each for each in server.artifacts}
+    assert artifacts["configuration"]["artifactCollectionName"] == "dmsf-emoji-64-tuned"
+    assert artifacts["codes"]["artifactCollectionName"] == "dmsf-emoji-64-tuned-seed0-codes"
+    lineage = json.loads(artifacts["codes"]["metadata"])
+    assert lineage["study"] == "dmsf-emoji-64"
+    assert lineage["config_hash"] == record["config_hash"]
+
+
+def test_a_server_that_refuses_or_is_silent_makes_the_run_offline_at_once(key, monkeypatch, capsys):
+    monkeypatch.setattr(wandb_mode, "PATIENCE", 0.5)
+    with socket.socket() as silent, socket.socket() as refusing:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()  # accepts, and never answers
+        refusing.bind(("127.0.0.1", 0))
+        for each in (silent, refusing):
+            url = f"http://127.0.0.1:{each.getsockname()[1]}"
+            monkeypatch.setenv("WANDB_BASE_URL", url)
+            monkeypatch.setenv("WANDB_MODE", "online")
+            started = time.perf_counter()
+            assert wandb_mode.mode() == "offline"
+            assert time.perf_counter() - started < 2
+            assert f"W&B at {url} does not answer" in capsys.readouterr().err
+            assert wandb_mode.mode() == "offline"
+            assert not capsys.readouterr().err, "said twice"
+
+
+def test_a_trial_tells_its_commit_and_does_not_ask_git(home, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    found = loggers(home / "runs" / "trial-0000", home / "runs", "study", "trial", ["trial-0000"])
+    settings = found[1].experiment.settings
+    assert (settings.disable_git, settings.git_commit) == (True, provenance()["commit"])
+    close(found)
+
+
+def test_a_server_that_answers_makes_the_run_online(key, monkeypatch):
+    monkeypatch.delenv("WANDB_MODE")
+    with StandIn() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        assert wandb_mode.mode() == "online"
+
+
+def test_a_server_that_refuses_the_key_makes_the_run_offline(home, key, monkeypatch, capsys):
+    monkeypatch.setenv("WANDB_MODE", "online")
+    with StandIn(refuses=True) as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        wandb.teardown()  # another test's settings
+        made = loggers(home / "run", paths.runs(), "group", "train", ["dmsf"])
+        made[1].experiment.log({"val/map": 0.5})
+        close(made)
+    assert "W&B refuses the run" in capsys.readouterr().err
+    assert len(list((paths.runs() / "wandb").glob("offline-run-*"))) == 1
+
+
+def test_sync_says_what_is_missing(home, monkeypatch, capsys):
+    assert main(["sync"]) == 0
+    assert "nothing to upload" in capsys.readouterr().out
+    (paths.runs() / "wandb" / "offline-run-1-a").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    assert main(["sync"]) == 2
+    assert "no W&B key" in capsys.readouterr().err
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    assert main(["sync"]) == 2
+    assert "does not answer" in capsys.readouterr().err
+
+
+def test_a_workspace_needs_its_package(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "wandb_workspaces", None)
+    assert main(["workspace"]) == 2
+    assert "`make workspace` installs it" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(find_spec("wandb_workspaces") is None, reason="wandb-workspaces is not installed (an extra)")
+@pytest.mark.filterwarnings("ignore:Pydantic V1 style")  # wandb-workspaces 0.4
+def test_a_workspace_groups_runs_by_setup(key, monkeypatch, capsys):
+    with StandIn() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        assert main(["workspace"]) == 0
+    (view,) = server.views
+    assert (view["entityName"], view["projectName"]) == ("me", "xmodal")
+    sections = json.loads(view["spec"])["section"]
+    (runs,) = sections["runSets"]
+    assert {"section": "config", "name": "setup_hash.value"} in runs["grouping"]
+    bars = sections["panelBankConfig"]["sections"][0]["panels"]
+    assert [bar["config"]["metrics"] for bar in bars] == [["test/map"], ["test/map_i2t"], ["test/map_t2i"]]
+    assert all((bar["config"]["groupAgg"], bar["config"]["groupArea"]) == ("mean", "stddev") for bar in bars)
+    assert "pr_i2t_table" in view["spec"]
+    assert f"{server.url}/me/xmodal" in capsys.readouterr().out
