@@ -2,8 +2,11 @@ import re
 
 import pytest
 
+from tests.conftest import CHECKOUT
 from tests.data import make, make_dialects
 from xmodal.__main__ import main
+from xmodal.commands import datasets
+from xmodal.data.sets.protocols import PROTOCOLS
 
 
 @pytest.fixture
@@ -83,3 +86,10 @@ def test_encoders_are_chosen_by_name_on_the_command_line(home, argument):
     parsed = Parsed([*configuration("cca", "fashion"), "--model.dim=8", f"--data.{argument}"])
     chosen = parsed.config.data.init_args[argument.partition("=")[0]]
     assert chosen.class_path.endswith(argument.partition("=")[2])
+
+
+def test_the_page_shows_the_table_of_protocols():
+    page = (CHECKOUT / "docs/datasets.md").read_text()
+    shown = page.split("<!-- protocols -->\n")[1].split("<!-- /protocols -->")[0]
+    assert shown == datasets.protocol_table(), "print it anew: xmodal datasets --protocols"
+    assert shown.count("\n") == 2 + sum(len(recipes) for recipes in PROTOCOLS.values())

@@ -17,7 +17,11 @@ def main(argv: Sequence[str]) -> int:
     """
     parser = argparse.ArgumentParser(prog="xmodal datasets", description=main.__doc__)
     parser.add_argument("name", nargs="?", help="of one dataset")
+    parser.add_argument("--protocols", action="store_true", help="the table of protocols that docs/datasets.md shows")
     options = parser.parse_args(list(argv))
+    if options.protocols:
+        sys.stdout.write(protocol_table())
+        return 0
     known = modules()
     if options.name:
         sys.stdout.write(about(module_of(options.name)))
@@ -58,6 +62,16 @@ def sizes(module: Any) -> str:  # noqa: ANN401 - a data module's class
 def protocols(module: Any) -> str:  # noqa: ANN401 - a data module's class
     """The names of a dataset's protocols, the default first."""
     return ", ".join(getattr(module, "recipes", {})) or "its own, see its arguments"
+
+
+def protocol_table() -> str:
+    """Every named protocol as a Markdown table."""
+    from xmodal.data.sets.protocols import PROTOCOLS
+
+    lines = ["| dataset | protocol | what it does, and who uses it |", "|---|---|---|"]
+    for dataset, recipes in PROTOCOLS.items():
+        lines += [f"| {dataset} | `{name}` | {recipe.words} |" for name, recipe in recipes.items()]
+    return "\n".join(lines) + "\n"
 
 
 def state(module: Any) -> str:  # noqa: ANN401 - a data module's class

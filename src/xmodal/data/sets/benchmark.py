@@ -21,6 +21,7 @@ from xmodal.data.readers import dialects
 from xmodal.data.readers.files import Forms, Photos, Pixels, expected
 from xmodal.data.readers.release import Release
 from xmodal.data.recipes import Cut, Recipe
+from xmodal.data.sets.protocols import ours
 from xmodal.encoders import (
     DECODING,
     Arrays,
@@ -40,8 +41,8 @@ ORIGINAL = "original"
 class Benchmark(CrossModalDataModule):
     """A dataset as its original release or in one of the dialects in circulation, found out from the files' keys.
 
-    A dataset says which files each form has (`forms`), where they come from (`origin`), its protocols (`recipes`; the
-    first is the default) and how its original release is read (`original`).
+    A dataset says which files each form has (`forms`), where they come from (`origin`), its protocols (`recipes`, a row
+    of `xmodal.data.sets.protocols`; the first is the default) and how its original release is read (`original`).
 
     Args:
         protocol: which pairs are queries, training pairs and database; `xmodal datasets` lists the names. `xmodal` is
@@ -109,7 +110,7 @@ class Benchmark(CrossModalDataModule):
         if isinstance(recipe, Cut) and not (self.query is None and self.train is None):
             query = recipe.query if self.query is None else self.query
             train = recipe.train if self.train is None else self.train
-            return hashing_recipes(query, train)["xmodal"]
+            return ours(query, train)
         return recipe
 
     @cached_property
@@ -266,15 +267,3 @@ class Benchmark(CrossModalDataModule):
 
 def _arrays(features: Any) -> Arrays:  # noqa: ANN401 - an array, or arrays by name
     return features if isinstance(features, dict) else {"pooled": features}
-
-
-def hashing_recipes(
-    query: int,
-    train: int | None,
-    after: Mapping[str, Recipe] | None = None,
-    before: Mapping[str, Recipe] | None = None,
-) -> dict[str, Recipe]:
-    """Our protocol in a dataset's usual sizes, among the published ones; the first is the dataset's default."""
-    trained = "everything else for training" if train is None else f"{train:,} training pairs, rest database"
-    words = f"ours: numpy.random.default_rng(0).permutation, {query:,} queries, {trained}"
-    return {**(before or {}), "xmodal": Cut(words, query, train, "modern"), **(after or {})}

@@ -18,7 +18,6 @@ from xmodal.data.module import Relevance
 from xmodal.data.readers.arrays import Variable
 from xmodal.data.readers.files import Entry, Files, Photos
 from xmodal.data.readers.release import Release
-from xmodal.data.recipes import Official, Recipe
 from xmodal.data.sets.benchmark import Benchmark
 from xmodal.encoders import Arrays
 from xmodal.errors import UserError
@@ -182,8 +181,3 @@ def _rows(content: str, path: str) -> list[tuple[str, str]]:
     if len(rows) != len(cells):
         raise UserError(f"{path} is damaged: {len(cells) - len(rows)} lines have no caption. Download it again.")
     return rows
-
-
-def official(sizes: str) -> dict[str, Recipe]:
-    """The one protocol of caption datasets."""
-    return {"official": Official(f"{sizes} pictures for training, validation and test; gallery = the test pictures")}

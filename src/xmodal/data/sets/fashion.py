@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from xmodal.data.module import Relevance
 from xmodal.data.readers.files import Files, Forms, Photos
 from xmodal.data.readers.release import Release, off_tree
-from xmodal.data.sets.benchmark import Benchmark, hashing_recipes
+from xmodal.data.sets.benchmark import Benchmark
+from xmodal.data.sets.protocols import PROTOCOLS
 from xmodal.encoders import ImageEncoder, TimmImage
 from xmodal.errors import UserError
 
@@ -37,9 +38,9 @@ class Fashion(Benchmark):
     """
 
     name = "fashion"
+    recipes = PROTOCOLS["fashion"]
     forms: ClassVar[Forms] = {"original": ("styles.csv", "*.jpg")}
     origin = "Kaggle paramaggarwal/fashion-product-images-small (or the large one)"
-    recipes = hashing_recipes(2000, 10000)
 
     def __init__(
         self,

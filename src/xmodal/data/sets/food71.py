@@ -3,9 +3,8 @@
 from typing import ClassVar
 
 from xmodal.data.readers.files import Forms
-from xmodal.data.recipes import Cut
-from xmodal.data.sets.benchmark import hashing_recipes
 from xmodal.data.sets.hierarchical import TwoLayers
+from xmodal.data.sets.protocols import PROTOCOLS
 
 
 class Food71(TwoLayers):
@@ -16,21 +15,8 @@ class Food71(TwoLayers):
     """
 
     name = "food71"
+    recipes = PROTOCOLS["food71"]
     sizes = (5, 66)
     num_classes = 71
     forms: ClassVar[Forms] = {"torch": ("label.mat", "ingredient.mat", "image_*.mat")}
     origin = "the authors of TORCH (linked from their repository)"
-    recipes = hashing_recipes(
-        4500,
-        None,
-        before={
-            "torch": Cut(
-                "RandomState(0): TORCH draws them without a seed; 4,500 queries, the rest database and trained on",
-                4500,
-                None,
-                "legacy",
-                0,
-                size=30817,
-            ),
-        },
-    )

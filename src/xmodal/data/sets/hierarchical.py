@@ -3,7 +3,6 @@
 FashionVC and Ssense (Sun et al., HiCHNet, SIGIR 2019), Food-71 (TORCH).
 """
 
-from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -11,8 +10,7 @@ import numpy as np
 from xmodal.data.module import Relevance
 from xmodal.data.readers.files import Forms
 from xmodal.data.readers.release import Release, layers, off_tree
-from xmodal.data.recipes import Cut, Recipe
-from xmodal.data.sets.benchmark import Benchmark, hashing_recipes
+from xmodal.data.sets.benchmark import Benchmark
 from xmodal.errors import UserError
 
 
@@ -67,13 +65,3 @@ class Tagged(TwoLayers):
         "torch": ("image_vgg.mat", "tag.mat", "label.mat"),
     }
     origin = "the authors of HiCHNet and of TORCH (Google Drive and Baidu, linked from their repositories)"
-
-
-def tagged_recipes(query: int, size: int, more: Mapping[str, Recipe] | None = None) -> dict[str, Recipe]:
-    """HiCHNet's and HMCH's protocols of a set: so many queries, everything else is database and trained on."""
-    rest = f"{query:,} queries, the rest database and trained on"
-    before: dict[str, Recipe] = {
-        "hichnet": Cut(f"file order: {rest} (HiCHNet, SHDCH)", query, None, size=size),
-        "hmch": Cut(f"RandomState(1234): {rest} (HMCH)", query, None, "legacy", 1234, size=size),
-    }
-    return hashing_recipes(query, None, before=before | dict(more or {}))

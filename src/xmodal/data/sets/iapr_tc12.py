@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from xmodal.data.readers.files import Entry, Files, Forms, Photos
 from xmodal.data.readers.release import Release, multi_hot
-from xmodal.data.recipes import Cut, Official
-from xmodal.data.sets.benchmark import Benchmark, hashing_recipes
+from xmodal.data.sets.benchmark import Benchmark
+from xmodal.data.sets.protocols import PROTOCOLS
 from xmodal.errors import UserError
 
 
@@ -21,6 +21,7 @@ class IAPRTC12(Benchmark):
     """Photos with English descriptions and 291 labels; or features or photos with as many labels as the files have."""
 
     name = "iapr-tc12"
+    recipes = PROTOCOLS["iapr-tc12"]
     forms: ClassVar[Forms] = {
         "original": ("*.eng", "iaprtc12_dictionary.txt", "iaprtc12_*_list.txt", "iaprtc12_*_annot.hvecs", "*.jpg"),
         "ucch": ("iapr-tc12-rand.mat",),
@@ -30,19 +31,6 @@ class IAPRTC12(Benchmark):
     origin = (
         "imageclef.org/photodata: iaprtc12.tgz, unpacked; lists and labels from LEAR, INRIA: "
         "iaprtc12.20091111.tar.bz2, unpacked; the other forms from the authors of the methods"
-    )
-    recipes = hashing_recipes(
-        2000,
-        10000,
-        {
-            "official": Official(
-                "the lists of the files: Guillaumin's, or UCCH's test pairs against its database", database="train"
-            ),
-            "ucch": Cut(
-                "file order: the last 2,000 are queries, the first 10,000 train (UCCH)", 2000, 10000, last=True
-            ),
-            "dchmt": Cut("RandomState(1814): 5,000 queries, 10,000 train (QinLab)", 5000, 10000, "legacy", 1814),
-        },
     )
 
     def original(self) -> Release | None:

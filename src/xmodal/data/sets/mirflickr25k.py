@@ -10,8 +10,8 @@ import numpy as np
 
 from xmodal.data.readers.files import Entry, Files, Forms, Photos
 from xmodal.data.readers.release import Release
-from xmodal.data.recipes import Cut, PerLabel
-from xmodal.data.sets.benchmark import Benchmark, hashing_recipes
+from xmodal.data.sets.benchmark import Benchmark
+from xmodal.data.sets.protocols import PROTOCOLS
 from xmodal.errors import UserError
 
 CLASSIC, LABELLED = 20015, 24581
@@ -27,6 +27,7 @@ class MIRFlickr25K(Benchmark):
     """
 
     name = "mirflickr25k"
+    recipes = PROTOCOLS["mirflickr25k"]
     num_classes = 24
     forms: ClassVar[Forms] = {
         "original": ("common_tags.txt", "tags1.txt", "im1.jpg", "plant_life.txt"),
@@ -38,40 +39,6 @@ class MIRFlickr25K(Benchmark):
     origin = (
         "press.liacs.nl/mirflickr (LIACS, Leiden): mirflickr25k.zip and mirflickr25k_annotations_v080.zip; the "
         ".mat files from the authors of the methods named"
-    )
-    recipes = hashing_recipes(
-        2000,
-        10000,
-        {
-            "dcmh": Cut(
-                "file order: 2,000 queries, next 10,000 train, 18,015 database (DCMH, SSAH, AGAH, DADH)",
-                2000,
-                10000,
-                size=CLASSIC,
-            ),
-            "torchcmh": Cut(
-                "RandomState(6): 2,000 queries, 10,000 train (torchcmh)", 2000, 10000, "legacy", 6, size=CLASSIC
-            ),
-            "mith": Cut("RandomState(1): 2,000 queries, 10,000 train (MITH)", 2000, 10000, "legacy", 1, size=CLASSIC),
-            "ucch": Cut(
-                "file order: the last 2,000 are queries, the first 10,000 train (UCCH)",
-                2000,
-                10000,
-                last=True,
-                size=CLASSIC,
-            ),
-            "djsrh": PerLabel(
-                "160 queries and 400 training pairs of the first label, 80 and 200 of each other, filled up to 5,000; "
-                "our seed: theirs is not set (DJSRH)",
-                size=CLASSIC,
-            ),
-            "dchmt": Cut(
-                "RandomState(1814): 5,000 queries, 10,000 train (DCHMT, QinLab, DSPH)", 5000, 10000, "legacy", 1814
-            ),
-            "dchmt-defaults": Cut(
-                "RandomState(1814): 5,120 queries, 10,240 train (DCHMT's defaults)", 5120, 10240, "legacy", 1814
-            ),
-        },
     )
 
     def __init__(

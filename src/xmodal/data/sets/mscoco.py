@@ -9,9 +9,9 @@ import numpy as np
 from xmodal.data.module import Relevance
 from xmodal.data.readers.files import Files, Forms, Photos
 from xmodal.data.readers.release import Release
-from xmodal.data.recipes import Cut, Official
-from xmodal.data.sets.benchmark import Benchmark, hashing_recipes
+from xmodal.data.sets.benchmark import Benchmark
 from xmodal.data.sets.captions import ROLES, captioned, karpathy
+from xmodal.data.sets.protocols import PROTOCOLS
 from xmodal.errors import UserError
 
 
@@ -26,6 +26,7 @@ class MSCOCO(Benchmark):
     """
 
     name = "mscoco"
+    recipes = PROTOCOLS["mscoco"]
     num_classes = 80
     forms: ClassVar[Forms] = {
         "original": ("captions_*.json", "instances_*.json", "*.jpg"),
@@ -35,25 +36,6 @@ class MSCOCO(Benchmark):
     origin = (
         "cocodataset.org (annotations and photos of train and val, 2014 or 2017); dataset_coco.json from Karpathy and "
         "Fei-Fei, CVPR 2015"
-    )
-    recipes = hashing_recipes(
-        5000,
-        10000,
-        {
-            "dchmt": Cut(
-                "RandomState(1814): 5,000 queries, 10,000 train (DCHMT, QinLab)",
-                5000,
-                10000,
-                "legacy",
-                1814,
-                size=122218,
-            ),
-            "mith": Cut("RandomState(1): 5,000 queries, 10,000 train (MITH)", 5000, 10000, "legacy", 1, size=122218),
-            "torchcmh": Cut("RandomState(8): 5,000 queries, 10,000 train (torchcmh)", 5000, 10000, "legacy", 8),
-            "karpathy": Official(
-                "Karpathy's lists, 113,287 / 5,000 / 5,000 photos, one pair per caption; needs captions=all"
-            ),
-        },
     )
 
     def __init__(

@@ -1,7 +1,6 @@
 """NUS-WIDE (Chua et al., CIVR 2009): 269,648 Flickr photos with tags and 81 concepts, and its usual selections."""
 
 import json
-from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -9,8 +8,8 @@ from numpy.typing import NDArray
 
 from xmodal.data.readers.files import Files, Forms, Photos
 from xmodal.data.readers.release import Release, multi_hot
-from xmodal.data.recipes import Cut, Official, PerLabel, Recipe
-from xmodal.data.sets.benchmark import Benchmark, hashing_recipes
+from xmodal.data.sets.benchmark import Benchmark
+from xmodal.data.sets.protocols import PROTOCOLS
 from xmodal.errors import UserError
 
 TC21 = (
@@ -30,6 +29,7 @@ class NUSWide(Benchmark):
     """
 
     name = "nuswide"
+    recipes = PROTOCOLS["nuswide"]
     forms: ClassVar[Forms] = {
         "original": ("Labels_sky.txt", "Imagelist.txt", "AllTags1k.txt", "All_Tags.txt", "*.jpg"),
         "djsrh, ucch": ("nus-wide-tc*-[ix]all*.mat", "nus-wide-tc*-yall.mat", "nus-wide-tc*-lall.mat"),
@@ -40,28 +40,6 @@ class NUSWide(Benchmark):
         "10k, clip4cmr": ("clip_train.pkl", "clip_test.pkl"),
     }
     origin = "the NUS-WIDE page of the National University of Singapore; the photos on application, or a re-upload"
-    recipes: ClassVar[Mapping[str, Recipe]] = hashing_recipes(
-        2100,
-        10500,
-        {
-            "last": Cut(
-                "file order: the last 2,100 are queries, the first 10,000 train (DADH, UCCH)", 2100, 10000, last=True
-            ),
-            "agah": Cut("file order: 2,100 queries, next 10,000 train (AGAH)", 2100, 10000, size=195834),
-            "mith": Cut("RandomState(1): 2,100 queries, 10,500 train (MITH)", 2100, 10500, "legacy", 1),
-            "torchcmh": Cut("RandomState(7): 2,100 queries, 10,500 train (torchcmh)", 2100, 10500, "legacy", 7),
-            "ugach": Cut("file order: 1,866 queries (1 %), the rest trained on (UGACH)", 1866, None, size=186577),
-            "srsh": Cut("file order: 2,000 queries, the rest database, 10,000 train (SRSH)", 2000, 10000, size=186577),
-            "djsrh": PerLabel(
-                "200 queries and 500 training pairs of each label, our seed: theirs is not set (DJSRH, tc10)",
-                size=186577,
-                first=200,
-                each=200,
-            ),
-            "dchmt": Cut("RandomState(1814): 5,000 queries, 10,000 train (DCHMT, QinLab)", 5000, 10000, "legacy", 1814),
-            "official": Official("the lists of the files: 8,000 train, 1,000 val, 1,000 test (NUS-WIDE-10k)"),
-        },
-    )
 
     def __init__(
         self,

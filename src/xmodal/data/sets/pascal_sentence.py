@@ -7,27 +7,21 @@ import numpy as np
 
 from xmodal.data.readers.files import Files, Forms, Photos
 from xmodal.data.readers.release import Release
-from xmodal.data.recipes import Official
-from xmodal.data.sets.benchmark import Benchmark, hashing_recipes
+from xmodal.data.sets.benchmark import Benchmark
+from xmodal.data.sets.protocols import PROTOCOLS
 
 
 class PascalSentence(Benchmark):
     """DSCMR's VGG-19 and sentence features with their lists, or photos with their sentences joined."""
 
     name = "pascal-sentence"
+    recipes = PROTOCOLS["pascal-sentence"]
     num_classes = 20
     forms: ClassVar[Forms] = {
         "dscmr": tuple(f"{part}_{side}.mat" for part in ("train", "test") for side in ("img", "txt", "img_lab")),
         "original": ("*.jpg", "*.txt"),
     }
     origin = "the authors of DSCMR (Zhen et al., CVPR 2019); vision.cs.uiuc.edu/pascal-sentences for the photos"
-    recipes = hashing_recipes(
-        100,
-        800,
-        before={
-            "official": Official("the lists of DSCMR's files: 800 train, 100 test (the other 100 are not in them)"),
-        },
-    )
 
     def original(self) -> Release | None:
         """Photos by class folder; the sentences of a photo are one text."""

@@ -7,8 +7,8 @@ import numpy as np
 from xmodal.data.readers.arrays import variables
 from xmodal.data.readers.files import Forms
 from xmodal.data.readers.release import Release, multi_hot
-from xmodal.data.recipes import Official
-from xmodal.data.sets.benchmark import Benchmark, hashing_recipes
+from xmodal.data.sets.benchmark import Benchmark
+from xmodal.data.sets.protocols import PROTOCOLS
 from xmodal.errors import UserError
 
 
@@ -16,16 +16,10 @@ class XMediaNet(Benchmark):
     """VGG-19 and Doc2Vec features with their lists: 32,000 / 4,000 / 4,000."""
 
     name = "xmedianet"
+    recipes = PROTOCOLS["xmedianet"]
     num_classes = 200
     forms: ClassVar[Forms] = {"mrl": ("xmedianet_deep_doc2vec_data.h5py",), "original": ("XMediaNet4View_pairs.mat",)}
     origin = "the authors of MRL (Hu et al., CVPR 2021); raw data on application to Peking University"
-    recipes = hashing_recipes(
-        4000,
-        32000,
-        before={
-            "official": Official("the lists of the files: 32,000 train, 4,000 val, 4,000 test; gallery = test"),
-        },
-    )
 
     def original(self) -> Release | None:
         """`XMediaNet4View_pairs.mat`: cells of views by list, the first two of which are images and texts."""
