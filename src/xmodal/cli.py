@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import json
 import logging
+import re
 import shutil
 import warnings
 from collections.abc import Sequence
@@ -18,12 +19,15 @@ from typing import Any, ClassVar, Self
 import torch
 import yaml
 from lightning import Callback, LightningModule, Trainer, seed_everything
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.strategies import DDPStrategy
 
 from xmodal import data, methods, paths
+from xmodal.checks import check_name, check_numbers
 from xmodal.errors import UserError
+from xmodal.keys import BASES, WORDS, Given
 from xmodal.records.loggers import close, loggers
 from xmodal.records.record import PER_RUN, YAML, config_hash, write_atomically
 
@@ -37,6 +41,20 @@ LINKED = (
     "layer_sizes",
     "num_train",
 )  # properties of the data that a method's constructor may ask for
+DEVICES, PROCESSES = 1024, 64  # at most in a node: GPUs, or processes of a CPU
+TRAINER = {
+    "max_epochs": ("a whole number from 1", 1),
+    "min_epochs": ("a whole number from 0, or null", 0),
+    "check_val_every_n_epoch": ("a whole number from 1", 1),
+    "limit_train_batches": ("a number of batches or a share above 0", 1e-9),
+    "limit_val_batches": ("a number of batches or a share above 0", 1e-9),
+    "limit_test_batches": ("a number of batches or a share above 0", 1e-9),
+    "accumulate_grad_batches": ("a whole number from 1", 1),
+    "gradient_clip_val": ("a number above 0, or null", 1e-30),
+    "num_nodes": ("a whole number from 1", 1),
+    "val_check_interval": ("a number of batches or a share above 0, or null", 1e-9),
+}  # the least that a run can use
+DERIVED = {"data.seed": "seed_everything"} | {f"model.{name}": f"data.{name}" for name in LINKED}
 
 
 class SeedEpoch(Callback):
@@ -86,23 +104,23 @@ class XmodalCLI(LightningCLI):
                 subclass_mode_data=True,
                 save_config_callback=None,  # the record writes it, into the run's own folder
                 auto_configure_optimizers=False,  # a method owns its optimizers
-                parser_kwargs={"exit_on_error": False},
+                parser_kwargs={"exit_on_error": False, "allow_abbrev": False},
                 args=list(arguments),
                 run=False,
             )
         except Exception as error:
             if (cause := _user_error(error)) is not None:
                 raise cause from None
-            if isinstance(error, argparse.ArgumentError):
-                raise UserError(" ".join(str(error).split())[:600]) from error
             raise
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """End the W&B run."""
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """End the W&B run; what Lightning says of a configuration while it runs is one line as well."""
         close(self.trainer.loggers)
+        if isinstance(error, MisconfigurationException):
+            raise _unusable(error) from error
 
     def setup_parser(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Lightning's own
         """Build the parser once per process."""
@@ -110,6 +128,14 @@ class XmodalCLI(LightningCLI):
             super().setup_parser(*args, **kwargs)
             XmodalCLI.built = self.parser
         self.parser = XmodalCLI.built
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # noqa: ANN401 - Lightning's own
+        """Whole keys only, and one line where a value is refused."""
+        self.given = given = Given(parser, args, DERIVED)
+        try:
+            super().parse_arguments(parser, args)
+        except argparse.ArgumentError as error:
+            raise _user_error(error) or UserError(given.explain(error)) from error
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The run's own arguments, and the links that keep derived values out of every file."""
@@ -134,7 +160,8 @@ class XmodalCLI(LightningCLI):
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
 
     def before_instantiate_classes(self) -> None:
-        """Derive the run's folder from what it is: method, dataset, bits or dim, and seed or trial."""
+        """Check the numbers, and derive the run's folder: method, dataset, bits or dim, and seed or trial."""
+        self._check()
         model, module = (_imported(self.config[key].class_path) for key in ("model", "data"))
         bits, dim = (self.config.model.init_args.get(name) for name in ("bits", "dim"))
         self.size = bits or dim
@@ -189,6 +216,43 @@ class XmodalCLI(LightningCLI):
         config = self.config.as_dict() | what | self.datamodule.describe()
         for logger in self.trainer.loggers:
             logger.log_hyperparams(config)
+
+    def _check(self) -> None:
+        """Refuse what the parser takes and no run can use."""
+        for first in BASES:
+            arguments = self.config[first].init_args.as_dict()
+            for name, value in arguments.items():
+                if value is None and self.given.known.get(f"{first}.{name}") in WORDS:
+                    raise UserError(f"{first}.{name} is null: give {WORDS[self.given.known[f'{first}.{name}']]}.")
+            check_numbers(first, arguments)
+        check_name("variant", self.config.variant)
+        trainer = self.config.trainer
+        for name, (words, low) in TRAINER.items():
+            if (value := trainer[name]) is not None and value < low:
+                raise UserError(f"trainer.{name} is {value}: give {words}.")
+        count = int(trainer.devices) if re.fullmatch(r"\d{1,9}", str(trainer.devices)) else 1
+        most = DEVICES if trainer.accelerator != "cpu" and torch.cuda.is_available() else PROCESSES
+        if count > most:
+            raise UserError(f"trainer.devices is {count}: give a number from 1 to {most}.")
+        if str(trainer.precision).startswith("64"):
+            raise UserError(
+                "trainer.precision is 64 bits, and features are of 32: give 32-true, 16-mixed or bf16-mixed."
+            )
+        for name in ("max_epochs", "check_val_every_n_epoch"):
+            if trainer[name] is None:
+                raise UserError(f"trainer.{name} is null: give {TRAINER[name][0]}.")
+        for name in ("fast_dev_run", "barebones", "overfit_batches"):
+            if trainer[name]:
+                raise UserError(f"trainer.{name} leaves out what a record needs: take `xmodal smoke` or data.subset.")
+
+    def instantiate_classes(self) -> None:
+        """Build everything; what a constructor refuses is one line."""
+        try:
+            super().instantiate_classes()
+        except (ValueError, TypeError, RuntimeError, ImportError, MisconfigurationException) as error:
+            if isinstance(cause := _user_error(error), UserError):
+                raise cause from None
+            raise _unusable(error) from error
 
     def _clear(self) -> None:
         """Remove what an earlier run left in the folder, unless this very run, on any devices, was interrupted.
@@ -276,9 +340,14 @@ def _imported(class_path: str) -> Any:  # noqa: ANN401 - a method or a data modu
 
 
 def _seed(seed: object) -> int:
-    if not isinstance(seed, int) or isinstance(seed, bool):
-        raise UserError(f"seed_everything is {seed!r}: give an int, so that the run can be repeated.")
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
+        raise UserError(f"seed_everything is {seed!r}: give an int from 0 to 4294967295: the run can then be repeated.")
     return seed
+
+
+def _unusable(error: Exception) -> UserError:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return UserError(f"the configuration cannot be used: {text[:160]}")
 
 
 def _user_error(error: BaseException | None) -> UserError | None:

@@ -6,11 +6,10 @@ import sys
 import time
 from collections.abc import Sequence
 
-import yaml
-
 from xmodal import paths
 from xmodal.errors import UserError
 from xmodal.run import configuration, experiment_file, size_names, train
+from xmodal.safe_yaml import read_yaml
 
 SIZE = 16
 
@@ -24,7 +23,7 @@ def main(argv: Sequence[str]) -> int:
         started = time.perf_counter()
         rest = ["--data.subset=64", "--trainer.max_epochs=1", "--variant=smoke", "--job_type=smoke"]
         unit = size_names(name)[0]
-        chosen = yaml.safe_load(experiment_file(name, "emoji").read_text())["model"].get("init_args", {})
+        chosen = read_yaml(experiment_file(name, "emoji"))["model"].get("init_args", {})
         if unit not in chosen:  # a size that the file chose is the size of its trunks
             rest.append(f"--model.{unit}={SIZE}")
         record = json.loads(train([*configuration(name, "emoji"), *rest]).read_text())

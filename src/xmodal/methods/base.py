@@ -3,7 +3,9 @@
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, Literal, Protocol, cast
+from inspect import currentframe
+from types import FrameType
+from typing import Any, Literal, Protocol, cast, get_type_hints
 
 import torch
 from lightning import LightningModule
@@ -13,6 +15,7 @@ from torch.nn import Module, ModuleDict
 from torch.optim import Optimizer
 
 from xmodal.batch import Batch, Features, Side
+from xmodal.checks import check_numbers
 from xmodal.encoders import Trunk
 from xmodal.errors import UserError
 from xmodal.layers import gather_with_gradient
@@ -58,6 +61,20 @@ class RetrievalMethod(LightningModule):
         self._noted: dict[tuple[str, ...], Tensor] = {}  # of this epoch: sums of what `note` was given, and how often
         self.val_metrics = retrieval_metrics(self.kind, detail="map")
         self.test_metrics = retrieval_metrics(self.kind, detail="full")
+
+    def save_hyperparameters(self, *args: Any, frame: FrameType | None = None, **options: Any) -> None:  # noqa: ANN401
+        """Keep the constructor's arguments, and refuse numbers that they do not take (see `xmodal.checks`).
+
+        Raises:
+            UserError: a number is outside what its argument takes.
+        """
+        super().save_hyperparameters(*args, frame=frame or cast("FrameType", currentframe()).f_back, **options)
+        kinds = get_type_hints(type(self).__init__)
+        given: dict[str, Any] = {}
+        for name, value in self.hparams_initial.items():
+            number = kinds.get(name) is float and isinstance(value, int)
+            given[name] = float(value) if number else asdict(value) if name == "weights" else value
+        check_numbers("model", given)
 
     def setup(self, stage: str) -> None:
         """Take the trunks that are to be trained from the data module, before the optimizers are made.

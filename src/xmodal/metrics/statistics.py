@@ -31,7 +31,7 @@ class CodeStatistics(NamedTuple):
             items: number of items N; of N items at most 2^bits codes are distinct.
         """
         count, bits = round(self.unique * items), len(self.bit_means)
-        if items < 2 or (count > 1 and count >= 0.01 * min(items, 2.0**bits)):
+        if items < 2 or (count > 1 and count >= 0.01 * min(items, 2**bits)):
             return ""
         if self.quantization_gap < 0.01:
             cause = "every output is saturated, so no gradient is left: lower the learning rate or scale the features"

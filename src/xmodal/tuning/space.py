@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import yaml
 
 from xmodal.errors import UserError
+from xmodal.safe_yaml import parse_yaml, read_yaml
 from xmodal.tuning.samplers import make_pruner, make_sampler
 
 FORM = (
@@ -102,10 +102,7 @@ def read_search(path: Path, given: Mapping[str, Any] | None = None) -> Search:
     if not path.is_file():
         there = sorted(found.stem for found in path.parent.glob("*.yaml"))
         raise UserError(f"no search space at {path}; there are spaces for: {', '.join(there)}.")
-    try:
-        content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+    content = read_yaml(path)
     if not isinstance(content, dict) or not content.get("space") or (content.keys() - set(SETTINGS)):
         unknown = sorted(content.keys() - set(SETTINGS)) if isinstance(content, dict) else content
         raise UserError(
@@ -137,7 +134,7 @@ def read_search(path: Path, given: Mapping[str, Any] | None = None) -> Search:
 
 def experiment_with(base: Path, parameters: Mapping[str, Value]) -> dict[str, Any]:
     """An experiment file's content with values put in under their keys (`model.lr`, `data.batch_size`, ...)."""
-    content: dict[str, Any] = yaml.safe_load(base.read_text())
+    content: dict[str, Any] = read_yaml(base)
     for key, value in parameters.items():
         first, *rest = key.split(".")
         node = content.setdefault(first, {})
@@ -145,11 +142,13 @@ def experiment_with(base: Path, parameters: Mapping[str, Value]) -> dict[str, An
             node = node.setdefault("init_args", {})
         for part in rest[:-1]:
             node = node.setdefault(part, {})
-        node[rest[-1]] = yaml.safe_load(value) if isinstance(value, str) else value
+        node[rest[-1]] = parse_yaml(value, key) if isinstance(value, str) else value
     return content
 
 
 def _parameter(path: Path, key: str, entry: object, before: Mapping[str, Parameter]) -> Parameter:
+    if ".init_args" in key:
+        raise UserError(f"{path}: {key} is written shorter: write {key.replace('.init_args', '')}.")
     if isinstance(entry, dict):
         when = {other: found if isinstance(found, list) else [found] for other, found in _pairs(entry.get("when"))}
         for other, found in when.items():

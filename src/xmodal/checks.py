@@ -1,0 +1,88 @@
+"""What numbers a constructor takes, once for all: by the argument's name, which means the same everywhere.
+
+A number that no rule names is finite and not negative, a whole one from 1.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from xmodal.errors import UserError
+
+
+class Range(NamedTuple):
+    """The numbers that an argument takes."""
+
+    words: str
+    low: float
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = False
+
+    def holds(self, value: float) -> bool:
+        """Whether a number is one of them."""
+        above = value > self.low if self.open_low else value >= self.low
+        return math.isfinite(value) and above and (value < self.high if self.open_high else value <= self.high)
+
+
+NAME = re.compile(r"[A-Za-z0-9._=-]{1,100}")
+LARGEST = 1_000_000  # a size beyond this is a slip
+WHOLE = Range("a whole number from 1 to 1,000,000", 1, LARGEST)
+FROM_ZERO = Range("a whole number from 0", 0)
+NUMBER = Range("a finite number from 0", 0)
+POSITIVE = Range("a finite number above 0", 0, open_low=True)
+DROPPED = Range("a number from 0, below 1", 0, 1, open_high=True)
+SHARE = Range("a number from 0 to 1", 0, 1)
+SOME = Range("a number above 0, up to 1", 0, 1, open_low=True)
+COSINE = Range("a number from -1 to 1", -1, 1)
+RANGES = {
+    **dict.fromkeys(("dropout", "input_dropout"), DROPPED),
+    **dict.fromkeys(("fusion_keep", "keep", "cross_share", "flip"), SHARE),
+    **dict.fromkeys(("crop", "lr_decay"), SOME),
+    **dict.fromkeys(("temperature", "decay_every"), POSITIVE),
+    **dict.fromkeys(("threshold", "zeta"), COSINE),
+    "seed": Range("a whole number from 0 to 4,294,967,295", 0, 2**32 - 1),
+    "bits": Range("a whole number from 1 to 4,096", 1, 4096),
+    "dim": Range("a whole number from 1 to 4,096", 1, 4096),
+    **dict.fromkeys(
+        (
+            *("candidates", "rerank", "self_layers", "subset", "per_label", "frozen_layers", "max_corrupt", "workers"),
+            *("image_token_dim", "text_token_dim", "min_count", "queue"),
+        ),
+        FROM_ZERO,
+    ),
+}  # by the name of an argument, which means the same in every constructor
+
+
+def check_numbers(where: str, arguments: Mapping[str, Any]) -> None:
+    """Check every number among arguments, also those in lists and in the weights.
+
+    Args:
+        where: what the names stand under, such as `model`.
+        arguments: of a constructor; what is a mapping is looked into.
+
+    Raises:
+        UserError: a number is outside what its argument takes.
+    """
+    for name, value in arguments.items():
+        key = f"{where}.{name}"
+        if isinstance(value, Mapping):
+            if "class_path" not in value:
+                check_numbers(key, value)
+            continue
+        for each in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(each, int | float) and not isinstance(each, bool):
+                allowed = RANGES.get(name) or (WHOLE if isinstance(each, int) and "weights" not in key else NUMBER)
+                if not allowed.holds(each):
+                    raise UserError(f"{key} is {value}: give {allowed.words}.")
+
+
+def check_name(key: str, text: str) -> None:
+    """Refuse what cannot be a folder's name everywhere, or would lead out of its folder.
+
+    Raises:
+        UserError: it is none.
+    """
+    if not NAME.fullmatch(text) or text.strip(".") == "":
+        raise UserError(f"{key} is {text[:60]!r}: give up to 100 letters, digits and . _ - = only.")

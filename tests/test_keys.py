@@ -1,0 +1,121 @@
+"""Only whole keys, everywhere, and one line for a value that is refused."""
+
+import pytest
+
+from tests.conftest import CHECKOUT
+from xmodal.__main__ import main
+from xmodal.cli import Parsed
+from xmodal.errors import UserError
+from xmodal.run import configuration
+from xmodal.tuning.several import experiment_file
+
+
+def refused(home, *arguments, files=()):
+    with pytest.raises(UserError) as error:
+        Parsed([*configuration("dmsf", "emoji", files), "--model.bits=16", *arguments])
+    text = str(error.value)
+    assert len(text) <= 200
+    assert "\n" not in text
+    return text
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("model.weights.gr=0.7", "model.weights.graph"),
+        ("model.init_args.weights.gr=0.7", "model.weights.graph"),
+        ("model.weights={gr: 0.7}", "model.weights.graph"),
+        ("trainer.max_epoch=3", "trainer.max_epochs"),
+        ("trainer={max_epoch: 3}", "trainer.max_epochs"),
+        ("data.trunk.sid=none", "data.trunk.sides"),
+        ("data.bat=3", "data.batch_size"),
+        ("seed_every=3", "seed_everything"),
+        ("mod=DMSF", "model"),
+        ("save=true", "save_codes"),
+        ("dropout=0.2", "model.dropout"),
+        ("var=x", "variant"),
+    ],
+)
+def test_a_part_of_a_key_is_refused_with_the_nearest_whole_one(home, given, meant):
+    assert f"did you mean {meant}?" in refused(home, f"--{given}")
+
+
+@pytest.mark.parametrize("text", ["model: {init_args: {weights: {gr: 0.7}}}", "trainer: {max_epoch: 3}"])
+def test_a_file_is_held_to_whole_keys_too(home, text):
+    (home / "own.yaml").write_text(text)
+    assert "is no key of the configuration; did you mean" in refused(home, files=[home / "own.yaml"])
+
+
+def test_a_sweep_file_and_a_warm_start_are_held_to_whole_keys(home, capsys):
+    path = home / "sweeps" / "dmsf.yaml"
+    path.write_text("space:\n  model.weights.gr: {float: [0.1, 0.7]}\n")
+    assert main(["sweep", "dmsf", "emoji", "--bits=16", "--trials=1"]) == 2
+    assert "did you mean model.weights.graph?" in capsys.readouterr().err
+    path.write_text("space:\n  model.init_args.dropout: {float: [0.1, 0.7]}\n")
+    assert main(["sweep", "dmsf", "emoji", "--bits=16", "--trials=1"]) == 2
+    assert "write model.dropout" in capsys.readouterr().err
+    path.write_text("space:\n  model.dropout: {float: [0.1, 0.7]}\n")
+    warm = home / "warm.yaml"
+    warm.write_text(experiment_file("dmsf", "emoji").read_text().replace("text_hidden", "text_hid"))
+    assert main(["sweep", "dmsf", "emoji", "--bits=16", "--trials=1", f"--warm_start={warm}"]) == 2
+    assert "did you mean model.text_hidden?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("key", ["model.image_dim", "model.num_labels", "data.seed"])
+def test_what_is_derived_is_not_given(home, key):
+    assert f"{key} is derived from" in refused(home, f"--{key}=3")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("model.fusion=cubist", "model.fusion is 'cubist'; give none, concat, attention, labelnet."),
+        ("model.bits=1.5", "model.bits is '1.5'; give a whole number."),
+        ("model.bits=null", "model.bits is null: give a whole number."),
+        ("model.dropout=abc", "model.dropout is 'abc'; give a number."),
+        ("save_codes=maybe", "save_codes is 'maybe'; give true or false."),
+        ("data.trunk.compile=x", "data.trunk.compile is 'x'; give none, default, reduce-overhead, max-autotune."),
+        ("data.trunk=5", "data.trunk is '5'; give keys below it, such as data.trunk."),
+        ("model.weights={graph: abc}", "model.weights.graph is 'abc'; give a number."),
+        ("model.image_hidden=[a]", "model.image_hidden is '[a]'; give a list such as [a whole number, ...]."),
+        ("trainer.max_epochs=abc", "trainer.max_epochs is 'abc'; give a whole number or null."),
+        ("trainer.precision=7", "trainer.precision is '7'; give 64, 32, 16"),
+        ("trainer.logger=abc", "trainer.logger is 'abc'; give a Logger as class_path"),
+        ("model=DMFS", "model.class_path is 'DMFS': no method; such as xmodal.methods.DMSF."),
+        ("model=xmodal.methods.Foo", "model.class_path is 'xmodal.methods.Foo': no method"),
+        ("data.class_path=Emojis", "such as xmodal.data.Emoji."),
+        ("model.dropout=2", "model.dropout is 2.0: give a number from 0, below 1."),
+        ("model.weights.graph=-1", "model.weights.graph is -1.0: give a finite number from 0."),
+        ("model.weights.graph=.nan", "model.weights.graph is nan: give a finite number from 0."),
+        ("model.image_hidden=[0]", "model.image_hidden is (0,): give a whole number from 1 to"),
+        ("data.batch_size=0", "data.batch_size is 0: give"),
+        ("data.val=0", "data.val is 0: give"),
+        ("data.trunk.crop=0", "data.trunk.crop is 0.0: give a number above 0, up to 1."),
+        ("trainer.limit_val_batches=0", "trainer.limit_val_batches is 0: give"),
+        ("trainer.devices=9999", "trainer.devices is 9999: give a number from 1 to"),
+        ("seed_everything=-1", "seed_everything is -1: give an int from 0"),
+        ("variant=../../x", "variant is '../../x': give up to 100 letters, digits and . _ - = only."),
+        ("variant=..", "variant is '..'"),
+    ],
+)
+def test_a_value_is_refused_with_key_value_and_what_is_allowed(home, given, words):
+    assert words in refused(home, f"--{given}")
+
+
+@pytest.mark.parametrize(
+    "path", sorted((CHECKOUT / "experiments").glob("*/tuned/*.yaml"))[:3], ids=lambda path: path.stem
+)
+def test_what_a_run_writes_is_read_again(home, path):
+    first = Parsed(configuration(None, None, [path]))
+    copy = home / "copy.yaml"
+    copy.write_text(first.yaml)
+    assert Parsed(configuration(None, None, [copy])).hash == first.hash
+
+
+def test_a_constructor_says_what_it_takes_in_python_too():
+    from xmodal.methods import DMSF
+
+    with pytest.raises(UserError, match=r"model.dropout is 2.0: give a number from 0, below 1."):
+        DMSF(bits=16, dropout=2)
+    with pytest.raises(UserError, match=r"model.bits is 4097: give a whole number from 1 to 4,096"):
+        DMSF(bits=4097)
