@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from inspect import currentframe
 from types import FrameType
 from typing import Any, Literal, Protocol, cast, get_type_hints
@@ -73,7 +73,13 @@ class RetrievalMethod(LightningModule):
         given: dict[str, Any] = {}
         for name, value in self.hparams_initial.items():
             number = kinds.get(name) is float and isinstance(value, int)
-            given[name] = float(value) if number else asdict(value) if name == "weights" else value
+            given[name] = (
+                float(value)
+                if number
+                else asdict(value)
+                if is_dataclass(value) and not isinstance(value, type)
+                else value
+            )
         check_numbers("model", given)
 
     def setup(self, stage: str) -> None:
