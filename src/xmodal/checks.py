@@ -48,7 +48,7 @@ RANGES = {
     **dict.fromkeys(
         (
             *("candidates", "rerank", "self_layers", "subset", "per_label", "frozen_layers", "max_corrupt", "workers"),
-            *("image_token_dim", "text_token_dim", "min_count", "queue"),
+            *("image_token_dim", "text_token_dim", "min_count", "queue", "layers", "region_layers"),
         ),
         FROM_ZERO,
     ),
