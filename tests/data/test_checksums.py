@@ -11,8 +11,8 @@ from PIL import Image
 
 from tests.data import make
 from xmodal import data
-from xmodal.data import checksums
-from xmodal.data.checksums import KEPT, fingerprint
+from xmodal.data.readers import checksums
+from xmodal.data.readers.checksums import KEPT, fingerprint
 from xmodal.data.readers.files import Files, Photos, Pixels
 from xmodal.errors import UserError
 

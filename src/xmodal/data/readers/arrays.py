@@ -4,21 +4,21 @@ Axes: MATLAB stores a v7.3 matrix column by column, so every other reader sees i
 the dataset carries MATLAB's own mark (`MATLAB_class`), and nowhere else.
 """
 
-import os
 import pickle
-import struct
+import zipfile
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import h5py
 import numpy as np
 import scipy.io
 from numpy.typing import NDArray
 
+from xmodal.data.readers import hdf5, mat5
 from xmodal.errors import UserError
 
 Array = NDArray[Any]
@@ -42,9 +42,9 @@ class Variable:
         """The array, axes in the order its author saw; text comes as an object array of `str`, flattened.
 
         Raises:
-            UserError: the file is damaged.
+            UserError: the file is damaged, or holds something else than numbers, text and cells of them.
         """
-        array: Array = _guarded(self.path, lambda: READERS[self.path.suffix.lower()][1](self.path, self.key))
+        array: Array = _guarded(self.path, lambda: _text(READERS[self.path.suffix.lower()][1](self.path, self.key)))
         return array
 
     def __str__(self) -> str:
@@ -64,7 +64,7 @@ def variables(root: Path, match: str = "") -> dict[str, Variable]:
     found: dict[str, list[Variable]] = defaultdict(list)
     for path in sorted(root.iterdir()) if root.is_dir() else ():
         if path.suffix.lower() in READERS and path.is_file():
-            for variable in _guarded(path, partial(READERS[path.suffix.lower()][0], path)):
+            for variable in listed(path):
                 found[variable.key].append(variable)
     chosen = {}
     for key, several in found.items():
@@ -78,6 +78,18 @@ def variables(root: Path, match: str = "") -> dict[str, Variable]:
     return chosen
 
 
+def listed(path: Path) -> list[Variable]:
+    """Every array in a file.
+
+    Raises:
+        UserError: the file is damaged, or its name ends in none of those that are read.
+    """
+    if path.suffix.lower() not in READERS:
+        raise UserError(f"{path} is no file of arrays: those end in {', '.join(READERS)}.")
+    variables: list[Variable] = _guarded(path, partial(READERS[path.suffix.lower()][0], path))
+    return variables
+
+
 def _guarded(path: Path, read: Callable[[], Any]) -> Any:  # noqa: ANN401
     try:
         return read()
@@ -85,8 +97,14 @@ def _guarded(path: Path, read: Callable[[], Any]) -> Any:  # noqa: ANN401
         raise UserError(f"{path} does not fit into memory: {error}.") from error
     except UserError:
         raise
-    except Exception as error:  # scipy, h5py and pickle raise anything on a damaged file
-        raise UserError(f"{path} is damaged or not what its name says ({error}): download it again.") from error
+    except Exception as error:  # numpy, h5py, zipfile and pickle raise anything on a damaged file
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        if isinstance(error, ValueError) and ("Object arrays" in reason or "Python objects" in reason):
+            raise UserError(
+                f"{path} holds an object array, which is a pickle and may run any program: save text with "
+                "np.array(texts, str), numbers with a type of numbers."
+            ) from error
+        raise UserError(f"{path} is damaged or not what its name says ({reason}): download it again.") from error
 
 
 def _is_hdf5(path: Path) -> bool:
@@ -99,100 +117,94 @@ def _is_hdf5(path: Path) -> bool:
     return False
 
 
+def _is_level4(path: Path) -> bool:
+    with path.open("rb") as file:
+        return 0 in file.read(4)  # level 5 begins with text
+
+
 def _mat_list(path: Path) -> list[Variable]:
     if _is_hdf5(path):
-        return _h5_list(path)
-    _whole(path)
-    return [Variable(path, name, shape) for name, shape, _ in scipy.io.whosmat(path)]
-
-
-def _whole(path: Path) -> None:
-    """Refuse a truncated version 5 file, which scipy lists without a word as far as it goes."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        header = file.read(128)
-        order = "<" if header[126:] == b"IM" else ">"
-        while header.startswith(b"MATLAB 5.0") and file.tell() < size:
-            tag = file.read(8)
-            if len(tag) < 8 or file.seek(struct.unpack(f"{order}I", tag[4:])[0], os.SEEK_CUR) > size:
-                raise ValueError("it is truncated")
+        return _hdf5_list(path)
+    found = scipy.io.whosmat(path) if _is_level4(path) else mat5.listed(path)
+    return [Variable(path, each[0], each[1]) for each in found]
 
 
 def _mat_read(path: Path, key: str) -> Array:
     if _is_hdf5(path):
-        return _h5_read(path, key)
-    return _text(scipy.io.loadmat(path, variable_names=[key])[key])
+        return hdf5.read(path, key)
+    return np.asarray(scipy.io.loadmat(path, variable_names=[key])[key]) if _is_level4(path) else mat5.read(path, key)
 
 
-def _h5_list(path: Path) -> list[Variable]:
-    with h5py.File(path) as file:
-        arrays = {name: item for name, item in file.items() if isinstance(item, h5py.Dataset)}
-        return [Variable(path, name, _h5_shape(item)) for name, item in arrays.items()]
-
-
-def _h5_shape(item: Any) -> tuple[int, ...]:  # noqa: ANN401 - h5py has no types
-    return tuple(item.shape[::-1] if "MATLAB_class" in item.attrs else item.shape)
-
-
-def _h5_read(path: Path, key: str) -> Array:
-    with h5py.File(path) as file:
-        return _text(_h5_value(file, file[key]))
-
-
-def _h5_value(file: Any, item: Any) -> Array:  # noqa: ANN401
-    array = np.asarray(item[()])
-    kind = item.attrs.get("MATLAB_class")
-    if array.dtype == object and h5py.check_ref_dtype(item.dtype):  # a cell array
-        cells = np.empty(array.size, object)
-        cells[:] = [_h5_value(file, file[cell]) for cell in array.T.ravel()]
-        return cells
-    if array.dtype == object:  # strings of h5py
-        return np.array([cell.decode() if isinstance(cell, bytes) else str(cell) for cell in array.ravel()], object)
-    if kind == b"char":
-        rows = array.T.reshape(-1, array.shape[0]) if array.ndim == 2 else array.reshape(1, -1)
-        return np.array(["".join(map(chr, row)) for row in rows], object)
-    return array.T if kind is not None else array
+def _hdf5_list(path: Path) -> list[Variable]:
+    return [Variable(path, name, shape) for name, shape in hdf5.listed(path)]
 
 
 def _text(array: Array) -> Array:
     """Text as a flat object array: of `str` without padding, or of lists of `str` where a pair has several."""
     if array.dtype.kind not in "OUS":
         return array
-    if array.dtype.kind in "US":
-        rows = array.reshape(len(array), -1) if array.ndim > 1 and 1 not in array.shape else array.reshape(-1, 1)
-        cells: list[Any] = [[str(cell).strip() for cell in row] for row in rows]
-    else:
-        flat = array.ravel() if array.ndim < 2 or 1 in array.shape else np.array([*map(list, array), None], object)[:-1]
-        if any(np.asarray(cell).dtype.kind not in "OUS" for cell in flat):
-            return flat  # cells of matrices
-        cells = [[str(part).strip() for part in _leaves(cell)] for cell in flat]
-    texts = np.empty(len(cells), object)
-    texts[:] = [cell[0] if len(cell) == 1 else cell for cell in cells]
+    flat = array.ravel() if array.ndim < 2 or 1 in array.shape else np.array([*map(list, array), None], object)[:-1]
+    if not all(map(_is_text, flat)):
+        return flat  # cells of matrices
+    texts = np.empty(len(flat), object)
+    for row, cell in enumerate(flat):
+        parts = [_decoded(part).strip() for part in _leaves(cell)]
+        texts[row] = parts if len(parts) > 1 else "".join(parts)
     return texts
 
 
-def _leaves(cell: Any) -> list[Any]:  # noqa: ANN401
+def _is_text(cell: Any) -> bool:  # noqa: ANN401
+    """Whether it is text; an empty matrix is empty text."""
+    if isinstance(cell, np.ndarray) and cell.dtype.kind != "O":
+        return cell.dtype.kind in "US" or not cell.size
+    return isinstance(cell, (str, bytes)) or (isinstance(cell, (list, np.ndarray)) and all(map(_is_text, cell)))
+
+
+def _leaves(cell: Any) -> list[str | bytes]:  # noqa: ANN401
     if isinstance(cell, (str, bytes)):
-        return [cell.decode() if isinstance(cell, bytes) else cell]
+        return [cell]
     return [leaf for part in (cell.ravel() if isinstance(cell, np.ndarray) else cell) for leaf in _leaves(part)]
 
 
+def _decoded(text: str | bytes) -> str:
+    if isinstance(text, str):
+        return text
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return text.decode("latin-1")
+
+
+def _npy_shape(file: IO[bytes]) -> tuple[int, ...]:
+    first = np.lib.format.read_magic(file) == (1, 0)
+    read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+    shape: tuple[int, ...] = read(file)[0]
+    return shape
+
+
 def _npy_list(path: Path) -> list[Variable]:
-    return [Variable(path, path.stem, np.load(path, mmap_mode="r", allow_pickle=False).shape)]
+    with path.open("rb") as file:
+        return [Variable(path, path.stem, _npy_shape(file))]
 
 
 def _npy_read(path: Path, key: str) -> Array:
-    return _text(np.load(path, mmap_mode="r", allow_pickle=False))
+    array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    return array
 
 
 def _npz_list(path: Path) -> list[Variable]:
-    with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
-        return [Variable(path, name, file[name].shape) for name in file.files]
+    found = []
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if name.endswith(".npy"):
+                with archive.open(name) as file:
+                    found.append(Variable(path, name.removesuffix(".npy"), _npy_shape(file)))
+    return found
 
 
 def _npz_read(path: Path, key: str) -> Array:
     with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
-        return _text(file[key])
+        return np.asarray(file[key])
 
 
 class _ArraysOnly(pickle.Unpickler):
@@ -220,14 +232,14 @@ def _pkl_list(path: Path) -> list[Variable]:
 
 
 def _pkl_read(path: Path, key: str) -> Array:
-    return _text(_pkl(path)[key])
+    return _pkl(path)[key]
 
 
 READERS: dict[str, tuple[Callable[[Path], list[Variable]], Callable[[Path, str], Array]]] = {
     ".mat": (_mat_list, _mat_read),
-    ".h5": (_h5_list, _h5_read),
-    ".hdf5": (_h5_list, _h5_read),
-    ".h5py": (_h5_list, _h5_read),
+    ".h5": (_hdf5_list, hdf5.read),
+    ".hdf5": (_hdf5_list, hdf5.read),
+    ".h5py": (_hdf5_list, hdf5.read),
     ".npy": (_npy_list, _npy_read),
     ".npz": (_npz_list, _npz_read),
     ".pkl": (_pkl_list, _pkl_read),
@@ -258,3 +270,21 @@ def pairs_axis(arrays: Mapping[str, Array]) -> int:
 def pairs_first(array: Array, pairs: int) -> Array:
     """The array with the axis of length `pairs` in front."""
     return array if array.shape[0] == pairs else np.moveaxis(array, array.shape.index(pairs), 0)
+
+
+def finite(array: Array, what: str) -> Array:
+    """The array itself, of numbers that float32 holds.
+
+    Raises:
+        UserError: NaN or an infinity, with its row; or a number that float32 makes infinite.
+    """
+    if array.dtype.kind not in "biuf":
+        raise UserError(f"{what} holds {array.dtype}: numbers are expected.")
+    step = max(2**22 // max(array[:1].size, 1), 1)  # rows at a time, of arrays that lie on disk
+    for start in range(0, len(array) if array.dtype.kind == "f" else 0, step):
+        with np.errstate(over="ignore"):
+            rows = np.asarray(array[start : start + step], np.float32).reshape(len(array[start : start + step]), -1)
+        if not np.isfinite(rows).all():
+            row, column = np.argwhere(~np.isfinite(rows))[0].tolist()
+            raise UserError(f"{what} holds {array[start + row].ravel()[column]} in row {start + row}, counted from 0.")
+    return array

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from xmodal.data.readers.arrays import Array, Variable, pairs_axis, pairs_first, variables
+from xmodal.data.readers.arrays import Array, Variable, finite, pairs_axis, pairs_first, variables
 from xmodal.data.readers.files import Files, Photos, Pixels
 from xmodal.data.readers.release import Release, multi_hot
 from xmodal.errors import UserError
@@ -155,7 +155,11 @@ def _part(found: list[Variable], *, paths: bool) -> tuple[Array, Array, Array]:
         raise UserError(f"{found[0]} holds no file names.")
     label = _flat(label)
     pairs = pairs_axis(dict(zip(map(str, found), (image, text, label), strict=True)))
-    return pairs_first(image, pairs), pairs_first(text, pairs), pairs_first(label, pairs)
+    image, text, label = (pairs_first(array, pairs) for array in (image, text, label))
+    for variable, array in zip(found, (image, text), strict=False):
+        if array.dtype != object and array.ndim < 4:  # pictures have a check of their own
+            finite(array, str(variable))
+    return image, text, label
 
 
 def _flat(label: Array) -> Array:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmodal.data.protocol import Index
+from xmodal.data.readers.arrays import finite
 from xmodal.data.readers.files import Photos, Pixels
 from xmodal.encoders import Arrays
 from xmodal.errors import UserError
@@ -78,9 +79,7 @@ def multi_hot(values: NDArray[Any], what: str, classes: int | None = None) -> ND
     Raises:
         UserError: anything else, or another number of classes.
     """
-    array = np.asarray(values)
-    if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
-        raise UserError(f"{what} holds no labels: {array.dtype} of shape {array.shape}.")
+    array = finite(np.asarray(values), what)
     if array.ndim == 2 and 1 not in array.shape:
         if not np.isin(array, (0, 1)).all():
             wrong = array[~np.isin(array, (0, 1))][0]

@@ -13,11 +13,11 @@ import numpy as np
 from PIL import Image
 
 from xmodal import paths
-from xmodal.data.checksums import fingerprint
 from xmodal.data.module import CrossModalDataModule, Pairs
 from xmodal.data.pairs import Pictures
 from xmodal.data.protocol import Index, Split
 from xmodal.data.readers import dialects
+from xmodal.data.readers.checksums import fingerprint
 from xmodal.data.readers.files import Forms, Photos, Pixels, expected
 from xmodal.data.readers.release import Release
 from xmodal.data.recipes import Cut, Recipe

@@ -1,0 +1,167 @@
+"""Files of codes or embeddings that anybody made: six arrays by our names or by those of public hashing code.
+
+`query_image`, `query_text`, `database_image`, `database_text`, `query_label` and `database_label`, or `q_img`, `q_txt`,
+`r_img`, `r_txt`, `q_l` and `r_l`, in any file that `xmodal.data.readers.arrays` reads. Codes are +-1 or 0/1 of any type, or packed
+bytes; anything else in floating point is an embedding. Rows are items; where that cannot be, columns are.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xmodal.data.readers.arrays import Array, finite, listed
+from xmodal.errors import UserError
+
+NAMES = {
+    "query_image": "q_img",
+    "query_text": "q_txt",
+    "database_image": "r_img",
+    "database_text": "r_txt",
+    "query_label": "q_l",
+    "database_label": "r_l",
+}
+OUTPUTS, LABELS = tuple(NAMES)[:4], tuple(NAMES)[4:]
+_SHOWN = 20  # a longer list of values is not worth counting
+_PLAIN = 0.9  # share of 0 and 1 from which bytes are codes with a wrong value, and not packed
+
+
+@dataclass(frozen=True)
+class Codes:
+    """What a file holds.
+
+    Attributes:
+        kind: `binary` for codes, `real` for embeddings.
+        outputs: by name (N, bits) bool, or (N, D) float.
+        query_label: (Q, C) bool, or (Q,) class numbers.
+        database_label: (R, C) bool, or (R,) class numbers, counted with the queries'.
+    """
+
+    kind: Literal["binary", "real"]
+    outputs: dict[str, Array]
+    query_label: Array
+    database_label: Array
+
+
+def read_codes(file: Path) -> Codes:
+    """The arrays of a file, checked.
+
+    Raises:
+        UserError: the file is missing, damaged, incomplete or inconsistent.
+    """
+    if not file.is_file():
+        raise UserError(f"{file}: no such file")
+    found = {variable.key.rpartition(".")[2]: variable for variable in listed(file)}
+    variables = {name: found.get(name, found.get(other)) for name, other in NAMES.items()}
+    if missing := [f"{name} (or {NAMES[name]})" for name, variable in variables.items() if variable is None]:
+        raise UserError(f"{file}: lacks {', '.join(missing)}; it holds {', '.join(sorted(found)) or 'nothing'}")
+    arrays = {name: _numbers(variable.read(), f"{file}: {name}") for name, variable in variables.items() if variable}
+    arrays = _rows_first(arrays, file)
+    query_label, database_label = _labels(arrays["query_label"], arrays["database_label"], file)
+    kind, outputs = _outputs({name: arrays[name] for name in OUTPUTS}, file)
+    return Codes(kind, outputs, query_label, database_label)
+
+
+def _numbers(array: Array, what: str) -> Array:
+    if array.dtype.kind not in "biuf":
+        raise UserError(
+            f"{what} must hold numbers, got type {'text or cells' if array.dtype == object else array.dtype}"
+        )
+    if not array.ndim or not array.size:
+        raise UserError(f"{what} is empty")
+    return finite(array, what)
+
+
+def _rows_first(arrays: Mapping[str, Array], file: Path) -> dict[str, Array]:
+    """Items along the first axis: as the file has them, else the one way of transposing in which all belong together.
+
+    Raises:
+        UserError: nothing fits, or labels and outputs could both be meant otherwise.
+    """
+    given = [arrays[name] for name in LABELS]
+    vectors = all(array.size == max(array.shape) for array in given)  # class numbers, or one row of labels
+    forms = ([array.ravel() for array in given], given) if vectors else (given, [array.T for array in given])
+    ways = [
+        {
+            **{name: arrays[name].T if turned else arrays[name] for name in OUTPUTS},
+            **dict(zip(LABELS, form, strict=True)),
+        }
+        for turned in (False, True)
+        for form in forms
+    ]
+    fits = [_belong_together(way) for way in ways]
+    if not fits[0] and sum(fits) > 1 and not vectors:
+        raise UserError(f"{file}: which axis counts the items cannot be told from {_shapes(arrays)}: put it first")
+    if not any(fits):
+        for name in OUTPUTS:
+            split = name.partition("_")[0]
+            same = len({array.shape[1:] for key, array in arrays.items() if key in OUTPUTS}) == 1
+            if same and arrays[name].ndim == 2 and len(arrays[name]) != len(arrays[f"{split}_label"]):
+                raise UserError(
+                    f"{file}: {name} has {len(arrays[name])} rows, {split}_label {len(arrays[f'{split}_label'])}"
+                )
+        raise UserError(f"{file}: codes must be matrices of one width with a label a row, got {_shapes(arrays)}")
+    return ways[fits.index(True)]
+
+
+def _belong_together(arrays: Mapping[str, Array]) -> bool:
+    """Whether the outputs are matrices of one width, and every split has as many rows in its three arrays."""
+    outputs = [arrays[name] for name in OUTPUTS]
+    return (
+        all(array.ndim == 2 for array in outputs)
+        and len({array.shape[1] for array in outputs}) == 1
+        and len({array.shape[1:] for array in (arrays[name] for name in LABELS)}) == 1
+        and all(
+            len({len(array) for name, array in arrays.items() if name.startswith(split)}) == 1
+            for split in ("query", "database")
+        )
+    )
+
+
+def _shapes(arrays: Mapping[str, Array]) -> str:
+    return ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+
+
+def _labels(query: Array, database: Array, file: Path) -> tuple[Array, Array]:
+    """Multi-hot labels of both splits as bool, or class numbers from 0."""
+    if query.ndim == 1:
+        both = [array if array.dtype.kind == "f" else array.astype(object) for array in (query, database)]
+        if len({array.dtype for array in (query, database)}) == 1:
+            both = [query, database]  # else numpy makes floats of large numbers of two types
+        numbers: NDArray[Any] = np.unique(np.concatenate(both), return_inverse=True)[1]
+        return numbers[: len(query)], numbers[len(query) :]
+    for name, array in (("query_label", query), ("database_label", database)):
+        if array.ndim != 2 or not ((array == 0) | (array == 1)).all():
+            raise UserError(f"{file}: {name} must be multi-hot (0/1) or one class number a row")
+        if not array.any():
+            raise UserError(f"{file}: {name} holds no label at all")
+    return query == 1, database == 1
+
+
+def _outputs(arrays: Mapping[str, Array], file: Path) -> tuple[Literal["binary", "real"], dict[str, Array]]:
+    every = list(arrays.values())
+    for low in (-1, 0):
+        if all(((array == low) | (array == 1)).all() for array in every):
+            return "binary", {name: array == 1 for name, array in arrays.items()}
+    if _packed(every):
+        octets = {name: np.ascontiguousarray(array).view(np.uint8) for name, array in arrays.items()}
+        return "binary", {name: np.unpackbits(array, 1) == 1 for name, array in octets.items()}
+    for name, array in arrays.items():
+        if array.dtype.kind != "f" or (array == np.round(array)).all():
+            values = np.unique(array)
+            listing = ", ".join(f"{value + 0.0:g}" for value in values[:_SHOWN])
+            raise UserError(
+                f"{file}: codes must be +-1 or 0/1 in all four arrays, {name} ({array.dtype}) holds "
+                f"{listing}{', ...' if len(values) > _SHOWN else ''}"
+            )
+    return "real", dict(arrays)
+
+
+def _packed(arrays: list[Array]) -> bool:
+    """Whether whole numbers are packed bits: unsigned ones, or signed bytes, that are more than 0, 1 and -1."""
+    fits = all(array.dtype.kind == "u" for array in arrays) or all(array.dtype == np.int8 for array in arrays)
+    plain = sum(int(np.isin(array, (-1, 0, 1)).sum()) for array in arrays) if fits else 0
+    return fits and plain < _PLAIN * sum(array.size for array in arrays)

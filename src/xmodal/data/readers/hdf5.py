@@ -1,0 +1,70 @@
+"""HDF5, and MATLAB's v7.3 files, which are HDF5 with marks: axes reversed, text as UTF-16, cells as references."""
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from xmodal.data.readers import mat5
+from xmodal.errors import UserError
+
+Array = NDArray[Any]
+
+
+def listed(path: Path) -> list[tuple[str, tuple[int, ...]]]:
+    """Name and shape of every array."""
+    with h5py.File(path) as file:
+        return [
+            (name, _shape(item))
+            for name, item in file.items()
+            if isinstance(item, h5py.Dataset) or "MATLAB_sparse" in item.attrs
+        ]
+
+
+def _shape(item: Any) -> tuple[int, ...]:  # noqa: ANN401 - h5py has no types
+    if isinstance(item, h5py.Group):
+        return int(item.attrs["MATLAB_sparse"]), len(item["jc"]) - 1
+    return tuple((item.shape or ())[:: -1 if "MATLAB_class" in item.attrs else 1])
+
+
+def read(path: Path, key: str) -> Array:
+    """An array: numbers, text as an object array of `str` by row, cells as an object array of those.
+
+    Raises:
+        UserError: it is of a MATLAB class that is not read, such as `string`.
+    """
+    with h5py.File(path) as file:
+        return _value(file, file[key])
+
+
+def _value(file: Any, item: Any, depth: int = 0) -> Array:  # noqa: ANN401
+    kind = bytes(np.bytes_(item.attrs.get("MATLAB_class", b"")))
+    if isinstance(item, h5py.Group):
+        return _sparse(item)
+    if kind in (b"string", b"struct", b"table") or "MATLAB_object_decode" in item.attrs or depth > mat5.DEEPEST:
+        raise UserError(
+            f"{item.name} in {file.filename} is of the MATLAB class {kind.decode()}, which cannot be read here: save "
+            "numbers as matrices, and text as cellstr(...)."
+        )
+    array = np.asarray(item[()])
+    if item.attrs.get("MATLAB_empty"):  # then it holds its own shape
+        return np.zeros(0, object) if kind == b"char" else np.zeros(array.ravel().astype(int))
+    if h5py.check_ref_dtype(item.dtype):  # a cell array
+        cells = np.empty(array.T.shape, object)
+        for place, cell in np.ndenumerate(array.T):
+            value = _value(file, file[cell], depth + 1)
+            text = file[cell].attrs.get("MATLAB_class") == b"char" and len(value) < 2
+            cells[place] = "".join(value) if text else value
+        return cells
+    if kind == b"char":
+        units = array.T.astype("<u2").reshape(array.shape[-1] if array.ndim > 1 else 1, -1)
+        return np.array([row.tobytes().decode("utf-16-le", "replace") for row in units], object)
+    return array.T if kind else array
+
+
+def _sparse(group: Any) -> Array:  # noqa: ANN401
+    ends = np.asarray(group["jc"])
+    rows, values = (np.asarray(group[key]) if key in group else np.zeros(0, np.int64) for key in ("ir", "data"))
+    return mat5.dense(values, rows, ends, int(group.attrs["MATLAB_sparse"]), len(ends) - 1)
