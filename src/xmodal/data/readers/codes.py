@@ -1,8 +1,8 @@
 """Files of codes or embeddings that anybody made: six arrays by our names or by those of public hashing code.
 
 `query_image`, `query_text`, `database_image`, `database_text`, `query_label` and `database_label`, or `q_img`, `q_txt`,
-`r_img`, `r_txt`, `q_l` and `r_l`, in any file that `xmodal.data.readers.arrays` reads. Codes are +-1 or 0/1 of any type, or packed
-bytes; anything else in floating point is an embedding. Rows are items; where that cannot be, columns are.
+`r_img`, `r_txt`, `q_l` and `r_l`, in any file of arrays. Codes are +-1 or 0/1 of any type, or packed bytes; other
+floating point numbers are embeddings. Rows are items; where that cannot be, columns are.
 """
 
 from collections.abc import Mapping
@@ -67,9 +67,7 @@ def read_codes(file: Path) -> Codes:
 
 def _numbers(array: Array, what: str) -> Array:
     if array.dtype.kind not in "biuf":
-        raise UserError(
-            f"{what} must hold numbers, got type {'text or cells' if array.dtype == object else array.dtype}"
-        )
+        raise UserError(f"{what} must hold numbers, got {'text or cells' if array.dtype == object else array.dtype}")
     if not array.ndim or not array.size:
         raise UserError(f"{what} is empty")
     return finite(array, what)
