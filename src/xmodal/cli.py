@@ -29,8 +29,10 @@ from xmodal.checks import check_name, check_numbers
 from xmodal.errors import UserError
 from xmodal.keys import BASES, WORDS, Given
 from xmodal.records.loggers import close, loggers
-from xmodal.records.record import PER_RUN, YAML, config_hash, write_atomically
+from xmodal.records.record import PER_RUN, YAML, config_hash, leaves, write_atomically
+from xmodal.safe_yaml import read_yaml
 
+OVERWRITE = "--overwrite"
 LEFTOVERS = ("checkpoints", "metrics", "result.json", "codes.npz", "evaluation.npz", "gallery.png")
 LINKED = (
     "image_dim",
@@ -95,6 +97,7 @@ class XmodalCLI(LightningCLI):
         loggers: bool = True,
     ) -> None:
         self.checkpoints, self.callbacks, self.logs = checkpoints, list(callbacks), loggers
+        self.overwrite = OVERWRITE in arguments  # says nothing of the run, so that it is no part of its configuration
         _quieten()
         try:
             super().__init__(
@@ -105,7 +108,7 @@ class XmodalCLI(LightningCLI):
                 save_config_callback=None,  # the record writes it, into the run's own folder
                 auto_configure_optimizers=False,  # a method owns its optimizers
                 parser_kwargs={"exit_on_error": False, "allow_abbrev": False},
-                args=list(arguments),
+                args=[each for each in arguments if each != OVERWRITE],
                 run=False,
             )
         except Exception as error:
@@ -255,23 +258,44 @@ class XmodalCLI(LightningCLI):
             raise _unusable(error) from error
 
     def _clear(self) -> None:
-        """Remove what an earlier run left in the folder, unless this very run, on any devices, was interrupted.
+        """Make room in the folder: remove what an earlier run left there, of this setup unless told otherwise.
 
-        Processes that are not started by Lightning come here together: what another one removes first is no error.
+        What this very run, on any devices, left when it was interrupted stays. Commands that run many configurations
+        own the folders of their variants, and need not be told. Processes that are not started by Lightning come here
+        together: what another one removes first is no error.
+
+        Raises:
+            UserError: the folder holds files that no run made, or another configuration's run.
         """
+        there = [path for name in LEFTOVERS if (path := self.folder / name).exists()]
         config = self.folder / "config.yaml"
-        if not config.is_file():
+        if not config.exists() and not there:
             return
         try:
-            before = yaml.load(config.read_text(), YAML)
-            if _anywhere(before) == _anywhere(self.config_dump) and not (self.folder / "result.json").is_file():
-                return
-            for path in (self.folder / name for name in LEFTOVERS):
+            before = read_yaml(config) if config.exists() else None
+        except UserError:
+            before = None
+        if not isinstance(before, dict) or not before.keys() >= {*PER_RUN, "model", "data"}:
+            raise UserError(
+                f"{self.folder} holds {(there or [config])[0].name}, which no run here wrote: name another."
+            )
+        if _anywhere(before) == _anywhere(self.config_dump) and not (self.folder / "result.json").is_file():
+            return
+        old, new = (dict(leaves(_anywhere(each))) for each in (before, self.config_dump))
+        for key in sorted(old.keys() | new.keys()):
+            one, other = (each.get(key, "absent")[:60] for each in (old, new))
+            if one != other and key not in PER_RUN and not self.overwrite and self.config.job_type == "train":
+                raise UserError(
+                    f"{self.folder} holds a run with {key.replace('.init_args', '')} {one}, not {other}: give "
+                    "--variant=NAME to keep both, or --overwrite."
+                )
+        try:
+            for path in there:
                 while path.is_dir():
                     with contextlib.suppress(FileNotFoundError):
                         shutil.rmtree(path)
                 path.unlink(missing_ok=True)
-        except (OSError, yaml.YAMLError) as error:
+        except OSError as error:
             raise UserError(f"cannot clear the run's folder {self.folder}: {error}.") from error
 
     def _tags(self) -> list[str]:

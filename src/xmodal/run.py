@@ -1,6 +1,7 @@
 """`xmodal train`, `fit` and `test`: one run from an experiment file, and the record that it leaves."""
 
 import argparse
+import hashlib
 import inspect
 import sys
 import time
@@ -30,6 +31,7 @@ def main(command: str, argv: Sequence[str]) -> int:
     parser.add_argument("data", nargs="?", help="a file of that folder, such as emoji")
     parser.add_argument("--config", "-c", action="append", default=[], help="further files of the configuration")
     add_run_options(parser)
+    parser.add_argument("--overwrite", action="store_true", help="replace a run of another configuration in its folder")
     if command == "test":
         parser.add_argument(
             "--ckpt_path", type=Path, required=True, help="checkpoint of an earlier run, under its checkpoints/"
@@ -39,6 +41,7 @@ def main(command: str, argv: Sequence[str]) -> int:
     if checkpoint and not options.method:
         files = [str(checkpoint.parent.parent / "config.yaml"), *files]
     arguments = [*configuration(options.method, options.data, files), *overrides(options), *rest]
+    arguments += ["--overwrite"] if options.overwrite else []
     path = evaluate(arguments, checkpoint) if checkpoint else train(arguments, test=command == "train")
     sys.stdout.write(f"{path}\n")
     return 0
@@ -205,7 +208,9 @@ def evaluate(arguments: Sequence[str], checkpoint: Path) -> Path:
         raise UserError(f"no checkpoint at {checkpoint}: give the path of a .ckpt file under runs/.")
     started = time.perf_counter()
     trained = torch.load(checkpoint, map_location="cpu", weights_only=False)["hyper_parameters"]
-    with XmodalCLI([*arguments, "--variant=test", "--job_type=test"], checkpoints=False) as cli:
+    mark = hashlib.sha256(str(checkpoint.resolve()).encode()).hexdigest()[:8]  # a record for every checkpoint
+    own = [f"--variant=test-{mark}", "--job_type=test", "--trainer.default_root_dir=null"]
+    with XmodalCLI([*arguments, *own], checkpoints=False) as cli:
         asked = cli.model.hparams
         for key in sorted(trained.keys() | asked.keys()):
             if trained.get(key) != asked.get(key):

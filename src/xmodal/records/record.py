@@ -133,13 +133,14 @@ def read_settings(folder: Path) -> dict[str, str]:
         tree = yaml.load((folder / "config.yaml").read_text(), YAML)
     except (OSError, ValueError, yaml.YAMLError):
         return {}
-    return dict(_leaves(tree, "")) if isinstance(tree, dict) else {}
+    return dict(leaves(tree)) if isinstance(tree, dict) else {}
 
 
-def _leaves(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """The leaves of a configuration as text, by dotted key."""
     for key, value in tree.items():
         if isinstance(value, Mapping) and value:
-            yield from _leaves(value, f"{prefix}{key}.")
+            yield from leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value, default=str)
 
