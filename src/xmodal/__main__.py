@@ -1,11 +1,13 @@
 """`xmodal <command>`: looks the command up and imports only what it needs."""
 
+import errno
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 from xmodal.errors import UserError
 
+CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES}  # full, over quota, not allowed
 COMMANDS = {  # name -> the module whose `main(argv)` runs it, and what it does
     "train": ("run", "fit one run and evaluate it once on the query set"),
     "fit": ("run", "fit one run and leave the query set closed"),
@@ -43,6 +45,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(module.main(command, rest) if COMMANDS[command][0] == "run" else module.main(rest))
     except UserError as error:
         sys.stderr.write(f"xmodal {command}: {error}\n")
+        return 2
+    except OSError as error:
+        if error.errno not in CANNOT_WRITE:
+            raise
+        where = f" {error.filename}" if error.filename else ""
+        sys.stderr.write(f"xmodal {command}: cannot write{where}: {error.strerror}. Make room or make it writable.\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write(f"xmodal {command}: interrupted; the same command goes on from here\n")

@@ -20,16 +20,18 @@ import torch
 import yaml
 from lightning import Callback, LightningModule, Trainer, seed_everything
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities import rank_zero_only
 
 from xmodal import data, methods, paths
+from xmodal.checkpoint import Best, WholeCheckpoints, keepers
 from xmodal.checks import check_name, check_numbers
 from xmodal.errors import UserError
+from xmodal.files import remove_leftovers, write_atomically
 from xmodal.keys import BASES, WORDS, Given
 from xmodal.records.loggers import close, loggers
-from xmodal.records.record import PER_RUN, YAML, config_hash, leaves, write_atomically
+from xmodal.records.record import PER_RUN, YAML, config_hash, leaves
 from xmodal.safe_yaml import read_yaml
 
 OVERWRITE = "--overwrite"
@@ -85,7 +87,7 @@ class XmodalCLI(LightningCLI):
 
     folder: Path
     yaml: str
-    best: ModelCheckpoint
+    best: Best
     built: ClassVar[LightningArgumentParser | None] = None  # takes a third of a parse, and never differs
 
     def __init__(
@@ -187,21 +189,14 @@ class XmodalCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - the trainer's own arguments
         """The trainer with the run's folder, loggers, checkpoints, and the strategy that several devices need."""
         self._clear()
-        write_atomically(self.folder / "config.yaml", self.yaml)
+        self._begin()
         config = self.config_init.trainer
         config.callbacks = [*(config.callbacks or []), SeedEpoch(self.config.seed_everything), *self.callbacks]
         if self.checkpoints:
-            folder = self.folder / "checkpoints"
-            self.best = ModelCheckpoint(
-                folder,
-                "best",
-                "val/map",
-                mode="max",
-                save_last=True,
-                save_on_train_epoch_end=True,
-                enable_version_counter=False,
-            )
-            config.callbacks.append(self.best)
+            self.best, last = keepers(self.folder / "checkpoints")
+            config.callbacks += [self.best, last]
+        plugins = config.plugins if isinstance(config.plugins, list) else [config.plugins] if config.plugins else []
+        kwargs["plugins"] = [*plugins, WholeCheckpoints()]
         kwargs |= {"default_root_dir": str(self.folder), "enable_checkpointing": self.checkpoints}
         if config.logger is None:
             kwargs["logger"] = (
@@ -297,6 +292,12 @@ class XmodalCLI(LightningCLI):
                 path.unlink(missing_ok=True)
         except OSError as error:
             raise UserError(f"cannot clear the run's folder {self.folder}: {error}.") from error
+
+    @rank_zero_only
+    def _begin(self) -> None:
+        """Tidy the folder and say in it which run this is; the other processes write nothing."""
+        remove_leftovers(self.folder)
+        write_atomically(self.folder / "config.yaml", self.yaml)
 
     def _tags(self) -> list[str]:
         return [self.method, self.dataset, f"size{self.size}", self.variant, f"seed{self.config.seed_everything}"]

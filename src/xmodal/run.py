@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from xmodal import paths
 from xmodal.errors import UserError
+from xmodal.files import write_atomically
 
 if TYPE_CHECKING:  # importing these takes seconds; the arguments are checked before
     from lightning import Callback
@@ -174,22 +175,24 @@ def train(arguments: Sequence[str], *, test: bool = True, callbacks: Sequence["C
     Raises:
         UserError: the configuration or the data are not usable.
     """
+    from xmodal.checkpoint import resumable
     from xmodal.cli import XmodalCLI
 
     started = time.perf_counter()
     with XmodalCLI(arguments, callbacks=callbacks) as cli:
-        last, best = (cli.folder / "checkpoints" / name for name in ("last.ckpt", "best.ckpt"))
-        resume = last if last.is_file() else None  # what another run left was cleared away
-        if resume:
+        folder = cli.folder / "checkpoints"  # what another run left was cleared away
+        if resume := resumable(folder):
             sys.stderr.write(f"going on from {resume}\n")
-        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=resume, weights_only=False)
+        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=resume, weights_only=True)
         score = cli.best.best_model_score
-        if score is None:  # a closed form takes no optimizer step, and Lightning keeps no best checkpoint of it
+        if score is None:  # a closed form takes no optimizer step, and Lightning keeps no checkpoint of it
             cli.trainer.validate(cli.model, datamodule=cli.datamodule, verbose=False)
             score = cli.trainer.callback_metrics["val/map"]
-            cli.trainer.save_checkpoint(best)
+            for name in ("best.ckpt", "last.ckpt"):
+                cli.trainer.save_checkpoint(folder / name)
         if test:
-            cli.trainer.test(cli.model, datamodule=cli.datamodule, ckpt_path=best, weights_only=False, verbose=False)
+            best = folder / "best.ckpt"
+            cli.trainer.test(cli.model, datamodule=cli.datamodule, ckpt_path=best, weights_only=True, verbose=False)
             leave_outputs(cli)
         return leave_record(cli, started, {"val/map": float(score), **cli.model.results})
 
@@ -198,16 +201,13 @@ def evaluate(arguments: Sequence[str], checkpoint: Path) -> Path:
     """Evaluate a checkpoint on the query set under the configuration it was trained with.
 
     Raises:
-        UserError: there is no such file, or it was trained with another configuration than the one asked for.
+        UserError: there is no sound checkpoint, or it was trained with another configuration than the one asked for.
     """
-    import torch
-
+    from xmodal.checkpoint import read_checkpoint
     from xmodal.cli import XmodalCLI
 
-    if not checkpoint.is_file():
-        raise UserError(f"no checkpoint at {checkpoint}: give the path of a .ckpt file under runs/.")
     started = time.perf_counter()
-    trained = torch.load(checkpoint, map_location="cpu", weights_only=False)["hyper_parameters"]
+    trained = read_checkpoint(checkpoint)["hyper_parameters"]
     mark = hashlib.sha256(str(checkpoint.resolve()).encode()).hexdigest()[:8]  # a record for every checkpoint
     own = [f"--variant=test-{mark}", "--job_type=test", "--trainer.default_root_dir=null"]
     with XmodalCLI([*arguments, *own], checkpoints=False) as cli:
@@ -218,7 +218,7 @@ def evaluate(arguments: Sequence[str], checkpoint: Path) -> Path:
                     f"{key.lstrip('_')} is {trained.get(key)!r} in the checkpoint, {asked.get(key)!r} asked for: "
                     "give the checkpoint's own."
                 )
-        cli.trainer.test(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=False, verbose=False)
+        cli.trainer.test(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True, verbose=False)
         return leave_record(cli, started, cli.model.results)
 
 
@@ -245,7 +245,8 @@ def leave_outputs(cli: "XmodalCLI") -> None:
     precisions: dict[str, Any] = {
         f"ap_{direction}": values.numpy() for direction, values in metric.average_precisions.items()
     }
-    np.savez_compressed(cli.folder / "evaluation.npz", query_index=metric.queries.numpy(), **precisions, **curves)
+    precisions["query_index"] = metric.queries.numpy()
+    write_atomically(cli.folder / "evaluation.npz", lambda file: np.savez_compressed(file, **precisions, **curves))
     gallery = cli.folder / "gallery.png" if cli.config.gallery and cli.datamodule.picture(0) is not None else None
     if gallery or cli.config.save_codes:
         with torch.inference_mode():
@@ -265,7 +266,7 @@ def leave_outputs(cli: "XmodalCLI") -> None:
         if file.parent.name == "tuned":  # written by a sweep
             log_file(loggers, file, f"{name}-tuned", "configuration", origin)
     if cli.config.save_codes:
-        np.savez_compressed(cli.folder / "codes.npz", **outputs)
+        write_atomically(cli.folder / "codes.npz", lambda file: np.savez_compressed(file, **outputs))
         origin["split_hash"] = cli.datamodule.describe()["split_hash"]
         log_file(loggers, cli.folder / "codes.npz", f"{name}-{cli.folder.name}-codes", "codes", origin)
 

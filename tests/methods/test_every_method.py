@@ -2,16 +2,17 @@
 
 import dataclasses
 import inspect
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 import torch
-from lightning import seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning import Callback, seed_everything
 from lightning.pytorch.loggers import CSVLogger
 
 from tests.methods.toy import REGISTRY, SIZE, Toy, build, default
-from tests.methods.training import HARMLESS, Died, Stop, make_trainer, train
+from tests.methods.training import HARMLESS, Died, make_trainer, train
+from xmodal.checkpoint import WholeCheckpoints, keepers, read_checkpoint, resumable
 from xmodal.cli import SeedEpoch
 from xmodal.data.protocol import Split
 from xmodal.errors import UserError
@@ -166,24 +167,60 @@ def test_weight_zero_removes_the_term(name, weight, tmp_path):
     assert {key for key, _ in model.named_parameters()} == touched
 
 
+class Peaks(Callback):
+    """Makes the first epoch look best, and dies where it is told to."""
+
+    def __init__(self, dies=None):
+        self.dies = dies
+
+    def on_validation_epoch_end(self, trainer, pl_module):
+        pl_module.log("val/map", 1.0 if trainer.current_epoch == 0 else 0.5)
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        if self.dies == trainer.current_epoch:
+            raise Died
+
+    def on_train_end(self, trainer, pl_module):
+        if self.dies == trainer.max_epochs:
+            raise Died
+
+
 @pytest.mark.parametrize("name", GRADIENT)
-def test_a_resumed_run_is_the_uninterrupted_one(name, tmp_path):
-    found = []
-    for stops in (False, True):
-        seed_everything(0, verbose=False)
-        data = Toy()
-        model = build(name, data)
-        keep = {"enable_checkpointing": True}
-        callbacks = [SeedEpoch(0), ModelCheckpoint(tmp_path / str(stops), save_last=True)]
-        if stops:
-            with pytest.raises(Died):
-                train(model, data, tmp_path, 4, callbacks=[*callbacks, Stop()], **keep)
-            seed_everything(1, verbose=False)
-            data, model = Toy(), build(name, data)
-            trainer = make_trainer(tmp_path, 4, callbacks=callbacks, **keep)
-            trainer.fit(model, datamodule=data, ckpt_path=tmp_path / "True" / "last.ckpt", weights_only=False)
-        else:
-            train(model, data, tmp_path, 4, callbacks=callbacks, **keep)
-        found.append(outputs(model, data.role("query")))
-    for before, after in zip(*found, strict=True):
-        assert torch.equal(before, after)
+@pytest.mark.parametrize("dies", [2, 3])
+def test_a_resumed_run_is_the_uninterrupted_one(name, dies, tmp_path, monkeypatch):
+    """It repeats at most the epoch it was in, also where the best epoch was the first, and after the last one."""
+    monkeypatch.setattr(REGISTRY[name], "_compute", lambda self, stage, metrics: {})  # the callback's score alone
+    for folder, moments in ((tmp_path / "whole", (None,)), (tmp_path / "killed", (dies, None))):
+        for turn, moment in enumerate(moments):
+            seed_everything(turn, verbose=False)
+            data = Toy()
+            model, began = build(name, data), []
+            trainer = make_trainer(
+                tmp_path,
+                3,
+                callbacks=[SeedEpoch(0), Peaks(moment), *keepers(folder)],
+                plugins=[WholeCheckpoints()],
+                enable_checkpointing=True,
+            )
+            monkeypatch.setattr(
+                model, "on_train_epoch_start", counted(model.on_train_epoch_start, began), raising=False
+            )
+            with pytest.raises(Died) if moment else nullcontext():
+                trainer.fit(model, datamodule=data, ckpt_path=resumable(folder))
+            if turn:
+                assert len(began) == 3 - dies
+    for kept in ("last", "best"):
+        whole, killed = (read_checkpoint(tmp_path / part / f"{kept}.ckpt") for part in ("whole", "killed"))
+        assert whole["epoch"] == killed["epoch"] == (2 if kept == "last" else 0)
+        for key, value in whole["state_dict"].items():
+            assert torch.equal(value, killed["state_dict"][key]), key
+
+
+def counted(method, calls):
+    """The method, noting that it was called."""
+
+    def call():
+        calls.append(None)
+        return method()
+
+    return call

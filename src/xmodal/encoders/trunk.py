@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from xmodal import paths
 from xmodal.batch import Features, Raw
+from xmodal.checkpoint import read_checkpoint
 from xmodal.errors import UserError
 
 
@@ -73,10 +74,9 @@ class Trunk(nn.Module, ABC):
         """Take the weights of the trunk of one side from a checkpoint of this suite.
 
         Raises:
-            UserError: it holds no trunk, or another one.
+            UserError: it is no checkpoint of this suite, or holds no trunk, or another one.
         """
-        # weights_only=False: a checkpoint of this suite also holds the method's dataclasses
-        state = torch.load(path, map_location="cpu", weights_only=False).get("state_dict", {})
+        state = read_checkpoint(path)["state_dict"]
         own = {key.removeprefix(f"trunks.{side}."): value for key, value in state.items()}
         own = {key: value for key, value in own.items() if f"trunks.{side}.{key}" in state}
         try:

@@ -127,6 +127,14 @@ class RetrievalMethod(LightningModule):
             if side not in self.trunks:
                 self.trunks[side] = encoder.trunk(weights=False)
 
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - torch's own
+        """See `torch.nn.Module`; weights of another model are a `UserError`."""
+        try:
+            return super().load_state_dict(*args, **kwargs)
+        except RuntimeError as error:
+            why = " ".join(str(error).split())[:200]
+            raise UserError(f"the checkpoint is of another model than {self.name} ({why}).") from error
+
     @abstractmethod
     def encode_image(self, image: Features) -> Tensor:
         """(B, K) relaxed codes or embeddings of images."""

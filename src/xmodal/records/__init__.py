@@ -7,7 +7,6 @@ from xmodal.records.record import (
     provenance,
     read_result,
     read_results,
-    write_atomically,
     write_result,
 )
 
@@ -18,6 +17,5 @@ __all__ = [
     "provenance",
     "read_result",
     "read_results",
-    "write_atomically",
     "write_result",
 ]

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from xmodal.files import write_atomically
 from xmodal.records.setups import Group
 
 DIRECTIONS = {"i2t": "image to text", "t2i": "text to image"}
@@ -37,7 +38,7 @@ def draw_sizes(path: Path, groups: Sequence[Group], title: str) -> None:
     axes.set(title=title, xlabel=found[0].unit, ylabel="mAP@all, query set")
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(path, dpi=120)
+    write_atomically(path, lambda file: figure.savefig(file, dpi=120))
 
 
 def draw_curves(path: Path, groups: Mapping[str, Group], title: str) -> None:
@@ -62,4 +63,4 @@ def draw_curves(path: Path, groups: Mapping[str, Group], title: str) -> None:
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("precision")
     figure.axes[1].legend()
-    figure.savefig(path, dpi=120)
+    write_atomically(path, lambda file: figure.savefig(file, dpi=120))

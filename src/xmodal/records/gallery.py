@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from xmodal.files import write_atomically
+
 RIGHT, WRONG, QUERY = "#2e9e4f", "#c8553d", "#3b5b92"
 SIDES: tuple[tuple[Literal["image", "text"], Literal["image", "text"]], ...] = (("image", "text"), ("text", "image"))
 
@@ -77,7 +79,7 @@ def draw_gallery(
         _cell(cells[0], each.asked, each.query, picture, caption, QUERY)
         for cell, (position, right) in zip(cells[1:], each.found, strict=False):
             _cell(cell, other[each.asked], position, picture, caption, RIGHT if right else WRONG)
-    figure.savefig(path, dpi=90)
+    write_atomically(path, lambda file: figure.savefig(file, dpi=90))
 
 
 def _cell(

@@ -1,5 +1,7 @@
 """Loggers of a run: `metrics/version_0/metrics.csv` next to the record, and W&B (offline unless a key is at hand)."""
 
+import csv
+import io
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -8,9 +10,11 @@ from typing import Any
 import numpy as np
 import wandb
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
 from numpy.typing import NDArray
 from PIL import Image
 
+from xmodal.files import write_atomically
 from xmodal.records.gallery import Hits
 from xmodal.records.record import provenance
 from xmodal.records.wandb_mode import Mode, go_offline, keep_inside, mode
@@ -21,10 +25,19 @@ THUMBNAIL = 128  # pixels of a picture in W&B's gallery
 
 
 class Metrics(CSVLogger):
-    """`metrics.csv` alone: the configuration lies beside it as `config.yaml`."""
+    """`metrics.csv` alone, written anew with each row and so always whole: the configuration lies beside the record."""
 
     def log_hyperparams(self, params: object = None) -> None:
         """Nothing is written."""
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Write all rows so far."""
+        rows, text = self.experiment.metrics, io.StringIO()
+        writer = csv.DictWriter(text, sorted({column for row in rows for column in row}))
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(Path(self.experiment.metrics_file_path), text.getvalue())
 
 
 def start_service(runs: Path, *, brief: bool = False) -> Mode:
@@ -61,10 +74,10 @@ def loggers(folder: Path, runs: Path, group: str, job_type: str, tags: Sequence[
         job_type: `train`, `trial`, ...
         tags: method, dataset, size and seed.
     """
-    csv = Metrics(str(folder), name="metrics")  # metrics/version_0; a resumed run writes version_1
+    metrics = Metrics(str(folder), name="metrics")  # metrics/version_0; a resumed run writes version_1
     chosen = start_service(runs, brief=job_type == "trial")  # a trial's record has the versions
     if chosen == "disabled":
-        return [csv]
+        return [metrics]
     run = WandbLogger(
         name="-".join(tags),
         save_dir=str(runs),
@@ -81,7 +94,7 @@ def loggers(folder: Path, runs: Path, group: str, job_type: str, tags: Sequence[
         except wandb.Error as error:
             go_offline(f"W&B refuses the run ({str(error).splitlines()[0]})")
             return loggers(folder, runs, group, job_type, tags)
-    return [csv, run]
+    return [metrics, run]
 
 
 def log_outputs(

@@ -15,9 +15,10 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
+from xmodal.files import write_atomically
 from xmodal.records.charts import Chart, Line, line_chart
 from xmodal.records.contests import LEVEL, Contest, Row, ablations, contests
-from xmodal.records.record import read_settings, write_atomically
+from xmodal.records.record import read_settings
 from xmodal.records.setups import MEASURES, Floats, Group, Record, read_arrays
 
 GALLERIES, GALLERY_WIDTH = 12, 760  # embedded pictures, and their width in pixels: about 60 kB each

@@ -11,11 +11,11 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import yaml
 
 from xmodal.errors import UserError
+from xmodal.files import write_atomically
 
 if TYPE_CHECKING:  # torch takes seconds, and a table of records does not need it
     import torch
@@ -41,26 +41,6 @@ PACKAGES = (
     "numpy",
     "numba",
 )
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file under a temporary name and rename it: a reader sees the old file or the whole new one.
-
-    Raises:
-        UserError: the folder cannot be written.
-    """
-    partial = path.with_name(f".{path.name}.{uuid4().hex}")  # with the rights of any new file
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text)
-        partial.replace(path)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror}. Make it writable, or move the suite's folders with XMODAL_HOME."
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()  # is there still only if something went wrong
 
 
 def config_hash(config: str) -> str:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from xmodal.records.record import write_atomically
+from xmodal.files import write_atomically
 from xmodal.records.setups import Spread
 
 Cell = str | Spread

@@ -10,7 +10,7 @@ import optuna
 
 from xmodal import paths
 from xmodal.errors import UserError
-from xmodal.records import write_atomically
+from xmodal.files import write_atomically
 from xmodal.tuning.space import Parameter, Search
 
 AGAINST = ("size", "latency")

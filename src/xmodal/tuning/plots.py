@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 from optuna.visualization import matplotlib as drawn
 
 from xmodal.errors import UserError
+from xmodal.files import write_atomically
 from xmodal.records.figures import draw_curves
 from xmodal.records.setups import collect, group
 from xmodal.run import MAX_SIZE, configuration, size_argument, whole_list
@@ -106,6 +107,6 @@ def _saved(path: Path, width: float) -> Path:
     figure.set_size_inches(width, 4.5)
     for axes in figure.axes:
         axes.grid(visible=False)
-    figure.savefig(path, dpi=110, bbox_inches="tight")
+    write_atomically(path, lambda file: figure.savefig(file, dpi=110, bbox_inches="tight"))
     plt.close(figure)
     return path

@@ -22,7 +22,8 @@ from tqdm import tqdm
 
 from xmodal import paths
 from xmodal.errors import UserError
-from xmodal.records import provenance, read_results, write_atomically
+from xmodal.files import write_atomically
+from xmodal.records import provenance, read_results
 from xmodal.run import configuration, overrides, whole
 from xmodal.tuning import front
 from xmodal.tuning.space import Parameter, Search, Value, experiment_with

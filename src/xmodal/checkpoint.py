@@ -1,0 +1,200 @@
+"""Checkpoints on disk: written whole, checked before they are read, and read without running code from them."""
+
+import contextlib
+import json
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, is_dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.plugins import TorchCheckpointIO
+
+from xmodal.errors import UserError
+from xmodal.files import write_atomically
+
+PARTS = {  # of every checkpoint that a run leaves
+    "epoch": int,
+    "global_step": int,
+    "pytorch-lightning_version": str,
+    "state_dict": dict,
+    "loops": dict,
+    "callbacks": dict,
+    "optimizer_states": list,
+    "lr_schedulers": list,
+    "hyper_parameters": dict,
+}
+ENCODERS = (  # what built a trained trunk; a checkpoint keeps it
+    "xmodal.encoders.image.TimmImage",
+    "xmodal.encoders.clip.OpenClipImage",
+    "xmodal.encoders.clip.OpenClipText",
+)
+
+
+class DamagedError(UserError):
+    """A file is no whole checkpoint of this suite."""
+
+
+def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:  # noqa: ANN401 - as torch.load takes it
+    """Read a checkpoint of this suite; a file that is none is refused, and no code in it is run.
+
+    The archive's checksums are compared first, because torch does not look at them. Beside tensors and plain values,
+    only the encoders of trained trunks and dataclasses of this package, such as a method's weights, are made.
+
+    Args:
+        path: of the file.
+        map_location: where the tensors go, as `torch.load` takes it.
+
+    Raises:
+        UserError: it cannot be opened, or the memory is too small.
+        DamagedError: it is damaged, or no checkpoint of this suite.
+    """
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise UserError(f"cannot read the checkpoint {path}: {error.strerror}.") from error
+    with file:
+        try:
+            _check(file)
+            with torch.serialization.safe_globals(list(_allowed(file))):
+                file.seek(0)
+                checkpoint = torch.load(file, map_location=map_location, weights_only=True)
+            if not isinstance(checkpoint, dict) or not all(isinstance(checkpoint.get(k), t) for k, t in PARTS.items()):
+                raise ValueError("it holds something else")  # noqa: TRY301 - said below
+            json.dumps(checkpoint["hyper_parameters"], default=asdict)  # plain values, which can be compared
+        except Exception as error:  # zipfile, torch and what a stranger put in raise anything
+            if isinstance(error, MemoryError) or "enough memory" in str(error):
+                raise UserError(f"the memory is too small for the checkpoint {path}.") from error
+            why = " ".join(str(error).split())[:200] or type(error).__name__
+            raise DamagedError(f"{path} is damaged or no checkpoint of this suite ({why})") from error
+    return checkpoint
+
+
+def _check(file: IO[bytes]) -> None:
+    """Compare the archive's checksums.
+
+    Raises:
+        ValueError: they differ, or it is no archive that torch wrote.
+    """
+    with zipfile.ZipFile(file) as archive:
+        if any(each.compress_type != zipfile.ZIP_STORED for each in archive.infolist()):
+            raise ValueError("its archive is compressed, which torch never does")
+        if (name := archive.testzip()) is not None:
+            raise ValueError(f"the checksum of {name} is wrong")
+
+
+def _allowed(file: IO[bytes]) -> Iterator[type]:
+    """The classes of this package that a file asks for and may have; torch refuses all others by name."""
+    file.seek(0)
+    for name in torch.serialization.get_unsafe_globals_in_checkpoint(file):  # reads names, makes nothing
+        module, _, member = name.rpartition(".")
+        if module.startswith("xmodal."):
+            found = getattr(import_module(module), member)
+            if name in ENCODERS or (isinstance(found, type) and is_dataclass(found)):
+                yield found
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """How the trainer writes and reads checkpoints: beside their place and renamed, on one file system, and checked."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None) -> None:
+        """Write a checkpoint whole or not at all.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        write_atomically(Path(path), lambda file: torch.save(checkpoint, file), lasting=True)
+
+    def load_checkpoint(
+        self,
+        path: str | Path,
+        map_location: Callable[..., Any] | None = None,
+        weights_only: bool | None = None,
+    ) -> dict[str, Any]:
+        """See `read_checkpoint`."""
+        return read_checkpoint(Path(path), map_location or "cpu")
+
+
+class Best(ModelCheckpoint):
+    """Keeps `best.ckpt`, by `val/map`; a run whose folder was moved still knows its best score.
+
+    Args:
+        folder: of the checkpoints.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            folder, "best", "val/map", mode="max", save_on_train_epoch_end=True, enable_version_counter=False
+        )
+
+    @property
+    def state_key(self) -> str:
+        """As in checkpoints of older versions."""
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """See `ModelCheckpoint`."""
+        path = self.format_checkpoint_name({})
+        moved = {"dirpath": self.dirpath, "best_model_path": path, "kth_best_model_path": path}
+        if (score := state_dict["best_model_score"]) is not None:  # none before the first
+            state_dict = state_dict | moved | {"best_k_models": {path: score}}
+        super().load_state_dict(state_dict)
+
+
+def keepers(folder: Path) -> tuple[Best, ModelCheckpoint]:
+    """What keeps `best.ckpt`, and `last.ckpt` of every epoch, which holds the best score and so comes second.
+
+    `ModelCheckpoint(save_last=True)` writes the last one in those epochs only that are the best so far.
+
+    Args:
+        folder: of the checkpoints.
+    """
+    last = ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
+    return Best(folder), last
+
+
+def resumable(folder: Path) -> Path | None:
+    """The checkpoint that an interrupted run goes on from: `last.ckpt`, or `best.ckpt` where that is damaged or lost.
+
+    Going on from the best repeats the epochs after it, and ends the same. Without a sound `best.ckpt` nobody knows the
+    best epoch any more, so the run begins anew. What is damaged is set aside. All processes of a run find the same.
+
+    Args:
+        folder: of the checkpoints.
+
+    Returns:
+        None where the run begins anew.
+
+    Raises:
+        UserError: a checkpoint cannot be read, or not be set aside.
+    """
+    last, best = folder / "last.ckpt", folder / "best.ckpt"
+    known, going = _sound(best), _sound(last)
+    if going and not known:
+        _set_aside(last, "aside", f"{last} is of no use without a sound best.ckpt: the run begins anew")
+    return (last if going else best) if known else None
+
+
+def _sound(path: Path) -> bool:
+    if not path.exists():
+        return False
+    try:
+        read_checkpoint(path)
+    except DamagedError as error:
+        _set_aside(path, "damaged", str(error))
+        return False
+    return True
+
+
+def _set_aside(path: Path, mark: str, why: str) -> None:
+    aside = path.with_name(f"{path.name}.{mark}")
+    try:
+        with contextlib.suppress(FileNotFoundError):  # another process of the run was first
+            path.replace(aside)
+            sys.stderr.write(f"{why}; set aside as {aside.name}\n")
+    except OSError as error:
+        raise UserError(f"cannot rename {path}: {error.strerror}.") from error

@@ -1,0 +1,54 @@
+"""Files that are written whole or not at all."""
+
+import contextlib
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+from uuid import uuid4
+
+from xmodal.errors import UserError
+
+PARTIAL = ".partial"  # how the name of a file ends that is being written
+
+
+def write_atomically(path: Path, content: str | Callable[[io.BytesIO], object], *, lasting: bool = False) -> None:
+    """Write a file beside its place and rename it: a reader, or a kill, finds the old file or the whole new one.
+
+    Args:
+        path: of the file; its folder is made.
+        content: text, or what fills a buffer with bytes: libraries that write by themselves end badly on a full disk.
+        lasting: have it on the disk before it takes the name, so that a power failure leaves the old file or the new.
+
+    Raises:
+        UserError: the folder cannot be written, or the disk is full.
+    """
+    buffer = io.BytesIO()
+    if isinstance(content, str):
+        buffer.write(content.encode())
+    else:
+        content(buffer)
+    partial = path.with_name(f".{path.name}.{uuid4().hex}{PARTIAL}")  # with the rights of any new file
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            file.write(buffer.getbuffer())
+            if lasting:
+                file.flush()
+                os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror}. Make room or make it writable, or move the suite's folders with "
+            "XMODAL_HOME."
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()  # is there still only if something went wrong
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the files that a kill left half-written in a folder and below; no other process may write there."""
+    for depth in ("", "*/", "*/*/"):
+        for leftover in folder.glob(f"{depth}.*.{'[0-9a-f]' * 32}{PARTIAL}"):
+            leftover.unlink(missing_ok=True)

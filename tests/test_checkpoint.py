@@ -1,0 +1,228 @@
+"""Checkpoints: whole under their name, checked before they are read, and never a program."""
+
+import errno
+import os
+import pickle
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from lightning import seed_everything
+
+from tests.methods.toy import Toy, build
+from tests.methods.training import HARMLESS, train
+from xmodal import files
+from xmodal.__main__ import main
+from xmodal.checkpoint import DamagedError, WholeCheckpoints, read_checkpoint, resumable
+from xmodal.errors import UserError
+from xmodal.files import remove_leftovers, write_atomically
+
+pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in HARMLESS]
+
+
+class Probe:
+    """Makes a file where a pickle is read without care."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return Path.touch, (self.mark,)
+
+
+@dataclass(frozen=True)
+class Stranger:
+    """Not of this package."""
+
+    rate: float = 1.0
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    """A checkpoint as a run leaves it, whose hyper-parameters hold a dataclass of weights."""
+    folder = tmp_path_factory.mktemp("sound")
+    seed_everything(0, verbose=False)
+    data = Toy()
+    trainer = train(build("dcmh", data), data, folder, plugins=[WholeCheckpoints()])
+    trainer.save_checkpoint(folder / "saved.ckpt")
+    return folder / "saved.ckpt"
+
+
+def test_what_was_written_is_read(sound):
+    read, plain = read_checkpoint(sound), torch.load(sound, weights_only=False)
+    assert read["hyper_parameters"] == plain["hyper_parameters"]
+    for name, value in plain["state_dict"].items():
+        assert torch.equal(read["state_dict"][name], value), name
+
+
+def strangers(folder, sound, mark):
+    """Files that are no checkpoint of the suite, by name."""
+    whole = sound.read_bytes()
+    good = torch.load(sound, weights_only=False)
+    made = {}
+    for name, content in {
+        "empty": b"",
+        "truncated": whole[: len(whole) // 2],
+        "short": whole[:-1],
+        "text": b"accuracy 0.9\n" * 100,
+        "html": b"<!DOCTYPE html><html><body>404</body></html>",
+        "pickle": pickle.dumps(Probe(mark)),
+        "zip": b"PK\x05\x06" + bytes(18),
+    }.items():
+        (folder / name).write_bytes(content)
+        made[name] = folder / name
+    for name, content in {
+        "state": good["state_dict"],
+        "tensor": torch.zeros(3),
+        "probe": good | {"callbacks": {"a": Probe(mark)}},
+        "stranger": good | {"hyper_parameters": {"weights": Stranger()}},
+        "tensors": good | {"hyper_parameters": {"bits": torch.zeros(2)}},
+        "lightning": {key: value for key, value in good.items() if key != "hyper_parameters"},
+    }.items():
+        torch.save(content, folder / name)
+        made[name] = folder / name
+    torch.save(good["state_dict"], folder / "legacy", _use_new_zipfile_serialization=False)
+    return made | {"legacy": folder / "legacy"}
+
+
+def test_what_is_no_checkpoint_is_refused_and_not_run(tmp_path, sound):
+    mark = tmp_path / "mark"
+    for name, path in strangers(tmp_path, sound, mark).items():
+        with pytest.raises(DamagedError, match="is damaged or no checkpoint of this suite") as caught:
+            read_checkpoint(path)
+        assert "\n" not in str(caught.value), name
+    assert not mark.exists()
+    for path in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(UserError, match="cannot read the checkpoint"):
+            read_checkpoint(path)
+
+
+def test_flipped_bytes_never_change_what_is_read(tmp_path, sound):
+    whole, good = sound.read_bytes(), read_checkpoint(sound)["state_dict"]
+    draws, refused = random.Random(0), 0
+    for _ in range(30):
+        bad = bytearray(whole)
+        for place in draws.sample(range(len(bad)), 50):
+            bad[place] ^= 1 << draws.randrange(8)
+        (tmp_path / "bad.ckpt").write_bytes(bad)
+        try:
+            read = read_checkpoint(tmp_path / "bad.ckpt")["state_dict"]
+        except DamagedError:
+            refused += 1
+        else:
+            assert all(torch.equal(read[name], value) for name, value in good.items())
+    assert refused == 30
+
+
+def test_test_says_a_strange_checkpoint_in_one_line(home, capsys, tmp_path, sound):
+    mark = tmp_path / "mark"
+    made = strangers(tmp_path, sound, mark)
+    for path in (made["truncated"], made["pickle"], made["probe"], made["state"], sound, tmp_path):
+        command = ["test", "dcmh", "emoji", "--bits=16", "--data.subset=64", f"--ckpt_path={path}"]
+        assert main(command) == 2
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1, err
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("last", "best", "want"),
+    [
+        ("sound", "sound", "last.ckpt"),
+        ("bad", "sound", "best.ckpt"),
+        (None, "sound", "best.ckpt"),
+        ("sound", "bad", None),
+        ("sound", None, None),
+        ("bad", "bad", None),
+        (None, None, None),
+    ],
+)
+def test_an_interrupted_run_goes_on_from_what_is_sound(tmp_path, capsys, sound, last, best, want):
+    for name, state in (("last.ckpt", last), ("best.ckpt", best)):
+        if state:
+            (tmp_path / name).write_bytes(sound.read_bytes() if state == "sound" else sound.read_bytes()[:1000])
+    found = resumable(tmp_path)
+    assert (found and found.name) == want
+    err = capsys.readouterr().err
+    for name, state in (("last.ckpt", last), ("best.ckpt", best)):
+        assert (tmp_path / f"{name}.damaged").exists() == (state == "bad")
+        assert (f"{name} is damaged" in err) == (state == "bad")
+    assert (tmp_path / "last.ckpt.aside").exists() == ((last, best) in {("sound", "bad"), ("sound", None)})
+    assert resumable(tmp_path) == found  # another process, or the same command again
+
+
+def test_no_memory_is_no_damage(monkeypatch, tmp_path, sound):
+    def full(*args, **kwargs):
+        raise MemoryError
+
+    (tmp_path / "best.ckpt").write_bytes(sound.read_bytes())
+    monkeypatch.setattr(torch, "load", full)
+    with pytest.raises(UserError, match="memory is too small"):
+        resumable(tmp_path)
+    assert (tmp_path / "best.ckpt").exists()
+
+
+class Killed(BaseException):
+    """Stands for a process that is killed."""
+
+
+def test_a_kill_while_a_checkpoint_is_written_leaves_the_old_one(monkeypatch, tmp_path):
+    path, written = tmp_path / "checkpoints" / "last.ckpt", WholeCheckpoints()
+    written.save_checkpoint({"epoch": 1}, path)
+    monkeypatch.setenv("TMPDIR", "/nowhere")
+
+    def killed(descriptor):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", killed)
+        patch.setattr(Path, "unlink", lambda self, **_: None)
+        with pytest.raises(Killed):
+            written.save_checkpoint({"epoch": 2}, path)
+    assert torch.load(path) == {"epoch": 1}
+    assert len(list(path.parent.iterdir())) == 2
+    (path.parent / ".theirs.partial").touch()
+    remove_leftovers(tmp_path)
+    assert sorted(each.name for each in path.parent.iterdir()) == [".theirs.partial", "last.ckpt"]
+
+
+def test_a_full_disk_leaves_the_old_file(monkeypatch, tmp_path):
+    path = tmp_path / "result.json"
+    write_atomically(path, "old")
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(UserError, match=r"cannot write .*No space left on device"):
+        write_atomically(path, "new", lasting=True)
+    assert [each.name for each in tmp_path.iterdir()] == ["result.json"]
+    assert path.read_text() == "old"
+
+
+SIZES = (300, 20_000, 10_000_000)  # bytes: too small for the configuration, for the metrics or a checkpoint, for none
+
+
+@pytest.mark.parametrize("limit", SIZES)
+def test_a_command_says_in_one_line_that_it_cannot_write(home, capfd, limit):
+    """A limit on the size of a file stands for a full disk."""
+    import resource
+
+    command = ["train", "dcmh", "emoji", "--bits=16", "--epochs=1", "--data.subset=64", "--gallery=false"]
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        code = main(command)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    err = capfd.readouterr().err
+    left = {path.name for path in (home / "runs").rglob("*") if path.is_file() and "wandb" not in path.parts}
+    if limit == max(SIZES):
+        assert code == 0
+    else:
+        assert code == 2
+        assert err.count("\n") == 1
+        assert "cannot write" in err
+        assert not any(name.endswith((".ckpt", ".partial", "result.json")) for name in left)
