@@ -44,6 +44,7 @@ LINKED = (
     "num_labels",
     "layer_sizes",
     "num_train",
+    "standardised",
 )  # properties of the data that a method's constructor may ask for
 DEVICES, PROCESSES = 1024, 64  # at most in a node: GPUs, or processes of a CPU
 TRAINER = {

@@ -79,3 +79,27 @@ def test_distance_margin_gradient():
     code, similar = golden(0.3, 4, 4).requires_grad_(), label_similarity(LABEL, LABEL)
     assert torch.autograd.gradcheck(lambda x: sum(distance_margin(x, golden(0.9, 4, 4), similar, 3.0)), code)
     assert torch.autograd.gradcheck(lambda x: sum(distance_margin(x, x, similar, 3.0)), code)
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+def test_distance_margin_of_equal_rows_has_a_finite_gradient(rows):
+    code = torch.full((rows, 4), 0.3).requires_grad_()
+    sum(distance_margin(code, code, torch.zeros(rows, rows), 3.0)).backward()
+    assert code.grad.isfinite().all()
+
+
+def test_distance_margin_is_the_sum_over_bits_without_an_array_of_all_pairs_and_bits():
+    rows, bits, margin = 96, 64, 5.0
+    draw = torch.Generator().manual_seed(0)
+    image, text = (torch.tanh(torch.randn(rows, bits, generator=draw)).requires_grad_() for _ in range(2))
+    similar = (torch.rand(rows, rows, generator=draw) < 0.3).float()
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda each: kept.append(each.numel()) or each, lambda each: each):
+        found = sum(distance_margin(image, text, similar, margin))
+    assert max(kept) <= rows * max(rows, bits)
+    squared = (image[:, None] - text[None]).square().sum(2) / 2
+    hinge = (margin - squared.sqrt()).clamp_min(0)
+    expected = (similar * squared + (1 - similar) * hinge.square()).mean()
+    assert torch.allclose(found, expected, rtol=1e-6, atol=0)
+    for slope, right in zip(*(torch.autograd.grad(each, (image, text)) for each in (found, expected)), strict=True):
+        assert torch.allclose(slope, right, rtol=0, atol=1e-6)

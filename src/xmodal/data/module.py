@@ -161,6 +161,11 @@ class CrossModalDataModule(LightningDataModule):
         return tuple(int(size) for size in self._pairs.hierarchy.max(0) + 1)
 
     @property
+    def standardised(self) -> tuple[Side, ...]:
+        """Sides whose features have mean 0 and deviation 1 in every dimension over the training pairs."""
+        return tuple(side for side in SIDES if self.scaling[side] == "standard")
+
+    @property
     def num_train(self) -> int:
         """Number of training pairs."""
         return len(self._split.train)

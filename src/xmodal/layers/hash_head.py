@@ -1,6 +1,7 @@
 """Heads that turn features into relaxed codes."""
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,13 +14,19 @@ class SelectHead(nn.Module):
         dim: size of the feature.
         bits: K.
         hidden: units of the layer between.
+        init: every weight is drawn from (-sqrt(6 / n), sqrt(6 / n)); n is the number of a layer's inputs (`fan_in`: He
+            et al., ICCV 2015; the outputs of standardised features have variance 1), or of its outputs, two for every
+            bit (`release`: DCHMT's code, meant for CLIP's features of norm 10).
     """
 
-    def __init__(self, dim: int, bits: int, hidden: int = 128) -> None:
+    def __init__(
+        self, dim: int, bits: int, hidden: int = 128, init: Literal["fan_in", "release"] = "fan_in"
+    ) -> None:
         super().__init__()
         self.reduce, self.select = nn.Linear(dim, hidden), nn.Linear(hidden, 2 * bits)
-        for layer, outputs in ((self.reduce, hidden), (self.select, 2)):  # every bit's pair is drawn by itself
-            nn.init.uniform_(layer.weight, -math.sqrt(6 / outputs), math.sqrt(6 / outputs))
+        for layer, outputs in ((self.reduce, hidden), (self.select, 2)):
+            bound = math.sqrt(6 / (layer.in_features if init == "fan_in" else outputs))
+            nn.init.uniform_(layer.weight, -bound, bound)
             nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,7 +1,9 @@
 """Pairwise similarity losses on hash codes: the likelihood of DCMH and the relatives of DMSF."""
 
+import math
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -59,6 +61,6 @@ def distance_margin(code: Tensor, other: Tensor, similar: Tensor, margin: float)
     Returns:
         Two scalars, mean S d^2 and mean (1 - S) relu(margin - d)^2, both over all N M pairs.
     """
-    squared = (code[:, None] - other[None]).square().sum(2) / 2  # (N, M); an expanded product would miss its zeros
-    distance = squared.clamp_min(1e-12).sqrt()
-    return (similar * squared).mean(), ((1 - similar) * (margin - distance).clamp_min(0).square()).mean()
+    # (N, M), whose slope at a distance of 0 is 0; an expanded product would miss its zeros
+    distance = torch.cdist(code, other, compute_mode="donot_use_mm_for_euclid_dist") / math.sqrt(2)
+    return (similar * distance.square()).mean(), ((1 - similar) * (margin - distance).clamp_min(0).square()).mean()

@@ -7,10 +7,11 @@ port puts before the softmax is left out (docs/methods/dcmht.md).
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor, nn
 
-from xmodal.batch import Batch, Features
+from xmodal.batch import SIDES, Batch, Features, Side
 from xmodal.layers import SelectHead
 from xmodal.losses import distance_margin, label_similarity
 from xmodal.methods.base import RetrievalMethod
@@ -38,6 +39,8 @@ class DCMHT(RetrievalMethod):
     Args:
         bits: code length K.
         hidden: units of the heads' hidden layer.
+        init: of the heads (`layers.SelectHead`): `auto`: `fan_in` where the data standardise a side's features,
+            `release` where they come as the encoder made them, as CLIP's of norm 10 do.
         margin: vartheta: pairs that share no label should be sqrt(2 K vartheta) apart.
         lr: learning rate of the heads.
         trunk_lr: learning rate of trained trunks, the release's of CLIP.
@@ -46,6 +49,7 @@ class DCMHT(RetrievalMethod):
         weights: of the terms.
         image_dim: size of an image feature; linked to the data.
         text_dim: size of a text feature; linked to the data.
+        standardised: sides whose features the data standardise; linked to the data.
     """
 
     name = "dcmht"
@@ -54,6 +58,7 @@ class DCMHT(RetrievalMethod):
         self,
         bits: int = 64,
         hidden: int = 128,
+        init: Literal["auto", "fan_in", "release"] = "auto",
         margin: float = 0.5,
         lr: float = 1e-3,
         trunk_lr: float = 1e-5,
@@ -62,12 +67,15 @@ class DCMHT(RetrievalMethod):
         weights: DCMHTWeights = DCMHTWeights(),
         image_dim: int = 1280,
         text_dim: int = 384,
+        standardised: tuple[Side, ...] = SIDES,
     ) -> None:
         super().__init__("binary")
         self.save_hyperparameters()
         self.weights, self.margin = weights, math.sqrt(2 * bits * margin)
-        sizes = {"image": image_dim, "text": text_dim}
-        self.head = nn.ModuleDict({side: SelectHead(size, bits, hidden) for side, size in sizes.items()})
+        self.head = nn.ModuleDict()
+        for side, size in zip(SIDES, (image_dim, text_dim), strict=True):
+            fitting: Literal["fan_in", "release"] = "fan_in" if side in standardised else "release"
+            self.head[side] = SelectHead(size, bits, hidden, fitting if init == "auto" else init)
 
     def encode_image(self, image: Features) -> Tensor:
         """(B, bits) relaxed codes."""
