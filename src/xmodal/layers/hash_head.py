@@ -19,9 +19,7 @@ class SelectHead(nn.Module):
             bit (`release`: DCHMT's code, meant for CLIP's features of norm 10).
     """
 
-    def __init__(
-        self, dim: int, bits: int, hidden: int = 128, init: Literal["fan_in", "release"] = "fan_in"
-    ) -> None:
+    def __init__(self, dim: int, bits: int, hidden: int = 128, init: Literal["fan_in", "release"] = "fan_in") -> None:
         super().__init__()
         self.reduce, self.select = nn.Linear(dim, hidden), nn.Linear(hidden, 2 * bits)
         for layer, outputs in ((self.reduce, hidden), (self.select, 2)):
