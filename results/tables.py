@@ -23,7 +23,8 @@ def page() -> str:
         "# Results",
         "Written by `results/tables.py` from [measured.csv](../results/measured.csv) and "
         "[ablations](../results/ablations); do not edit. mAP@all on the query set, tie-aware; mean +- sample deviation "
-        "over the seeds. What ran where, and how to read it: [README](../README.md#results-so-far).",
+        "over the seeds. What ran where, and how to read it: [README](../README.md#results-so-far). Another number of threads, "
+        "like another seed, gives another number; records made before they named it say `not recorded`.",
     ]
     for dataset in dict.fromkeys(row["dataset"] for row in rows):
         parts.append(f"## {dataset}")
@@ -34,7 +35,8 @@ def page() -> str:
     parts.append("## Ablations")
     parts.append(
         "`difference`: variant minus full method, mean of both directions, with its 95 % interval over queries; `p`: "
-        "paired randomisation test, Holm-adjusted within the table. A variant that is better says so."
+        "paired randomisation test, Holm-adjusted within the table. A variant that is better says so. How many threads "
+        "made these tables is not recorded."
     )
     for path in sorted((HERE / "ablations").glob("*.csv")):
         found = _read(path)
@@ -49,8 +51,8 @@ def page() -> str:
 
 def _by_size(rows: Sequence[Row]) -> str:
     shown = sorted(rows, key=lambda row: (int(row["size"].split()[0]), -float(row["mean"].split()[0])))
-    names = ("size", "method", "variant", "i2t", "t2i", "mean", "val", "seeds", "device")
-    return _markdown(names, ([row[name] for name in names] for row in shown))
+    names = ("size", "method", "variant", "i2t", "t2i", "mean", "val", "seeds", "device", "threads")
+    return _markdown(names, ([row.get(name, "not recorded") for name in names] for row in shown))
 
 
 def _by_length(rows: Sequence[Row]) -> str:

@@ -3,8 +3,18 @@
 import runpy
 
 from tests.conftest import CHECKOUT
+from tests.records.records import write_run
+from xmodal.commands.compare import COLUMNS, table
+from xmodal.records.setups import collect
 
 
 def test_the_page_is_what_the_tables_give():
     made = runpy.run_path(str(CHECKOUT / "results" / "tables.py"))
     assert made["PAGE"].read_text() == made["page"](), "run `python results/tables.py`"
+
+
+def test_a_table_names_the_threads_of_its_runs(tmp_path):
+    for seed, threads in enumerate([{"threads": 2}, {}]):
+        write_run(tmp_path, seed=seed, **threads)
+    [row] = table(collect(tmp_path)[0])
+    assert dict(zip(COLUMNS, row, strict=True))["threads"] == "2 and not recorded"

@@ -64,6 +64,7 @@ def test_a_run_leaves_its_record(home, capsys):
         "split_hash",
         "versions",
         "device",
+        "threads",
         "seconds",
         "peak_memory",
         "wandb_id",

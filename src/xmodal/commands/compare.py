@@ -10,7 +10,10 @@ from xmodal.errors import UserError
 from xmodal.records.page import write_page
 from xmodal.records.setups import Record, collect, group
 
-COLUMNS = ["method", "dataset", "size", "variant", "seeds", "i2t", "t2i", "mean", "val", "split", "relevance", "device"]
+COLUMNS = [
+    *("method", "dataset", "size", "variant", "seeds", "i2t", "t2i", "mean", "val"),
+    *("split", "relevance", "device", "threads"),
+]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -80,7 +83,10 @@ def table(records: Iterable[Record]) -> list[tuple[str, ...]]:
             *(str(each.spread(name) or "") for name in ("test/map_i2t", "test/map_t2i", "test/map", "val/map")),
             each.split_hash[:8],
             each.relevance,
-            " and ".join(sorted({record.get("device", "") for record in each.records})),
+            *(
+                " and ".join(sorted({str(record.get(key, "not recorded")) for record in each.records}))
+                for key in ("device", "threads")
+            ),
         )
         for each in group(records)
     ]

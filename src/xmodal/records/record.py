@@ -60,13 +60,15 @@ def provenance() -> Mapping[str, Any]:
 
 
 def machine(device: "torch.device") -> dict[str, Any]:
-    """The device's name and the peak memory so far, in bytes."""
+    """The device's name, the threads of its host that compute, and the peak memory so far, in bytes."""
     import torch
 
+    threads = {"threads": torch.get_num_threads()}
     if device.type == "cuda":
-        return {"device": torch.cuda.get_device_name(device), "peak_memory": torch.cuda.max_memory_allocated(device)}
+        peak = torch.cuda.max_memory_allocated(device)
+        return {"device": torch.cuda.get_device_name(device), **threads, "peak_memory": peak}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
-    return {"device": _cpu(), "peak_memory": peak}
+    return {"device": _cpu(), **threads, "peak_memory": peak}
 
 
 def forget_peak() -> None:
