@@ -23,8 +23,8 @@ def page() -> str:
         "# Results",
         "Written by `results/tables.py` from [measured.csv](../results/measured.csv) and "
         "[ablations](../results/ablations); do not edit. mAP@all on the query set, tie-aware; mean +- sample deviation "
-        "over the seeds. What ran where, and how to read it: [README](../README.md#results-so-far). Another number of threads, "
-        "like another seed, gives another number; records made before they named it say `not recorded`.",
+        "over the seeds. What ran where, and how to read it: [README](../README.md#results-so-far). Another number of "
+        "threads, like another seed, gives another number; records made before they named it say `not recorded`.",
     ]
     for dataset in dict.fromkeys(row["dataset"] for row in rows):
         parts.append(f"## {dataset}")
