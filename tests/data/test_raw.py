@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from PIL import Image
 
 from tests.methods.training import HARMLESS, Died, Stop, make_trainer, train
+from xmodal.checkpoint import PARTS
 from xmodal.cli import LINKED, SeedEpoch
 from xmodal.data.raw import TrunkTraining
 from xmodal.data.recipes import Official
@@ -374,6 +375,6 @@ def test_what_cannot_be_trained_is_refused(root, clip, tmp_path):
         Colours(root=str(root), text_scaling="none", trunk=TrunkTraining("text")).trunks()
     with pytest.raises(UserError, match="image_scaling is 'standard'"):
         Colours(root=str(root), trunk=TrunkTraining("image"))
-    torch.save({"state_dict": {}}, tmp_path / "empty.ckpt")
+    torch.save({name: kind() for name, kind in PARTS.items()}, tmp_path / "empty.ckpt")
     with pytest.raises(UserError, match="holds no image trunk"):
         OpenClipImage(clip, str(tmp_path / "empty.ckpt")).trunk()
