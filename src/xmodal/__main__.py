@@ -1,6 +1,7 @@
 """`xmodal <command>`: looks the command up and imports only what it needs."""
 
 import errno
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -42,10 +43,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     try:
         module = import_module(f"xmodal.{COMMANDS[command][0]}")
-        return int(module.main(command, rest) if COMMANDS[command][0] == "run" else module.main(rest))
+        status = int(module.main(command, rest) if COMMANDS[command][0] == "run" else module.main(rest))
+        sys.stdout.flush()
     except UserError as error:
         sys.stderr.write(f"xmodal {command}: {error}\n")
         return 2
+    except BrokenPipeError:  # whoever read the output has had enough, such as `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # as a shell says it
     except OSError as error:
         if error.errno not in CANNOT_WRITE:
             raise
@@ -55,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write(f"xmodal {command}: interrupted; the same command goes on from here\n")
         return 130
+    return status
 
 
 if __name__ == "__main__":

@@ -2,10 +2,14 @@
 
 import csv
 import json
+import os
 import socket
 import sys
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
+from threading import Thread
+from types import SimpleNamespace
 from urllib.parse import unquote
 
 import pytest
@@ -163,3 +167,56 @@ def test_a_workspace_groups_runs_by_setup(key, monkeypatch, capsys):
     assert all((bar["config"]["groupAgg"], bar["config"]["groupArea"]) == ("mean", "stddev") for bar in bars)
     assert "pr_i2t_table" in view["spec"]
     assert f"{server.url}/me/xmodal" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("url", ["not a url", "ftp://there", "http://", "https://[", "http://here:abc"])
+def test_a_url_that_is_none_is_one_line(home, monkeypatch, capsys, url):
+    monkeypatch.setenv("WANDB_BASE_URL", url)
+    assert main(["train", "cca", "emoji", "--bits=16", "--data.subset=64"]) == 2
+    err = capsys.readouterr().err
+    assert f"WANDB_BASE_URL is {url!r}" in err
+    assert err.count("\n") == 1
+
+
+def test_an_empty_mode_is_none(monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "")
+    monkeypatch.setenv("WANDB_BASE_URL", "")
+    monkeypatch.setattr("xmodal.records.wandb_mode.has_key", lambda: False)
+    assert wandb_mode.mode() == "offline"
+    assert "WANDB_MODE" not in os.environ
+
+
+def test_a_file_in_the_place_of_wandbs_folder_is_one_line(home, capsys):
+    (home / "runs").mkdir()
+    (home / "runs" / "wandb").write_text("a file")
+    assert main(["train", "cca", "emoji", "--bits=16", "--data.subset=64"]) == 2
+    err = capsys.readouterr().err
+    assert "WANDB_MODE=disabled" in err
+    assert err.count("\n") == 1
+
+
+class Portal(BaseHTTPRequestHandler):
+    """A network's login page: everything is answered with it."""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"<html>please log in</html>")
+
+    do_GET = do_POST
+
+    def log_message(self, *_):
+        """Silent."""
+
+
+def test_sync_behind_a_login_page_says_that_nothing_was_uploaded(home, key, monkeypatch, capsys):
+    (paths.runs() / "wandb" / "offline-run-20260101_000000-abc").mkdir(parents=True)
+    (paths.runs() / "wandb" / "offline-run-20260101_000000-abc" / "run-abc.wandb").write_bytes(b"")
+    monkeypatch.setattr("xmodal.commands.sync.subprocess.run", lambda *_, **__: SimpleNamespace(returncode=0))
+    with ThreadingHTTPServer(("127.0.0.1", 0), Portal) as portal:
+        Thread(target=portal.serve_forever, daemon=True).start()
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{portal.server_address[1]}")
+        assert main(["sync"]) == 2
+        portal.shutdown()
+    assert "1 of 1 runs are not uploaded" in capsys.readouterr().err

@@ -4,9 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 
-from xmodal.records.record import PER_RUN, read_settings
+from xmodal.records.record import PER_RUN
 from xmodal.records.setups import MEASURES, Group, differences, intervals
 from xmodal.significance import Interval, PairedTest, holm
 
@@ -111,7 +110,7 @@ def ablations(groups: Sequence[Group]) -> list[tuple[Group | None, list[Ablation
 
 def changes(base: Group, other: Group) -> Changes:
     """Settings in which two setups differ: key, value of the base, value of the other; an absent one is empty."""
-    first, second = (read_settings(Path(each.records[0]["path"]).parent) for each in (base, other))
+    first, second = base.settings, other.settings
     return tuple(
         (key, first.get(key, ""), second.get(key, ""))
         for key in sorted(first.keys() | second.keys())

@@ -18,7 +18,6 @@ from PIL import Image
 from xmodal.files import write_atomically
 from xmodal.records.charts import Chart, Line, line_chart
 from xmodal.records.contests import LEVEL, Contest, Row, ablations, contests
-from xmodal.records.record import read_settings
 from xmodal.records.setups import MEASURES, Floats, Group, Record, read_arrays
 
 GALLERIES, GALLERY_WIDTH = 12, 760  # embedded pictures, and their width in pixels: about 60 kB each
@@ -159,7 +158,10 @@ def _curve(group: Group, name: str) -> list[tuple[float, float, float]]:
 def _runs(folder: Callable[[Record], str], groups: Sequence[Group], ranked: Sequence[Contest]) -> dict[str, Any]:
     """What the side-by-side view needs: all runs with their settings, less those that all share, and galleries."""
     runs = [(each, record) for each in groups for record in each.records]
-    settings = [read_settings(Path(record["path"]).parent) for _, record in runs]
+    settings = [
+        each.settings and each.settings | {"seed_everything": str(record["seed"]), "job_type": record["job_type"]}
+        for each, record in runs
+    ]
     kept = [set(own.items()) for own in settings if own]
     shared = set.intersection(*kept) if kept else set()
     rows = (row for rank in zip_longest(*(contest.ranking["map"] for contest in ranked)) for row in rank if row)

@@ -105,7 +105,7 @@ def read_result(path: Path) -> dict[str, Any]:
     """
     try:
         return {**json.loads(path.read_text()), "path": str(path)}
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"the record {path} is damaged ({error}): delete its folder and run again.") from error
 
 

@@ -4,6 +4,7 @@ Two runs are compared only where they answered the same queries over the same da
 (one *protocol*), and tables rank them within one kind and size (one *contest*).
 """
 
+import math
 import statistics
 import zipfile
 from collections import defaultdict
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmodal.errors import UserError
-from xmodal.records.record import read_result
+from xmodal.records.record import read_result, read_settings
 from xmodal.significance import Interval, PairedTest, bootstrap_intervals, paired_tests
 
 Record = dict[str, Any]
@@ -26,6 +27,13 @@ Floats = NDArray[np.float64]
 MEASURES = {"map": "both", "map_i2t": "i2t", "map_t2i": "t2i"}  # under `test/` in a record; "both" is their mean
 PLAIN = ("base", "tuned")  # whole methods, and so is `tuned-at-64`; every other variant is an ablation of one
 KEYS = ("method", "kind", "size", "seed", "variant", "job_type", "dataset", "relevance", "split_hash", "setup_hash")
+FIELDS: dict[str, type] = {  # what groups are made by, and what a row shows
+    **dict.fromkeys(KEYS, str),
+    **dict.fromkeys(("size", "seed"), int),
+    **dict.fromkeys(("metrics", "split_sizes"), dict),
+    "device": str,
+}
+NEEDED = {"test/map_i2t", "test/map_t2i", "test/random_i2t", "test/random_t2i"}  # beside `test/map`
 
 
 class Spread(NamedTuple):
@@ -84,6 +92,11 @@ class Group:
         if None in values:
             return None
         return Spread(statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None)
+
+    @cached_property
+    def settings(self) -> dict[str, str]:
+        """What the runs share of their configuration, from the first one's `config.yaml`."""
+        return read_settings(Path(self.records[0]["path"]).parent)
 
     @cached_property
     def queries(self) -> Floats | None:
@@ -158,10 +171,17 @@ def _by_queries(values: Sequence[Floats | None], statistic: Any) -> list[dict[st
 
 
 def _complete(record: Record) -> Record:
-    """The record, if it says all that groups are made by."""
-    missing = [key for key in KEYS if not isinstance(record.get(key), (str, int))]
-    if missing or not isinstance(record.get("metrics"), dict):
-        raise UserError(f"the record {record['path']} lacks {', '.join(missing) or 'metrics'}: run again.")
+    """The record, if everything that tables and the page are made from is there and is a number where it is one."""
+    record = {"seconds": 0, "commit": None, "dirty": None, "wandb_id": None, **record}  # of foreign hands
+    for key, kind in FIELDS.items():
+        if not isinstance(value := record.get(key), kind) or isinstance(value, bool):
+            raise UserError(f"the record {record['path']} has {key}: {str(value)[:40]}: run again.")
+    metrics = record["metrics"]
+    for name, value in [*metrics.items(), ("seconds", record["seconds"]), *record["split_sizes"].items()]:
+        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+            raise UserError(f"the record {record['path']} has {name}: {str(value)[:40]}: run again.")
+    if "test/map" in metrics and (lacking := sorted(NEEDED - metrics.keys())):
+        raise UserError(f"the record {record['path']} lacks {', '.join(lacking)}: run again.")
     return record
 
 

@@ -23,16 +23,34 @@ def mode() -> Mode:
     A server that does not answer is said once, and the processes that this one starts are offline as well.
 
     Raises:
-        UserError: WANDB_MODE is none of the three.
+        UserError: WANDB_MODE is none of the three, or WANDB_BASE_URL is no URL.
     """
+    for variable in ("WANDB_MODE", "WANDB_BASE_URL"):
+        if os.environ.get(variable) == "":
+            del os.environ[variable]  # W&B takes an empty one for a value
     chosen = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
     chosen = "offline" if chosen == "dryrun" else chosen  # its old name, which Lightning's logger still sets
     if chosen not in get_args(Mode):
         raise UserError(f"WANDB_MODE is {chosen!r}: give one of {', '.join(get_args(Mode))}.")
+    check_url(os.environ.get("WANDB_BASE_URL"))
     if chosen == "online" and not answers(server()):
         go_offline(f"W&B at {server()} does not answer")
         chosen = "offline"
     return cast("Mode", chosen)
+
+
+def check_url(url: str | None) -> None:
+    """Refuse what is no URL of a server.
+
+    Raises:
+        UserError: it is none.
+    """
+    with suppress(ValueError):  # of a port, or of brackets
+        if url is None or (
+            urlsplit(url).scheme in ("http", "https") and urlsplit(url).hostname and urlsplit(url).port != 0
+        ):
+            return
+    raise UserError(f"WANDB_BASE_URL is {url!r}: give the URL of a server, such as https://api.wandb.ai.")
 
 
 def go_offline(reason: str) -> None:
@@ -54,6 +72,7 @@ def has_key() -> bool:
 def server() -> str:
     """URL of the W&B server that the environment names, or else the user's settings."""
     if given := os.environ.get("WANDB_BASE_URL"):
+        check_url(given)
         return given
     import wandb  # takes most of a second
 
@@ -77,6 +96,16 @@ def answers(url: str) -> bool:
 
 
 def keep_inside(runs: Path) -> None:
-    """Let W&B write below `<runs>/wandb` only, unless the environment says where."""
+    """Let W&B write below `<runs>/wandb` only, unless the environment says where.
+
+    Raises:
+        UserError: there can be no such folder.
+    """
+    try:
+        (runs / "wandb").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {runs / 'wandb'}: {error.strerror}. Make it a writable folder, or set WANDB_MODE=disabled."
+        ) from error
     for variable in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
         os.environ.setdefault(variable, str(runs / "wandb"))

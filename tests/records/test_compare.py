@@ -1,0 +1,86 @@
+"""`xmodal compare` leaves bad records out and names them, and is quick over many."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.records.records import write_run
+from xmodal.__main__ import main
+
+BAD = {
+    "nan": lambda record: record["metrics"].update({"test/map": float("nan")}),
+    "infinite": lambda record: record["metrics"].update({"test/map_t2i": float("inf")}),
+    "no metric": lambda record: record["metrics"].pop("test/map_i2t"),
+    "no chance": lambda record: record["metrics"].pop("test/random_i2t"),
+    "text": lambda record: record["metrics"].update({"val/map": "high"}),
+    "no device": lambda record: record.update(device=None),
+    "seconds": lambda record: record.update(seconds="long"),
+    "no metrics": lambda record: record.update(metrics=None),
+    "no sizes": lambda record: record.pop("split_sizes"),
+    "a size": lambda record: record.update(size="64"),
+    "a seed": lambda record: record.update(seed=None),
+    "a method": lambda record: record.update(method=["dmsf"]),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_record_is_left_out_and_named(home, capsys, name):
+    runs = home / "runs"
+    for seed in (0, 1):
+        write_run(runs, "dcmh", seed=seed)
+        write_run(runs, "dmsf", seed=seed)
+    path = runs / "dmsf" / "emoji" / "64" / "seed1" / "result.json"
+    record = json.loads(path.read_text())
+    BAD[name](record)
+    path.write_text(json.dumps(record))
+    assert main(["compare"]) == 0
+    out, err = capsys.readouterr()
+    assert "1 broken records are left out" in err
+    assert str(path) in err
+    assert [line.split()[0] for line in out.splitlines()] == ["method", "dcmh", "dmsf"]
+    path.write_text(path.read_text()[:200])
+    assert main(["compare"]) == 0
+    assert str(path) in capsys.readouterr().err
+
+
+def test_a_record_without_seconds_is_no_trouble(home, capsys):
+    write_run(home / "runs")
+    path = next((home / "runs").rglob("result.json"))
+    record = json.loads(path.read_text())
+    del record["seconds"]
+    path.write_text(json.dumps(record))
+    assert main(["compare"]) == 0
+    assert "broken" not in capsys.readouterr().err
+
+
+def test_settings_are_read_once_for_a_setup(home, monkeypatch):
+    from xmodal.records import setups
+
+    for seed in range(5):
+        for variant in ("base", "no_graph"):
+            write_run(home / "runs", seed=seed, variant=variant)
+    read, whole = [], setups.read_settings
+    monkeypatch.setattr(setups, "read_settings", lambda folder: read.append(folder) or whole(folder))
+    started = time.process_time()
+    assert main(["compare"]) == 0
+    assert len(read) == 2
+    assert time.process_time() - started < 30
+
+
+def test_a_reader_that_has_had_enough_is_no_error(home):
+    for seed in range(3):
+        write_run(home / "runs", seed=seed)
+    code = f"{sys.executable} -c 'import time, sys; from xmodal.__main__ import main; sys.exit(main())'"
+    done = subprocess.run(
+        ["bash", "-c", f"({code} compare; echo $? >&2) | true"],
+        env={**os.environ},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
