@@ -37,7 +37,7 @@ from evaluation_peers import (
 )
 from xmodal.metrics import average_precision, curve_by_radius, kernels_torch, precision_at, precision_recall_within
 from xmodal.metrics.packing import pack_bits
-from xmodal.metrics.rankers import CodeRanker, Relevance, ScoreRanker
+from xmodal.metrics.rankers import CodeRanker, Criterion, ScoreRanker
 
 RESULTS = Path(__file__).parents[1] / "results"
 EVERYTHING = slice(0, None)
@@ -59,7 +59,7 @@ class Row:
 
 
 def ours(problem: Problem, directions: int = 1) -> float:
-    relevance = Relevance(problem.query_label, problem.database_label)
+    relevance = Criterion(problem.query_label, problem.database_label)
     if problem.query.dtype == torch.bool:
         ranker = CodeRanker(
             [pack_bits(problem.query)] * directions, [pack_bits(problem.database)] * directions, problem.query.shape[1]
@@ -195,7 +195,7 @@ def on_cuda(sizes: list[str], bits: list[int], rounds: int) -> Iterator[Row]:
 
 def binned(problem: Problem, graded: bool = False) -> np.ndarray:
     """The histogram alone, from packed codes."""
-    relevance = Relevance(problem.query_label, problem.database_label, graded=graded)
+    relevance = Criterion(problem.query_label, problem.database_label, graded=graded)
     ranker = CodeRanker([pack_bits(problem.query)], [pack_bits(problem.database)], problem.query.shape[1])
     return ranker.histogram(EVERYTHING, relevance)[0]
 

@@ -30,9 +30,10 @@ def arrays():
 @pytest.fixture
 def expected(arrays):
     metrics = retrieval_metrics("binary")
-    for split, rows in (("query", QUERIES), ("database", ITEMS)):
+    rows = torch.arange(QUERIES + ITEMS)  # different pairs
+    for split, index in (("query", rows[:QUERIES]), ("database", rows[QUERIES:])):
         columns = {name: torch.from_numpy(arrays[f"{split}_{name}"]) for name in ("image", "text", "label")}
-        metrics.update(split=split, index=torch.arange(rows), **columns)
+        metrics.update(split=split, index=index, **columns)
     return {key: float(value) for key, value in metrics.compute().items()}
 
 
@@ -177,3 +178,28 @@ def test_files_that_are_no_files(tmp_path, capsys, arrays):
     other = saved(tmp_path / "other.npz", wrong(arrays, query_label=1 - arrays["query_label"]))
     assert main([good, other]) == 2
     assert "cannot be compared: their query labels differ" in capsys.readouterr().err
+
+
+def test_class_numbers_of_mixed_signs_above_what_a_double_holds(tmp_path, capsys, arrays):
+    """2**60 and 2**60 + 1 are two classes, also where one array is unsigned and the other signed."""
+    classes = {f"{split}_label": np.arange(rows) % 2 for split, rows in (("query", QUERIES), ("database", ITEMS))}
+    expected = printed(capsys, saved(tmp_path / "small.npz", arrays | classes))
+    large = {
+        "query_label": classes["query_label"].astype(np.uint64) + np.uint64(2**60),
+        "database_label": classes["database_label"] + 2**60,
+    }
+    large["database_label"][0] = -1
+    classes["database_label"][0] = 7
+    expected = printed(capsys, saved(tmp_path / "small.npz", arrays | classes))
+    record = printed(capsys, saved(tmp_path / "large.npz", arrays | large))
+    assert [record[key] for key in ("map_i2t", "map_t2t")] == [expected[key] for key in ("map_i2t", "map_t2t")]
+
+
+def test_what_a_file_says_of_its_pairs_must_fit(tmp_path, capsys, arrays):
+    for extra, message in (
+        ({"query_index": np.arange(3)}, "query_index must hold whole numbers of 12 pairs"),
+        ({"query_index": np.zeros(QUERIES, int)}, "query_index names a pair twice"),
+        ({"query_group": np.arange(QUERIES)}, "hierarchy and group belong to both"),
+    ):
+        assert main([saved(tmp_path / "wrong.npz", arrays | extra)]) == 2
+        assert message in capsys.readouterr().err

@@ -16,6 +16,7 @@ import yaml
 
 from xmodal import paths
 from xmodal.__main__ import main
+from xmodal.commands.evaluate import evaluate_file
 from xmodal.run import train
 
 SMALL = ("--data.subset=64", "--gallery=false")
@@ -75,6 +76,9 @@ def test_a_run_leaves_its_record(home, capsys):
     codes = np.load(folder / "codes.npz")
     assert set(np.unique(codes["query_image"])) == {-1, 1}
     assert codes["query_image"].shape == (16, 16)
+    assert record["output_size"] == 16
+    found = evaluate_file(folder / "codes.npz").metrics
+    assert {f"test/{key}": value for key, value in found.items()}.items() <= metrics.items()
     evaluation = np.load(folder / "evaluation.npz")
     assert evaluation["ap_i2t"].mean() == pytest.approx(metrics["test/map_i2t"], abs=1e-12)
     assert not [path for path in folder.rglob("*") if path.name.startswith(".")]

@@ -226,18 +226,17 @@ def leave_outputs(cli: "XmodalCLI") -> None:
     """Keep what a record is too small for: AP per query and curves, the gallery, and the codes on request.
 
     `evaluation.npz` holds `ap_i2t`, `ap_t2i` (Q,), `query_index` (Q,) and (points, 3) curves of rank or radius,
-    precision and recall by name; `gallery.png` is drawn where the dataset has pictures; `codes.npz` is what
-    `xmodal evaluate` reads.
+    precision and recall by name; `gallery.png` is drawn where the dataset has pictures; `codes.npz` holds what the test
+    has ranked and what is relevant in it: `xmodal evaluate` makes the record's numbers of it.
     """
     import numpy as np
-    import torch
 
     from xmodal.records.gallery import draw_gallery, first_hits
     from xmodal.records.loggers import log_file, log_outputs
 
     if not cli.trainer.is_global_zero:
         return
-    model, metric = cli.model.eval(), cli.model.test_metrics["retrieval"]
+    model, metric = cli.model, cli.model.test_metrics["retrieval"]
     outputs: dict[str, Any] = {}
     curves: dict[str, Any] = {
         name: np.stack([curve.at, curve.precision, curve.recall], 1) for name, curve in metric.curves.items()
@@ -249,11 +248,7 @@ def leave_outputs(cli: "XmodalCLI") -> None:
     write_atomically(cli.folder / "evaluation.npz", lambda file: np.savez_compressed(file, **precisions, **curves))
     gallery = cli.folder / "gallery.png" if cli.config.gallery and cli.datamodule.picture(0) is not None else None
     if gallery or cli.config.save_codes:
-        with torch.inference_mode():
-            for role in ("query", "database"):
-                parts = [model.predict_step(model.with_features(batch), 0) for batch in cli.datamodule.batches(role)]
-                for key in parts[0]:
-                    outputs[f"{role}_{key}"] = torch.cat([part[key] for part in parts]).cpu().numpy()
+        outputs = {name: column.cpu().numpy() for name, column in metric.outputs.items()}
     hits = first_hits(outputs) if gallery else []
     if gallery:
         unit = "bits" if model.kind == "binary" else "dimensions"
@@ -280,6 +275,7 @@ def leave_record(cli: "XmodalCLI", started: float, metrics: dict[str, float], ep
         "method": cli.method,
         "kind": cli.model.kind,
         "size": cli.size,
+        "output_size": cli.model.output_size,
         "seed": cli.config.seed_everything,
         "variant": cli.variant,
         "group": cli.group,

@@ -77,3 +77,16 @@ def test_a_small_split_passes_the_checks(database):
     small = make_split(np.arange(800), np.arange(800, 1000), 100, 0, database).head(64)
     small.check(np.ones((1000, 1)))
     assert (len(small.train), len(small.val_query), len(small.query)) == (32, 16, 16)
+
+
+def test_a_picture_with_captions_in_two_roles_is_a_leak():
+    group = np.arange(20)
+    split().check(LABEL, group)
+    group[6] = group[0]  # a query shows the picture of a training pair
+    with pytest.raises(UserError, match="1 pictures have captions in both train and query and val_query"):
+        split().check(LABEL, group)
+    group[6], group[4] = 6, 7
+    with pytest.raises(UserError, match="1 pictures have captions in both val_database and query"):
+        split().check(LABEL, group)
+    assert split().shared(np.where(np.arange(20) == 4, 0, np.arange(20))) == 1
+    assert split().shared(None) == 0

@@ -128,3 +128,32 @@ def test_wrong_arguments_say_what_is_right(options, message):
 def test_too_few_pairs_for_a_protocol():
     with pytest.raises(UserError, match="takes 2000 queries and 10000 training pairs, but there are 100"):
         data.MIRFlickr25K.recipes["xmodal"].split(labels(100, 24), {}, 5)
+
+
+@pytest.mark.parametrize(
+    "recipe", [Cut("", 40, 200, "modern"), Cut("", 33, None, "legacy", 3, last=True), Official("")]
+)
+def test_captions_of_a_picture_stay_together(recipe):
+    """60 pictures with 4 to 6 captions, in an order that separates them."""
+    rng = np.random.default_rng(0)
+    group = rng.permutation(np.repeat(np.arange(60) * 7, np.arange(60) % 3 + 4))
+    label = labels(len(group), 4)
+    roles = {"train": np.flatnonzero(group < 300), "test": np.flatnonzero(group >= 300)}
+    split = recipe.split(label, roles, 30, group)
+    split.check(label, group)
+    shown = {role: set(group[getattr(split, role)]) for role in ("train", "val_query", "query")}
+    assert sum(map(len, shown.values())) == len(set.union(*shown.values()))
+    for role, pictures in shown.items():
+        assert set(np.flatnonzero(np.isin(group, list(pictures)))) == set(getattr(split, role))
+    if isinstance(recipe, Cut):
+        assert recipe.query <= len(split.query) < recipe.query + 6
+    assert 30 <= len(split.val_query) < 36
+    with pytest.raises(UserError, match="would tear the captions of a picture apart"):
+        PerLabel("").split(label, {}, 5, group)
+
+
+def test_one_caption_a_picture_draws_as_single_pairs_do():
+    label, group = labels(300, 4), np.random.default_rng(1).permutation(300)
+    for recipe in (Cut("", 40, 200, "file"), Cut("", 40, 200, last=True), PerLabel("", train=100, first=8, each=4)):
+        assert recipe.split(label, {}, 20, np.arange(300)).hash == recipe.split(label, {}, 20).hash
+        recipe.split(label, {}, 20, group).check(label, group)

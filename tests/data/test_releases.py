@@ -63,6 +63,30 @@ def test_coco_for_hashing_and_for_captions(tmp_path):
     assert (len(every.label), len(every.image), every.group.tolist()[4:6]) == (150, 30, [0, 1])
 
 
+def test_coco_with_all_captions_draws_whole_pictures(tmp_path, colour):
+    make.coco(tmp_path)
+    options = {"captions": "all", "query": 40, "train": 80, "val": 20, "image_encoder": colour}
+    module = data.MSCOCO(root=str(tmp_path), **options)
+    assert module.describe()["split_sizes"] == {
+        "train": 60, "val_query": 20, "val_database": 60, "query": 40, "database": 110,
+    }  # fmt: skip
+    roles = {role: set((module.role(role)["group"]).tolist()) for role in ("train", "val_query", "query")}
+    assert sum(map(len, roles.values())) == len(set.union(*roles.values())) == 12 + 4 + 8
+    assert module.describe()["split_same_content"] == 0
+
+
+def test_a_picture_under_two_names_is_drawn_as_one_and_told_in_official_lists(tmp_path, colour, capsys):
+    make.flickr_captions(tmp_path)
+    make.flickr_lists(tmp_path, LISTS)
+    names = make.flickr_names()
+    pictures = {f"Images/{name}": make.jpeg(0 if k in (3, 22) else k) for k, name in enumerate(names)}
+    pictures["Images/" + names[0]] = make.jpeg(99)
+    make.zipped(tmp_path / "images.zip", pictures)
+    module = data.Flickr8k(root=str(tmp_path), image_encoder=colour)
+    assert module.describe()["split_same_content"] == 5  # captions of the test picture that is trained on
+    assert "5 queries show a picture that is also trained on" in capsys.readouterr().err
+
+
 LISTS = ("Flickr_8k.trainImages.txt", "Flickr_8k.devImages.txt", "Flickr_8k.testImages.txt")
 
 

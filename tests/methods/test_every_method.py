@@ -12,8 +12,10 @@ from lightning.pytorch.loggers import CSVLogger
 
 from tests.methods.toy import REGISTRY, SIZE, Toy, build, default
 from tests.methods.training import HARMLESS, Died, make_trainer, train
+from xmodal.batch import SIDES
 from xmodal.checkpoint import WholeCheckpoints, keepers, read_checkpoint, resumable
 from xmodal.cli import SeedEpoch
+from xmodal.commands.evaluate import evaluate_file
 from xmodal.data.protocol import Split
 from xmodal.errors import UserError
 from xmodal.metrics import retrieval_metrics
@@ -89,8 +91,31 @@ def test_a_checkpoint_gives_the_same_outputs(trained, name, tmp_path):
     model, data, trainer = trained(name)
     trainer.save_checkpoint(tmp_path / "saved.ckpt")
     loaded = REGISTRY[name].load_from_checkpoint(tmp_path / "saved.ckpt", weights_only=False)
-    for before, after in zip(*(outputs(each, data.role("query")) for each in (model, loaded)), strict=True):
+    batch = data.role("query")
+    for before, after in zip(*(outputs(each, batch) for each in (model, loaded)), strict=True):
         assert torch.equal(before, after)
+    for side in SIDES:  # a new picture or text, as its encoder gives it
+        raw = {"pooled": torch.from_numpy(data.pairs().arrays(side)["pooled"][data.split().query])}
+        assert torch.equal(loaded.standardise(side, raw)["pooled"], batch[side]["pooled"])
+    assert data.pairs().arrays("image")["pooled"].mean(0) != pytest.approx(0, abs=1e-3)
+
+
+def test_a_checkpoint_without_moments_still_opens_and_says_what_it_lacks(trained, tmp_path):
+    model, data, trainer = trained("dcmh")
+    trainer.save_checkpoint(tmp_path / "new.ckpt")
+    checkpoint = torch.load(tmp_path / "new.ckpt", weights_only=False)
+    state = {key: value for key, value in checkpoint["state_dict"].items() if not key.startswith("standardisation")}
+    torch.save({**checkpoint, "state_dict": state}, tmp_path / "old.ckpt")
+    loaded = REGISTRY["dcmh"].load_from_checkpoint(tmp_path / "old.ckpt", weights_only=False)
+    with pytest.raises(UserError, match="does not say how image features were standardised"):
+        loaded.standardise("image", data.role("query")["image"])
+    trainer.test(model, datamodule=data, verbose=False)
+    expected = dict(model.results)
+    other = build("dcmh", data)
+    tester = make_trainer(tmp_path)
+    tester.test(other, datamodule=data, ckpt_path=tmp_path / "old.ckpt", weights_only=False, verbose=False)
+    assert other.results == expected
+    assert {"standardisation.image.mean", "standardisation.text.deviation"} <= other.state_dict().keys()
 
 
 @pytest.mark.parametrize("name", REGISTRY)
@@ -100,6 +125,53 @@ def test_test_metrics_are_kept_and_explained(trained, name):
     assert 0 < model.results["test/map"] <= 1
     explained = model.conventions()
     assert model.results.keys() - explained.keys() == {"test/map"}
+    assert {"test/map_i2i", "test/map_t2t"} <= model.results.keys()
+
+
+def of_file(model, path):
+    """What `xmodal evaluate` finds in the codes of the last test."""
+    np.savez_compressed(path, **{key: value.numpy() for key, value in model.test_metrics["retrieval"].outputs.items()})
+    return {f"test/{key}": value for key, value in evaluate_file(path).metrics.items()}
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_codes_in_a_file_give_the_numbers_of_the_record(trained, name, tmp_path):
+    """To the last digit, by the finest class."""
+    model, data, trainer = trained(name)
+    trainer.test(model, datamodule=data, verbose=False)
+    wanted = {key: value for key, value in model.results.items() if key != "test/map" and "reranked" not in key}
+    assert of_file(model, tmp_path / "codes.npz") == wanted
+    assert model.output_size == len(model.test_metrics["retrieval"].outputs["query_image"][0])
+    if name == "hierarchical_adversarial":
+        assert model.output_size == 2 * model.hparams["dim"]
+
+
+class Captioned(Toy):
+    """Two captions a picture."""
+
+    def pairs(self):
+        pairs = super().pairs()
+        rows = np.arange(SIZE) // 2 * 2
+        image = {name: array[rows] for name, array in pairs.image.items()}
+        return dataclasses.replace(pairs, image=image, hierarchy=pairs.hierarchy[rows], group=rows + 5)
+
+
+@pytest.mark.parametrize(
+    ("data", "rule"),
+    [(Toy, "label"), (Toy, "finest"), (Captioned, "label"), (Captioned, "finest"), (Captioned, "group")],
+)
+@pytest.mark.parametrize("kind", ["binary", "real"])
+def test_codes_in_a_file_say_what_is_relevant(data, rule, kind, tmp_path):
+    """For every rule of a data module, and several captions a picture."""
+    module = data(relevance=rule)
+    model = build("cca", module, **({"bits": 16, "dim": None} if kind == "binary" else {}))
+    trainer = train(model, module, tmp_path)
+    trainer.test(model, datamodule=module, verbose=False)
+    found = of_file(model, tmp_path / "codes.npz")
+    assert found == {key: value for key, value in model.results.items() if key != "test/map"}
+    assert ("test/hit@1_i2t" in found) == (data is Captioned)
+    assert ("test/mapp_i2t" in found) == (rule != "label")
+    assert ("test/map_i2i" in found) == (rule != "group")  # no other picture is the same one
 
 
 @pytest.mark.parametrize("name", GRADIENT)

@@ -10,7 +10,7 @@ import torch
 
 from xmodal.metrics import average_precision, cosine_ranking, hamming_ranking, kernels_cpu, kernels_torch
 from xmodal.metrics.packing import pack_bits, unpack_bits
-from xmodal.metrics.rankers import CodeRanker, Relevance, ScoreRanker
+from xmodal.metrics.rankers import CodeRanker, Criterion, ScoreRanker
 from xmodal.metrics.ranking import concatenated
 
 
@@ -42,7 +42,7 @@ def test_packing_is_undone(columns):
 @pytest.mark.parametrize(("bits", "labels"), [(1, 1), (16, 5), (48, 70), (64, 64), (127, 130), (128, 3), (300, 9)])
 def test_histogram_counts_every_pair(bits, labels, graded):
     query, database = random_bits(5, bits, 0), random_bits(83, bits, 1)
-    relevance = Relevance(random_bits(5, labels, 2, 0.3), random_bits(83, labels, 3, 0.3), graded=graded)
+    relevance = Criterion(random_bits(5, labels, 2, 0.3), random_bits(83, labels, 3, 0.3), graded=graded)
     ranker = CodeRanker([pack_bits(query), pack_bits(~query)], [pack_bits(database)] * 2, bits)
     counts = ranker.histogram(slice(1, 5), relevance)
     shared = relevance.query.long() @ relevance.database.long().T
@@ -56,6 +56,26 @@ def test_histogram_counts_every_pair(bits, labels, graded):
             codes, database, relevance.query, relevance.database, relevance.grades, pairs=64
         )
         np.testing.assert_array_equal(plain, expected)
+
+
+@pytest.mark.parametrize("graded", [False, True])
+def test_class_numbers_are_counted_layer_by_layer(graded):
+    """Numbers need not be small; the kernels for codes and scores, of numba and torch, agree."""
+    query, database = random_bits(5, 24, 0), random_bits(70, 24, 1)
+    generator = torch.Generator().manual_seed(0)
+    layers = [torch.randint(0, 4, (rows, 2), generator=generator) * 10**12 for rows in (5, 70)]
+    criterion = Criterion(*layers, graded=graded)
+    ranker = CodeRanker([pack_bits(query)], [pack_bits(database)], 24)
+    shared = (layers[0][:, None] == layers[1][None]).sum(2)
+    grade = shared if graded else (shared > 0).long()
+    expected = np.zeros((5, criterion.grades, 25), int)
+    np.add.at(expected, (np.arange(5)[:, None], grade, (query[:, None] != database[None]).sum(2)), 1)
+    np.testing.assert_array_equal(ranker.histogram(slice(0, 5), criterion)[0], expected)
+    plain = kernels_torch.histogram(query, database, *layers, criterion.grades, pairs=64)
+    np.testing.assert_array_equal(plain, expected)
+    scores = ScoreRanker([2.0 * query - 1], [2.0 * database - 1])
+    equal(single(scores, criterion, 5), single(ranker, criterion, 5))
+    assert torch.equal(kernels_torch.shared_labels(*layers, criterion.grades), grade)
 
 
 @pytest.mark.slow
@@ -73,6 +93,9 @@ for bits, labels in ((1, 2), (16, 5), (64, 24), (127, 70), (128, 3)):
     sets[1][:2] = ~sets[0][:1]  # the farthest level
     found = kernels_triton.histogram(*(pack_bits(side) for side in sets), bits, labels)
     assert torch.equal(found, kernels_torch.histogram(*sets, 2)), (bits, labels)
+layers = [torch.arange(rows)[:, None] % torch.tensor([3, 7]) for rows in (3, 1100)]
+found = kernels_triton.histogram(*(pack_bits(side) for side in sets[:2]), *layers, bits, 0)
+assert torch.equal(found, kernels_torch.histogram(*sets[:2], *layers, 2))
 """
     environment = os.environ | {"TRITON_INTERPRET": "1"}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
@@ -82,14 +105,14 @@ for bits, labels in ((1, 2), (16, 5), (64, 24), (127, 70), (128, 3)):
 def test_histogram_counts_more_shared_labels_than_a_byte_holds():
     labels = torch.ones(2, 300, dtype=torch.bool)
     ranker = CodeRanker([pack_bits(labels[:, :8])], [pack_bits(labels[:, :8])], 8)
-    assert ranker.histogram(slice(0, 2), Relevance(labels, labels, graded=True))[0, 0, 300, 0] == 2
+    assert ranker.histogram(slice(0, 2), Criterion(labels, labels, graded=True))[0, 0, 300, 0] == 2
 
 
 @pytest.mark.parametrize("stable", [False, True])
 def test_codes_and_scores_rank_alike(stable):
     """Codes as embeddings: cosine and Hamming distance order alike, tie by tie; numba and torch agree as well."""
     query, database = random_bits(7, 32, 0), random_bits(501, 32, 1)
-    relevance = Relevance(random_bits(7, 6, 2, 0.3), random_bits(501, 6, 3, 0.3), graded=True, stable=stable)
+    relevance = Criterion(random_bits(7, 6, 2, 0.3), random_bits(501, 6, 3, 0.3), graded=True, stable=stable)
     codes = CodeRanker([pack_bits(query)], [pack_bits(database)], 32)
     scores = ScoreRanker([2.0 * query - 1], [2.0 * database - 1])
     every = slice(0, 7)
@@ -103,7 +126,7 @@ def test_codes_and_scores_rank_alike(stable):
 @pytest.mark.parametrize("stable", [False, True])
 def test_threads_do_not_change_the_result(stable):
     query, database = torch.randn(50, 24), torch.randn(300, 24)
-    relevance = Relevance(random_bits(50, 5, 0, 0.3), random_bits(300, 5, 1, 0.3), graded=True, stable=stable)
+    relevance = Criterion(random_bits(50, 5, 0, 0.3), random_bits(300, 5, 1, 0.3), graded=True, stable=stable)
     codes = [pack_bits(side >= 0) for side in (query, -query, database, database.abs())]
     rankers = CodeRanker(codes[:2], codes[2:], 24), ScoreRanker([query, -query], [database, database.abs()])
     one = [single(ranker, relevance, 50, direction) for ranker in rankers for direction in range(2)]
@@ -122,7 +145,7 @@ def test_scores_are_sorted_exactly():
 
 def cosine_ranking_of(scores):
     ranker = ScoreRanker([torch.ones(1, 1)], [scores[:, None]])
-    every = Relevance(torch.ones(1, 1, dtype=torch.bool), torch.ones(len(scores), 1, dtype=torch.bool))
+    every = Criterion(torch.ones(1, 1, dtype=torch.bool), torch.ones(len(scores), 1, dtype=torch.bool))
     return single(ranker, every, 1)
 
 

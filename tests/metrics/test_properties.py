@@ -13,7 +13,7 @@ from xmodal.metrics import (
     ndcg_at,
     precision_at,
 )
-from xmodal.metrics.rankers import Relevance, ScoreRanker
+from xmodal.metrics.rankers import Criterion, ScoreRanker
 
 CONVENTIONS = [(None, "R"), (3, "R"), (3, "min"), (3, "hits"), (3, "hit-truncated")]
 
@@ -95,7 +95,7 @@ def test_bounds_enclose_every_order(problem):
 def test_inner_products_of_codes_rank_like_their_distances(problem, power):
     """Small integers times a power of two are exact in float32, so every tie is kept at any such scale."""
     query, database, query_label, database_label = problem
-    relevance = Relevance(query_label.bool(), database_label.bool(), graded=True)
+    relevance = Criterion(query_label.bool(), database_label.bool(), graded=True)
     ranker = ScoreRanker([query * 2.0**power], [database])
     scores = next(ranker.rank(slice(0, len(query)), {"": relevance}))[1][""]
     np.testing.assert_array_equal(numbers(hamming_ranking(*problem, graded=True)), numbers(scores))

@@ -34,3 +34,14 @@ def test_it_is_drawn_with_pictures_and_words(tmp_path):
     with Image.open(tmp_path / "gallery.png") as drawn:
         colours = {colour for _, colour in drawn.convert("RGB").getcolors(1 << 20)}
     assert {(0, 0, 255), (46, 158, 79), (200, 85, 61), (59, 91, 146)} <= colours  # picture, right, wrong, query
+
+
+def test_right_is_what_the_evaluation_calls_relevant():
+    """By the finest class where there are layers, whatever the labels share; a picture is found once."""
+    layers = {"query_hierarchy": np.array([[0, 1], [0, 2]]), "database_hierarchy": np.array([[0, 1], [0, 2], [0, 3]])}
+    hits = [hit for each in first_hits({**OUTPUTS, **layers}, rows=2, hits=3) for hit in each.found]
+    assert [position for position, right in hits if right] == [20, 21, 20, 21]
+    group = {"query_group": np.array([5, 6]), "database_group": np.array([7, 8, 7])}
+    found = first_hits({**OUTPUTS, **group}, rows=1, hits=3)
+    assert [len(each.found) for each in found] == [3, 2]
+    assert {position for position, _ in found[1].found} == {20, 21}

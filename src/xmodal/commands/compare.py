@@ -77,7 +77,7 @@ def table(records: Iterable[Record]) -> list[tuple[str, ...]]:
         (
             each.method,
             each.dataset,
-            f"{each.size} {each.unit}",
+            each.sized,
             each.variant,
             ",".join(str(record["seed"]) for record in each.records),
             *(str(each.spread(name) or "") for name in ("test/map_i2t", "test/map_t2i", "test/map", "val/map")),

@@ -17,10 +17,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from xmodal.data.readers.codes import read_codes
+from xmodal.batch import SIDES
+from xmodal.data.readers.codes import SPLITS, read_codes
 from xmodal.errors import UserError
 from xmodal.metrics import bootstrap_interval, paired_test, retrieval_metrics
 from xmodal.metrics.base import CrossModalRetrieval
+from xmodal.relevance import Relevance
 
 Array = NDArray[Any]
 
@@ -35,7 +37,7 @@ class Evaluation:
         metrics: value by key.
         conventions: words by key.
         precisions: AP of each query in the default convention, by direction.
-        query_label: (Q, C) labels, by which two files are known to have the same queries.
+        query: what the queries are judged by, from which two files are known to have the same ones.
     """
 
     file: Path
@@ -43,7 +45,7 @@ class Evaluation:
     metrics: dict[str, float]
     conventions: dict[str, str]
     precisions: dict[str, Tensor]
-    query_label: Tensor
+    query: Relevance
 
     def record(self) -> dict[str, Any]:
         """What `--json` prints of the file."""
@@ -89,39 +91,48 @@ def evaluate_file(file: Path) -> Evaluation:
         UserError: the file is missing, damaged, incomplete or inconsistent.
     """
     codes = read_codes(file)
-    labels = dict(zip(("query", "database"), _one_hot(codes.query_label, codes.database_label), strict=True))
-    outputs = {
-        name: torch.from_numpy(array if codes.kind == "binary" else array.astype(np.float32))
-        for name, array in codes.outputs.items()
-    }
-    metrics = retrieval_metrics(codes.kind)
-    for split, label in labels.items():
-        metrics.update(
-            split=split,
-            image=outputs[f"{split}_image"],
-            text=outputs[f"{split}_text"],
-            label=label,
-            index=torch.arange(len(label)),
-        )
+    labels = _classes(codes.query_label, codes.database_label)
+    metrics, judged = retrieval_metrics(codes.kind), []
+    for split, label in zip(SPLITS, labels, strict=True):
+        outputs = {side: torch.from_numpy(_single(codes.outputs[f"{split}_{side}"])) for side in SIDES}
+        judged.append(Relevance.of({"label": label, **codes.columns[split]}))
+        metrics.update(split=split, **outputs, **judged[-1].columns())
     values = {key: float(value) for key, value in metrics.compute().items()}
     retrieval = cast("CrossModalRetrieval", metrics["retrieval"])
-    return Evaluation(file, codes.kind, values, retrieval.conventions, retrieval.average_precisions, labels["query"])
+    return Evaluation(file, codes.kind, values, retrieval.conventions, retrieval.average_precisions, judged[0])
 
 
-def _one_hot(query: Array, database: Array) -> tuple[Tensor, Tensor]:
-    """Labels of both splits; class numbers become columns."""
-    if query.ndim == 1:
-        columns = np.eye(1 + max(query.max(), database.max()), dtype=bool)
-        query, database = columns[query], columns[database]
-    return torch.from_numpy(query), torch.from_numpy(database)
+def _single(outputs: Array) -> Array:
+    """Codes as they are, embeddings in single precision at least."""
+    return outputs if outputs.dtype == bool else outputs.astype(np.promote_types(outputs.dtype, np.float32))
+
+
+def _classes(query: Array, database: Array) -> tuple[Array, Array]:
+    """Multi-hot labels of both splits, or (N,) class numbers where every pair has exactly one label."""
+    if query.ndim == 1 or not all((label.sum(1) == 1).all() for label in (query, database)):
+        return query, database
+    return query.argmax(1), database.argmax(1)
 
 
 def _compare(first: Evaluation, other: Evaluation) -> dict[str, Any]:
     """The paired randomisation test of two files with the same queries."""
-    if not torch.equal(first.query_label, other.query_label):
+    if not np.array_equal(_queries(first), _queries(other)):
         raise UserError(f"{first.file} and {other.file} cannot be compared: their query labels differ")
-    tests = {f"map_{d}": paired_test(ap, other.precisions[d])._asdict() for d, ap in first.precisions.items()}
+    tests = {
+        f"map_{d}": paired_test(ap, other.precisions[d])._asdict()
+        for d, ap in first.precisions.items()
+        if d in other.precisions and len(ap) == len(other.precisions[d])
+    }
     return {"files": [str(first.file), str(other.file)], **tests}
+
+
+def _queries(evaluation: Evaluation) -> Array:
+    """By what two files are known to have the same queries: their labels, class numbers in order of appearance."""
+    label = evaluation.query.label.numpy()
+    if label.ndim > 1:
+        return label
+    _, first, numbers = np.unique(label, return_index=True, return_inverse=True)
+    return first[numbers]
 
 
 def _table(evaluation: Evaluation) -> str:
@@ -138,7 +149,7 @@ def _table(evaluation: Evaluation) -> str:
 def _sentence(test: Mapping[str, Any]) -> str:
     first, other = test["files"]
     lines = [f"{first} minus {other}: paired randomisation test over queries"]
-    for key in ("map_i2t", "map_t2i"):
+    for key in sorted(test.keys() - {"files"}):
         part = test[key]
         lines.append(
             f"{key:<28} {part['difference']:>+10.6f}  95% interval {part['low']:+.4f} to {part['high']:+.4f}, "

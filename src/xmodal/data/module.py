@@ -1,5 +1,6 @@
 """The data module that every dataset shares: pairs, a protocol's split, features or raw inputs, and their loaders."""
 
+import sys
 from abc import abstractmethod
 from collections.abc import Iterable
 from functools import cached_property
@@ -17,13 +18,14 @@ from torch.utils.data import DataLoader
 from xmodal import paths
 from xmodal.batch import SIDES, Batch, Features, Raw, Side
 from xmodal.data.loading import EpochSampler, LabelSampler, batch_loader, in_memory_loader
-from xmodal.data.pairs import Pairs, Pictures, Relevance
+from xmodal.data.pairs import Pairs, Pictures
 from xmodal.data.protocol import Index, Split
 from xmodal.data.raw import RawPairs, Reader, TrunkTraining
 from xmodal.encoders import Trunk, label_embeddings
 from xmodal.errors import UserError
+from xmodal.relevance import Relevance, Rule
 
-__all__ = ["CrossModalDataModule", "Pairs", "Relevance"]
+__all__ = ["CrossModalDataModule", "Pairs", "Rule"]
 
 Role = Literal["train", "val_query", "val_database", "query", "database"]
 Scaling = Literal["none", "standard"]
@@ -59,7 +61,7 @@ class CrossModalDataModule(LightningDataModule):
         image_scaling: Scaling = "standard",
         text_scaling: Scaling = "standard",
         tokens: bool = False,
-        relevance: Relevance = "label",
+        relevance: Rule = "label",
         per_label: int = 0,
         drop_last: bool = False,
         subset: int = 0,
@@ -105,9 +107,15 @@ class CrossModalDataModule(LightningDataModule):
 
     @cached_property
     def _split(self) -> Split:
-        split = self.split()
-        split.check(self._pairs.label)
+        split, pairs = self.split(), self._pairs
+        split.check(pairs.label, pairs.group)
+        if same := split.shared(pairs.content):
+            sys.stderr.write(f"{self.name}: {same} queries show a picture that is also trained on under another name\n")
         return split.head(self.subset) if self.subset else split
+
+    def judged(self, index: Index) -> Relevance:
+        """By what the evaluation judges some pairs, as queries or as a database."""
+        return self._pairs.judged(index, self.relevance)
 
     @cached_property
     def _readers(self) -> dict[Side, Reader]:
@@ -181,7 +189,8 @@ class CrossModalDataModule(LightningDataModule):
             "relevance": self.relevance,
             "split_hash": self._split.hash,
             "split_sizes": self._split.sizes(),
-            "split_duplicates": sum(self._split.check(self._pairs.label).values()),
+            "split_duplicates": sum(self._split.check(self._pairs.label, self._pairs.group).values()),
+            "split_same_content": self._split.shared(self._pairs.content),
             "labels": self.num_labels,
             "query_is_database": bool(np.array_equal(self._split.query, self._split.database)),
         }
@@ -277,7 +286,7 @@ class CrossModalDataModule(LightningDataModule):
 
     def _batch(self, index: Index, device: torch.device) -> Batch:
         sides = {side: self._features(side, index, device) for side in SIDES}
-        columns = self._pairs.columns(index, self.relevance)
+        columns = self.judged(index).columns()
         return cast("Batch", sides | {name: column.to(device) for name, column in columns.items()})
 
     def _features(self, side: Side, index: Index, device: torch.device) -> Features:
@@ -291,12 +300,12 @@ class CrossModalDataModule(LightningDataModule):
         kept = {"pooled", "ids"} | ({"tokens", "mask"} if self.tokens else set())
         arrays = self._pairs.take(side, index, kept)
         if "pooled" in arrays:
-            mean, deviation = self._moments[side]
+            mean, deviation = self.moments[side]
             arrays["pooled"].sub_(mean).div_(deviation)  # a copy of the rows
         return cast("Features", {name: array.to(device) for name, array in arrays.items()})
 
     @cached_property
-    def _moments(self) -> dict[Side, tuple[Tensor, Tensor]]:
+    def moments(self) -> dict[Side, tuple[Tensor, Tensor]]:
         """Mean and deviation of the pooled training features, (D,) each; 0 and 1 where nothing is scaled."""
         return {
             side: self._pairs.moments(side, self._split.train, scaled=scaling == "standard")

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 import torch
@@ -15,8 +14,8 @@ from xmodal.data.protocol import Index
 from xmodal.encoders import Arrays
 from xmodal.encoders.cache import Indexed
 from xmodal.errors import UserError
+from xmodal.relevance import Relevance, Rule
 
-Relevance = Literal["label", "finest", "group"]
 Pictures = Indexed[Image.Image | None]
 
 
@@ -32,6 +31,7 @@ class Pairs:
         hierarchy: (N, K) class index per layer, coarsest first, or None.
         group: (N,) id of the picture of a pair, for pictures with several captions, or None.
         rows: by side (N,) row of the features of each pair, where several pairs share one.
+        content: (N,) number of the content of each pair's picture: equal for files of equal bytes; None if unknown.
     """
 
     image: Arrays | Pictures
@@ -41,6 +41,7 @@ class Pairs:
     hierarchy: NDArray[np.int64] | None = None
     group: Index | None = None
     rows: Mapping[str, Index] = field(default_factory=dict)
+    content: Index | None = None
 
     def arrays(self, side: Side) -> Arrays:
         """The features of a side; none where its pictures are raw."""
@@ -65,24 +66,27 @@ class Pairs:
             for name, array in taken.items()
         }
 
-    def columns(self, index: Index, relevance: Relevance) -> dict[str, Tensor]:
-        """What a batch holds beside the features: label, index, and `hierarchy` and `group` where there are any.
+    def judged(self, index: Index, rule: Rule) -> Relevance:
+        """What some pairs are judged by.
 
         Raises:
-            UserError: the pairs have nothing of the kind that `relevance` needs.
+            UserError: the pairs have nothing of the kind that the rule needs.
         """
-        found = {"label": np.asarray(self.label[index], np.float32), "index": index}
-        if self.group is not None:
-            found["group"] = self.group[index]
-        if relevance == "finest":
+        hierarchy = None
+        if rule == "finest":
             if self.hierarchy is None:
                 raise UserError("data.relevance is 'finest', but this dataset has no hierarchy: say 'label'.")
-            found["hierarchy"] = self.hierarchy[index]
-        elif relevance == "group":  # a layer of classes that are the pictures
+            hierarchy = self.hierarchy[index]
+        elif rule == "group":  # a layer of classes that are the pictures
             if self.group is None:
                 raise UserError("data.relevance is 'group', but its pictures have one caption each: say 'label'.")
-            found["hierarchy"] = self.group[index][:, None]
-        return {name: torch.as_tensor(column) for name, column in found.items()}
+            hierarchy = self.group[index][:, None]
+        return Relevance(
+            torch.as_tensor(index),
+            torch.as_tensor(np.asarray(self.label[index], np.float32)),
+            None if hierarchy is None else torch.as_tensor(hierarchy),
+            None if self.group is None else torch.as_tensor(self.group[index]),
+        )
 
     def moments(self, side: Side, index: Index, *, scaled: bool) -> tuple[Tensor, Tensor]:
         """(D,) mean and deviation of the pooled features of some pairs; 0 and 1 where they are not to be scaled."""

@@ -45,11 +45,12 @@ class Split:
         """Number of pairs per role."""
         return {field.name: len(getattr(self, field.name)) for field in fields(self)}
 
-    def check(self, label: NDArray[np.generic]) -> dict[str, int]:
+    def check(self, label: NDArray[np.generic], group: Index | None = None) -> dict[str, int]:
         """Refuse a split that would leak or that cannot be scored.
 
         Args:
             label: (N, C) multi-hot labels of the whole dataset.
+            group: (N,) picture of each pair, where a picture has several captions: roles may not share one.
 
         Returns:
             What is allowed but worth knowing: duplicate positions per role.
@@ -68,22 +69,28 @@ class Split:
                 )
             duplicates[field.name] = len(index) - len(np.unique(index))
         held_out = np.union1d(self.query, self.val_query)
-        _disjoint("train", self.train, "query and val_query", held_out)
-        _disjoint("val_database", self.val_database, "query", self.query)
-        _disjoint("query", self.query, "val_query", self.val_query)
+        _disjoint("train", self.train, "query and val_query", held_out, group)
+        _disjoint("val_database", self.val_database, "query", self.query, group)
+        _disjoint("query", self.query, "val_query", self.val_query, group)
         for name, query, database in (
             ("test", self.query, self.database),
             ("validation", self.val_query, self.val_database),
         ):
             if np.array_equal(query, database):
                 continue
-            _disjoint(f"{name} query", query, f"{name} database", database)
+            _disjoint(f"{name} query", query, f"{name} database", database, group)
             if missing := len(np.setdiff1d(self.train, database)):
                 raise UserError(f"{missing} training pairs are missing from the {name} database.")
         used = np.unique(np.concatenate([getattr(self, field.name) for field in fields(self)]))
         if empty := int((~label[used].any(axis=1)).sum()):
             raise UserError(f"{empty} pairs of the split have no label: drop them in the dataset's reader.")
         return duplicates
+
+    def shared(self, content: Index | None) -> int:
+        """Test and validation queries whose picture has the content (N,) of one in `train`; 0 where it is unknown."""
+        if content is None:
+            return 0
+        return int(np.isin(content[np.concatenate([self.query, self.val_query])], content[self.train]).sum())
 
     def head(self, pairs: int) -> "Split":
         """A small split for smoke tests: half of `pairs` for training, a quarter each for validation and test."""
@@ -92,29 +99,74 @@ class Split:
         return Split(train, val_query, val_query if same else train, query, query if same else train)
 
 
-def _disjoint(name: str, index: Index, other_name: str, other: Index) -> None:
+def _disjoint(name: str, index: Index, other_name: str, other: Index, group: Index | None) -> None:
     if shared := len(np.intersect1d(index, other)):
         raise UserError(f"the split leaks: {shared} pairs are in both {name} and {other_name}.")
+    if group is not None and (shared := len(np.intersect1d(group[index], group[other]))):
+        raise UserError(
+            f"the split leaks: {shared} pictures have captions in both {name} and {other_name}. Keep the captions of a "
+            "picture together."
+        )
 
 
-def make_split(pool: Index, query: Index, val: int, seed: int, database: str, rest: Index | None = None) -> Split:
+class Drawing:
+    """Draws that keep the captions of a picture together; without such pictures, draws of single pairs.
+
+    Args:
+        size: number of pairs.
+        group: (N,) picture of each pair, where a picture has several captions; None: every pair has its own.
+    """
+
+    def __init__(self, size: int, group: Index | None = None) -> None:
+        pictures = None if group is None else np.unique(group, return_inverse=True)[1]
+        self.picture = np.arange(size) if pictures is None else pictures
+        self.pictures = size if pictures is None else int(pictures.max(initial=-1)) + 1
+
+    def pairs(self, order: Index) -> Index:
+        """The pairs of all pictures, picture by picture in this order (a permutation of the pictures)."""
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        return np.argsort(place[self.picture], kind="stable")
+
+    def cut(self, index: Index, count: int) -> int:
+        """Where to cut pairs that lie picture by picture: at least `count` of them, and whole pictures."""
+        if not 0 < count < len(index):
+            return count
+        picture = self.picture[index]
+        ends = np.flatnonzero(picture[1:] != picture[:-1]) + 1
+        return int(ends[np.searchsorted(ends, count)]) if len(ends) and count <= ends[-1] else len(index)
+
+
+def make_split(
+    pool: Index,
+    query: Index,
+    val: int,
+    seed: int,
+    database: str,
+    rest: Index | None = None,
+    group: Index | None = None,
+) -> Split:
     """Cut `val` validation pairs out of the training pool and lay out the roles.
 
     Args:
         pool: pairs that may be trained on.
         query: test pairs.
-        val: number of validation pairs, drawn from `pool` by `numpy.random.default_rng(seed)`.
+        val: number of validation pairs, drawn from `pool` by `numpy.random.default_rng(seed)`; a few more where
+            pictures have several captions.
         seed: of that draw; belongs to the protocol, not to the run.
         database: `test`: the queries' own pairs are the gallery; `train`: everything but the queries is.
         rest: further pairs of the database that are not trained on.
+        group: (N,) picture of each pair of the dataset, where a picture has several captions.
 
     Raises:
         UserError: `val` does not leave a training set.
     """
-    if not 0 < val < len(pool):
+    drawing = Drawing(len(pool), None if group is None else group[pool])
+    order = drawing.pairs(np.random.default_rng(seed).permutation(drawing.pictures))
+    cut = drawing.cut(order, val)
+    if not 0 < cut < len(pool):
         raise UserError(f"val={val} of {len(pool)} training pairs: give a number from 1 to {len(pool) - 1}.")
-    order = np.random.default_rng(seed).permutation(len(pool))
-    val_query, train = np.sort(pool[order[:val]]), np.sort(pool[order[val:]])
+    val_query, train = np.sort(pool[order[:cut]]), np.sort(pool[order[cut:]])
     if database == "test":
         return Split(train, val_query, val_query, query, query)
     others = pool if rest is None else np.concatenate([pool, rest])

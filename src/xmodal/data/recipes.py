@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from xmodal.data.protocol import Index, Split, make_split
+from xmodal.data.protocol import Drawing, Index, Split, make_split
 from xmodal.errors import UserError
 
 Roles = Mapping[str, Index]
@@ -24,13 +24,15 @@ class Recipe(Protocol):
     def words(self) -> str:
         """What it does and where it was read, for lists."""
 
-    def split(self, label: NDArray[np.generic], roles: Roles, val: int) -> Split:
+    def split(self, label: NDArray[np.generic], roles: Roles, val: int, group: Index | None = None) -> Split:
         """The index lists over a dataset.
 
         Args:
             label: (N, C) multi-hot labels.
             roles: official lists of positions that the release brings (`train`, `val`, `test`).
             val: validation pairs to cut out of the training pairs.
+            group: (N,) picture of each pair, where a picture has several captions: they stay together, so that a role
+                has a few pairs more than asked for.
 
         Raises:
             UserError: the dataset is not the one the recipe was written for, or is too small.
@@ -60,22 +62,30 @@ class Cut:
     last: bool = False
     size: int | None = None
 
-    def split(self, label: NDArray[np.generic], roles: Roles, val: int) -> Split:
+    def split(self, label: NDArray[np.generic], roles: Roles, val: int, group: Index | None = None) -> Split:
         """See `Recipe`."""
         pairs = _sized(len(label), self.size)
-        order = np.arange(pairs)
+        drawing = Drawing(pairs, group)
+        order = np.arange(drawing.pictures)
         if self.order == "legacy":
-            order = np.random.RandomState(self.seed).permutation(pairs)
+            order = np.random.RandomState(self.seed).permutation(drawing.pictures)
         elif self.order == "modern":
-            order = np.random.default_rng(self.seed).permutation(pairs)
+            order = np.random.default_rng(self.seed).permutation(drawing.pictures)
+        order = drawing.pairs(order)
         train = pairs - self.query if self.train is None else self.train
         if self.query < 1 or train < 2 or self.query + train > pairs:
             raise UserError(
                 f"the protocol takes {self.query} queries and {train} training pairs, but there are {pairs} pairs: "
                 "choose another protocol, or smaller data.query and data.train."
             )
-        query, others = (order[-self.query :], order[: -self.query]) if self.last else np.split(order, [self.query])
-        return make_split(others[:train], np.sort(query), val, seed=0, database="train", rest=others[train:])
+        if self.last:
+            query = order[pairs - drawing.cut(order[::-1], self.query) :]
+            others = order[: pairs - len(query)]
+        else:
+            query, others = np.split(order, [drawing.cut(order, self.query)])
+        cut = drawing.cut(others, min(train, len(others)))
+        pool, rest = others[:cut], others[cut:]
+        return make_split(pool, np.sort(query), val, seed=0, database="train", rest=rest, group=group)
 
 
 @dataclass(frozen=True)
@@ -98,9 +108,13 @@ class PerLabel:
     each: int = 80
     seed: int = 0
 
-    def split(self, label: NDArray[np.generic], roles: Roles, val: int) -> Split:
+    def split(self, label: NDArray[np.generic], roles: Roles, val: int, group: Index | None = None) -> Split:
         """See `Recipe`."""
         pairs = _sized(len(label), self.size)
+        if group is not None and len(np.unique(group)) < pairs:
+            raise UserError(
+                "this protocol draws single pairs and would tear the captions of a picture apart: choose another."
+            )
         random = np.random.RandomState(self.seed)
         taken, query, pool = np.zeros(pairs, bool), [], []
         for column in range(label.shape[1]):
@@ -130,14 +144,14 @@ class Official:
     database: Literal["test", "train"] = "test"
     size: int | None = None
 
-    def split(self, label: NDArray[np.generic], roles: Roles, val: int) -> Split:
+    def split(self, label: NDArray[np.generic], roles: Roles, val: int, group: Index | None = None) -> Split:
         """See `Recipe`."""
         if "train" not in roles or "test" not in roles:
             raise UserError("these files bring no official lists of training and test pairs: choose another protocol.")
         _sized(sum(map(len, roles.values())), self.size)
         train, test = np.sort(roles["train"]), np.sort(roles["test"])
         if "val" not in roles:
-            return make_split(train, test, val, seed=0, database=self.database)
+            return make_split(train, test, val, seed=0, database=self.database, group=group)
         held = np.sort(roles["val"])
         return (
             Split(train, held, held, test, test) if self.database == "test" else Split(train, held, train, test, train)

@@ -23,6 +23,7 @@ from xmodal.layers.graph_convolution import LabelGCN, label_graph
 from xmodal.layers.hash_head import SelectHead, tanh_head
 from xmodal.layers.perceptron import MultiScaleText, perceptron
 from xmodal.layers.queue import CodeQueue
+from xmodal.layers.standardisation import Standardisation
 from xmodal.layers.token_transformer import RegionTransformer, TokenTransformer, transformer
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "MultiScaleText",
     "RegionTransformer",
     "SelectHead",
+    "Standardisation",
     "TokenAttention",
     "TokenTransformer",
     "Tokens",

@@ -14,13 +14,14 @@ from torch import Tensor
 from torch.nn import Module, ModuleDict
 from torch.optim import Optimizer
 
-from xmodal.batch import Batch, Features, Side
+from xmodal.batch import SIDES, Batch, Features, Side
 from xmodal.checks import check_numbers
 from xmodal.encoders import Trunk
 from xmodal.errors import UserError
-from xmodal.layers import gather_with_gradient
+from xmodal.layers import Standardisation, gather_with_gradient
 from xmodal.losses import sign
 from xmodal.metrics import code_statistics, retrieval_metrics
+from xmodal.relevance import Relevance
 
 
 class HasRoles(Protocol):
@@ -56,7 +57,9 @@ class RetrievalMethod(LightningModule):
         super().__init__()
         self.kind = kind
         self.results: dict[str, float] = {}  # every test metric at full precision, for the run record
+        self.output_size: int | None = None  # columns that leave the encoder, once an evaluation has seen some
         self.trunks = ModuleDict()  # those that are trained, by side
+        self.standardisation = ModuleDict()  # of frozen features, by side
         self._relaxed: list[Tensor] = []  # outputs for the validation database of this epoch
         self._noted: dict[tuple[str, ...], Tensor] = {}  # of this epoch: sums of what `note` was given, and how often
         self.val_metrics = retrieval_metrics(self.kind, detail="map")
@@ -89,13 +92,35 @@ class RetrievalMethod(LightningModule):
             UserError: this method does not train trunks.
         """
         datamodule = getattr(self.trainer, "datamodule", None)
-        if datamodule is None or self.trunks:
+        if datamodule is None:
+            return
+        for side, moments in datamodule.moments.items():
+            self.standardisation[side] = Standardisation(*moments).to(self.device)
+        if self.trunks:
             return
         self.trunks.update(datamodule.trunks())
         if self.trunks and "trunk_lr" not in self.hparams:
             raise UserError(
                 f"{self.name} reads frozen features only: set data.trunk.sides=none, or choose a method with trunk_lr."
             )
+
+    def standardise(self, side: Side, features: Features) -> Features:
+        """What a frozen encoder gave for new pictures or texts, as `encode_image` and `encode_text` want it.
+
+        The moments of the training features are part of the checkpoint. The data module has standardised its batches
+        already; features of a trained trunk stay as they are.
+
+        Raises:
+            UserError: the moments are unknown: the checkpoint is older than they are.
+        """
+        if side in self.trunks:
+            return features
+        if side not in self.standardisation:
+            raise UserError(
+                f"this checkpoint of {self.name} does not say how {side} features were standardised, because an older "
+                "version wrote it: train again, or load it with its data module (`xmodal test` does)."
+            )
+        return cast("Features", {**features, "pooled": self.standardisation[side](features["pooled"])})
 
     def with_features(self, batch: Batch) -> Batch:
         """The batch with features where it held what a trained trunk reads; called for every batch."""
@@ -122,7 +147,17 @@ class RetrievalMethod(LightningModule):
         checkpoint["trunks"] = {side: trunk.encoder for side, trunk in self.trunks.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Build the trunks of the checkpoint, whose weights come next."""
+        """Build what the checkpoint holds beside the method's own modules: trunks, and moments of the features.
+
+        An older checkpoint has no moments; those that the data module gave are then kept.
+        """
+        state = checkpoint["state_dict"]
+        for side in SIDES:
+            keys = [f"standardisation.{side}.{name}" for name in ("mean", "deviation")]
+            if all(key in state for key in keys):
+                self.standardisation[side] = Standardisation(*(state[key] for key in keys)).to(self.device)
+            elif side in self.standardisation:
+                state.update(zip(keys, self.standardisation[side].buffers(), strict=True))
         for side, encoder in checkpoint.get("trunks", {}).items():
             if side not in self.trunks:
                 self.trunks[side] = encoder.trunk(weights=False)
@@ -287,11 +322,11 @@ class RetrievalMethod(LightningModule):
         self.log_dict(values)
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
-        """Codes in {-1, +1} or embeddings of both sides, with `index` and `label`."""
+        """Codes in {-1, +1} or embeddings of both sides, with the columns of `Relevance`, such as `index`."""
         image, text = self.encode_image(batch["image"]), self.encode_text(batch["text"])
         if self.kind == "binary":
             image, text = sign(image).to(torch.int8), sign(text).to(torch.int8)
-        return {"image": image, "text": text, "label": batch["label"], "index": batch["index"]}
+        return {"image": image, "text": text, **Relevance.of(batch).columns()}
 
     def log_codes(self, stage: str, relaxed: Tensor) -> None:
         """Log what shows a collapse: unique codes, bit means, correlation of the bits, quantisation gap; warn of one.
@@ -310,9 +345,9 @@ class RetrievalMethod(LightningModule):
 
     def _update(self, metrics: Any, batch: Batch, dataloader_idx: int) -> tuple[Tensor, Tensor]:  # noqa: ANN401
         image, text = self.encode_image(batch["image"]), self.encode_text(batch["text"])
-        extra = {name: value for name, value in batch.items() if name in ("hierarchy", "group")}
         split = ("query", "database")[dataloader_idx]
-        metrics.update(split=split, image=image, text=text, label=batch["label"], index=batch["index"], **extra)
+        metrics.update(split=split, image=image, text=text, **Relevance.of(batch).columns())
+        self.output_size = image.shape[1]
         return image, text
 
     def _compute(self, stage: str, metrics: Any) -> dict[str, Tensor]:  # noqa: ANN401

@@ -1,13 +1,14 @@
 """The second stage of a two-stage retrieval: a score that needs both sides re-orders the first hits of a ranking."""
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from xmodal.batch import Batch
 from xmodal.metrics import CosineRetrieval
+from xmodal.relevance import Relevance
 
 PAIRS = 2048  # image-text pairs scored in one forward pass
 
@@ -56,28 +57,27 @@ def reranked_metrics(
     (queries, asked), (items, found) = query, database
     device = items["label"].device
     rows = torch.arange(rank, len(queries["label"]), world, device=device)
+    pictures = Relevance.of(items).distinct("image")
     i2t = _scores(score, asked["image"].at(rows), found["text"], top)
-    t2i = _scores(lambda text, image: score(image, text), asked["text"].at(rows), found["image"], top)
-    metric = CosineRetrieval(similarity="inner").to(device)
+    t2i = _scores(lambda text, image: score(image, text), asked["text"].at(rows), found["image"], top, pictures)
+    metric = CosineRetrieval(similarity="inner", within=False).to(device)
     eye = torch.eye(len(items["label"]), device=device)  # the inner product with it is the score itself
-    metric.update("query", i2t, t2i, queries["label"][rows], queries["index"][rows], **_extra(queries, rows))
-    metric.update("database", eye, eye, items["label"], items["index"], **_extra(items, slice(None)))
+    metric.update("query", i2t, t2i, **Relevance.of(queries).at(rows).columns())
+    metric.update("database", eye, eye, **Relevance.of(items).columns())
     values = {f"reranked_{name}": float(value) for name, value in metric.compute().items()}
     first = f"first {top} hits" if top else "whole list"
     return values, {f"reranked_{name}": f"{first} re-ranked: {words}" for name, words in metric.conventions.items()}
 
 
-def _scores(score: Score, query: Encoded, database: Encoded, top: int) -> Tensor:
-    """(Q, N): the cosine, and above every cosine the score of the first hits."""
+def _scores(score: Score, query: Encoded, database: Encoded, top: int, items: Tensor | None = None) -> Tensor:
+    """(Q, N): the cosine, and above every cosine the score of the first hits, among some items only or among all."""
     cosine = query.embedding @ database.embedding.T
-    first = cosine.topk(min(top or len(cosine.T), len(cosine.T)), 1).indices
+    searched = cosine if items is None else cosine[:, items]
+    first = searched.topk(min(top or len(searched.T), len(searched.T)), 1).indices
+    first = first if items is None else items[first]
     rows = torch.arange(len(cosine), device=cosine.device)[:, None].expand_as(first).flatten()
     columns = first.flatten()
     for chosen in torch.split(torch.arange(len(rows), device=cosine.device), PAIRS):
         q, d = rows[chosen], columns[chosen]
         cosine[q, d] = 3 + score(query.at(q), database.at(d))
     return cosine
-
-
-def _extra(batch: Batch, rows: Tensor | slice) -> dict[str, Tensor]:
-    return {name: cast("Tensor", value)[rows] for name, value in batch.items() if name in ("hierarchy", "group")}

@@ -14,25 +14,27 @@ from torchmetrics import Metric
 
 from xmodal.metrics.curves import Curve, plot_curves
 from xmodal.metrics.distributed import gather_rows, processes, rows_by_index, sum_over_processes
-from xmodal.metrics.packing import label_bits, pack_bits
+from xmodal.metrics.packing import label_bits, pack_bits, unpack_bits
 from xmodal.metrics.rankers import Ranker
 from xmodal.metrics.report import (
+    ACROSS,
     DIRECTIONS,
+    WITHIN,
     Columns,
     Cutoffs,
     Detail,
-    State,
+    criteria,
     describe,
     evaluate_queries,
     finish_curves,
     finish_values,
-    relevances,
 )
+from xmodal.relevance import COLUMNS, Relevance
 
 Split = Literal["query", "database"]
 _MISMATCH = "outputs of {} columns and {} labels do not fit those of {} columns and {} labels"
 
-_FIELDS = ("index", "image", "text", "label", "hierarchy", "group")
+_FIELDS = ("image", "text", *COLUMNS)
 
 
 class CrossModalRetrieval(Metric, ABC):
@@ -47,6 +49,7 @@ class CrossModalRetrieval(Metric, ABC):
         detail: "map" computes mAP@all only; "full" everything in `xmodal.metrics.report`.
         cutoffs: where the rankings are cut.
         process_group: processes to merge over; None is the world.
+        within: whether "full" also has the mAP within a modality, `map_i2i` and `map_t2t`.
     """
 
     full_state_update: bool | None = False
@@ -55,12 +58,16 @@ class CrossModalRetrieval(Metric, ABC):
     embedding_type: ClassVar[torch.dtype]
 
     def __init__(
-        self, detail: Detail = "full", cutoffs: Cutoffs = Cutoffs(), process_group: dist.ProcessGroup | None = None
+        self,
+        detail: Detail = "full",
+        cutoffs: Cutoffs = Cutoffs(),
+        process_group: dist.ProcessGroup | None = None,
+        within: bool = True,
     ) -> None:
         super().__init__(sync_on_compute=False, process_group=process_group)
         if detail not in get_args(Detail):
             raise ValueError(f"detail must be one of {', '.join(get_args(Detail))}, got {detail!r}")
-        self.detail, self.cutoffs = detail, cutoffs
+        self.detail, self.cutoffs, self.within = detail, cutoffs, within and detail == "full"
         self._types = dict.fromkeys(_FIELDS, torch.int64)
         self._types |= {"image": self.embedding_type, "text": self.embedding_type}
         for split in get_args(Split):
@@ -73,14 +80,20 @@ class CrossModalRetrieval(Metric, ABC):
         self._values: dict[str, Columns] = {}
         self._curves: dict[str, Curve] = {}
         self._queries = torch.empty(0, dtype=torch.int64)
+        self._ranked: dict[str, tuple[Tensor, Tensor, Relevance]] = {}
+        self._bits = 0
 
     @abstractmethod
     def _encode(self, outputs: Tensor, name: str) -> Tensor:
         """What is kept of a batch of outputs (B, K)."""
 
     @abstractmethod
-    def _ranker(self, query: Sequence[Tensor], database: Sequence[Tensor], width: int) -> Ranker:
-        """The ranker of the kept outputs, one tensor for each direction."""
+    def _decode(self, kept: Tensor, width: int) -> Tensor:
+        """The codes in {-1, +1} or the embeddings that were kept, (B, K)."""
+
+    @abstractmethod
+    def _ranker(self, query: Sequence[Tensor], database: Sequence[Tensor], width: int, itself: Tensor | None) -> Ranker:
+        """The ranker of the kept outputs, one tensor for each direction; `itself` as in `Ranker`."""
 
     def update(
         self,
@@ -95,16 +108,17 @@ class CrossModalRetrieval(Metric, ABC):
         """Add a batch of pairs.
 
         Args:
-            split: "query" or "database". The two may hold the same pairs (then a query finds its own counterpart too).
+            split: "query" or "database". The two may hold the same pairs: a query then finds its own counterpart in the
+                other modality, and never itself within its own.
             image: (B, K) network outputs for the images.
             text: (B, K) network outputs for the texts.
-            label: (B, C) multi-hot labels.
+            label: (B, C) multi-hot labels, or (B,) class numbers.
             index: (B,) position of each pair in the dataset: the identity of the pair, and the order of ties in
                 `map[stable]`.
             hierarchy: (B, layers) class number in each layer, coarsest first. Relevant is then the same class of the
                 last layer, and a layer shared counts one grade.
             group: (B,) id of the picture that a pair's text describes; a query's counterparts in R@K share its id,
-                and among the images of the database an id counts once.
+                and wherever images are searched an id is one item.
 
         Raises:
             ValueError: a wrong split, shape or type, outputs that are not finite, labels that are not 0 or 1.
@@ -113,8 +127,9 @@ class CrossModalRetrieval(Metric, ABC):
             raise ValueError(f"split must be 'query' or 'database', got {split!r}")
         if image.shape != text.shape:
             raise ValueError(f"image and text differ in shape: {tuple(image.shape)} and {tuple(text.shape)}")
-        labels = label_bits(label, "label")
-        columns = {"index": _ids(index, "index"), "label": pack_bits(labels)}
+        by_class = label.ndim == 1
+        columns = {"index": _ids(index, "index")}
+        columns["label"] = _ids(label, "label") if by_class else pack_bits(label_bits(label, "label"))
         columns |= {"image": self._encode(image, "image"), "text": self._encode(text, "text")}
         if hierarchy is not None:
             columns["hierarchy"] = _classes(hierarchy)
@@ -123,7 +138,7 @@ class CrossModalRetrieval(Metric, ABC):
         wrong = {name: len(column) for name, column in columns.items() if len(column) != len(image)}
         if wrong:
             raise ValueError(f"a batch of {len(image)} images came with {wrong} rows")
-        width = torch.tensor([[image.shape[1], label.shape[1]]])
+        width = torch.tensor([[image.shape[1], 0 if by_class else label.shape[1]]])
         if self._width is not None and not torch.equal(width, self._width):
             raise ValueError(_MISMATCH.format(*self._width[0].tolist(), *width[0].tolist()))
         self._width = width
@@ -141,41 +156,61 @@ class CrossModalRetrieval(Metric, ABC):
         if width is not None and bool((width != width[:1]).any()):
             raise ValueError(_MISMATCH.format(*width.amin(0).tolist(), *width.amax(0).tolist()))
         query, database = (self._gathered(split) for split in get_args(Split))
-        bits, labels = (0, 0) if width is None else width[0].tolist()
-        rank, world = processes(self.process_group)
-        bounds = np.linspace(0, len(query["index"]), world + 1).astype(int)
-        ranker = self._ranker(
-            [query[side] for side, _ in DIRECTIONS.values()], [database[side] for _, side in DIRECTIONS.values()], bits
-        )
+        self._bits, labels = (0, 0) if width is None else width[0].tolist()
         both = [name for name in ("hierarchy", "group") if (name in query) != (name in database)]
         if both:
             raise ValueError(f"{both[0]} was given for one split only: give it for query and database, or for neither")
-        groups = (query["group"][:, 0], database["group"][:, 0]) if "group" in query else None
-        values, sums = evaluate_queries(
-            ranker,
-            slice(int(bounds[rank]), int(bounds[rank + 1])),
-            relevances(query, database, labels, self.detail),
-            groups,
-            self.detail,
-            self.cutoffs,
-        )
-        self._values = {d: self._merged_values(part) for d, part in zip(DIRECTIONS, values, strict=True)}
+        self._ranked = {
+            split: (state["image"], state["text"], _relevance(state, labels))
+            for split, state in zip(get_args(Split), (query, database), strict=True)
+        }
         self._queries = query["index"][:, 0].cpu()
-        self._curves = {}
-        if self.detail == "full":
-            for direction, part in zip(DIRECTIONS, sums, strict=True):
-                merged = {
-                    name: sum_over_processes(torch.from_numpy(total), self.process_group).numpy()
-                    for name, total in part.items()
-                }
-                self._curves |= {f"{name}_{direction}": curve for name, curve in finish_curves(merged).items()}
+        self._values, self._curves = {}, {}
+        every = (ACROSS, WITHIN) if self.within else (ACROSS,)
+        together = every if "group" not in query else [(direction,) for part in every for direction in part]
+        for directions in together:
+            self._search(directions)
+        if self.detail == "map":
+            self._ranked = {}
         return {
             f"{name}_{direction}": torch.tensor(value, dtype=torch.float64, device=self.device)
             for direction, part in self._values.items()
             for name, value in finish_values(part).items()
         }
 
-    def _gathered(self, split: Split) -> State:
+    def _search(self, directions: Sequence[str]) -> None:
+        """Rank this process's share of the queries, in directions that share queries and items, and merge."""
+        (*asked, queries), (*found, items) = (self._ranked[split] for split in get_args(Split))
+        sides = [DIRECTIONS[direction] for direction in directions]
+        within = directions[0] in WITHIN
+        query = queries.distinct(sides[0][0]) if within else None
+        database = items.distinct(sides[0][1])
+        queries, items = _rows(queries, query), _rows(items, database)
+        ranker = self._ranker(
+            [_kept(asked[side == "text"], query) for side, _ in sides],
+            [_kept(found[side == "text"], database) for _, side in sides],
+            self._bits,
+            queries.itself(items, sides[0][1]) if within else None,
+        )
+        rank, world = processes(self.process_group)
+        bounds = np.linspace(0, len(queries.index), world + 1).astype(int)
+        detail: Detail = "map" if within else self.detail
+        groups = (queries.group, items.group) if queries.group is not None and items.group is not None else None
+        shard = slice(int(bounds[rank]), int(bounds[rank + 1]))
+        values, sums = evaluate_queries(ranker, shard, criteria(queries, items, detail), groups, detail, self.cutoffs)
+        for direction, columns, part in zip(directions, values, sums, strict=True):
+            merged = self._merged_values(columns)
+            if within and not merged["map"].any():
+                continue  # nothing is relevant, such as to a picture that has one of its kind
+            self._values[direction] = merged
+            if detail == "full":
+                total = {
+                    name: sum_over_processes(torch.from_numpy(each), self.process_group).numpy()
+                    for name, each in part.items()
+                }
+                self._curves |= {f"{name}_{direction}": curve for name, curve in finish_curves(total).items()}
+
+    def _gathered(self, split: Split) -> dict[str, Tensor]:
         states = {name: getattr(self, f"{split}_{name}") for name in _FIELDS}
         local = {name: torch.cat(list(state)) if len(state) else None for name, state in states.items()}
         merged = gather_rows(local, self._types, self.process_group)
@@ -204,7 +239,10 @@ class CrossModalRetrieval(Metric, ABC):
 
     @property
     def average_precisions(self) -> dict[str, Tensor]:
-        """AP of each query in the default convention, (Q,) float64 for each direction, in the order of `queries`."""
+        """AP of each query in the default convention, (Q,) float64 for each direction, in the order of `queries`.
+
+        Of pictures with several captions, `i2i` has one value for each picture.
+        """
         self._check_computed()
         return {direction: torch.from_numpy(part["map"].copy()) for direction, part in self._values.items()}
 
@@ -213,6 +251,24 @@ class CrossModalRetrieval(Metric, ABC):
         """Dataset index of each query, (Q,)."""
         self._check_computed()
         return self._queries
+
+    @property
+    def outputs(self) -> dict[str, Tensor]:
+        """What the last `compute` ranked, as `xmodal evaluate` reads it; of all processes, in the order of the dataset.
+
+        `query_image`, `query_text`, `database_image`, `database_text` are codes in {-1, +1} or embeddings, and each
+        split has the columns of `Relevance`, such as `query_label`. Empty with detail="map".
+        """
+        self._check_computed()
+        return {
+            f"{split}_{name}": column
+            for split, (image, text, judged) in self._ranked.items()
+            for name, column in {
+                "image": self._decode(image, self._bits),
+                "text": self._decode(text, self._bits),
+                **judged.columns(),
+            }.items()
+        }
 
     @property
     def curves(self) -> dict[str, Curve]:
@@ -244,6 +300,21 @@ class CrossModalRetrieval(Metric, ABC):
     def _check_computed(self) -> None:
         if not self._values:
             raise RuntimeError("nothing computed yet: call compute() first")
+
+
+def _relevance(state: dict[str, Tensor], labels: int) -> Relevance:
+    """What a split is judged by; `labels` is 0 where the labels are class numbers."""
+    one = {name: state[name][:, 0] for name in ("index", "group") if name in state}
+    label = unpack_bits(state["label"], labels) if labels else state["label"][:, 0]
+    return Relevance(**one, label=label, hierarchy=state.get("hierarchy"))
+
+
+def _rows(judged: Relevance, rows: Tensor | None) -> Relevance:
+    return judged if rows is None else judged.at(rows)
+
+
+def _kept(outputs: Tensor, rows: Tensor | None) -> Tensor:
+    return outputs if rows is None else outputs[rows]
 
 
 def _ids(ids: Tensor, name: str) -> Tensor:

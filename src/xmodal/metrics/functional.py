@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from xmodal.metrics.packing import code_bits, embedding_rows, label_bits, pack_bits
-from xmodal.metrics.rankers import CodeRanker, Ranker, Relevance, ScoreRanker
+from xmodal.metrics.rankers import CodeRanker, Criterion, Ranker, ScoreRanker
 from xmodal.metrics.ranking import Ranking, concatenated
 
 Ties = Literal["expected", "stable"]
@@ -36,9 +36,9 @@ def hamming_ranking(
         ValueError: shapes that do not fit, values that are not finite, labels that are not 0 or 1.
     """
     query, database = code_bits(query, "query"), code_bits(database, "database")
-    relevance = _relevance(query, database, query_label, database_label, ties, graded)
+    criterion = _criterion(query, database, query_label, database_label, ties, graded)
     ranker = CodeRanker([pack_bits(query)], [pack_bits(database)], query.shape[1])
-    return _whole(ranker, relevance)
+    return _whole(ranker, criterion)
 
 
 def cosine_ranking(
@@ -51,13 +51,13 @@ def cosine_ranking(
 ) -> Ranking:
     """Rank a database by the cosine of embeddings; arguments and errors as `hamming_ranking`."""
     query, database = (normalize(embedding_rows(x, name)) for x, name in ((query, "query"), (database, "database")))
-    relevance = _relevance(query, database, query_label, database_label, ties, graded)
-    return _whole(ScoreRanker([query], [database]), relevance)
+    criterion = _criterion(query, database, query_label, database_label, ties, graded)
+    return _whole(ScoreRanker([query], [database]), criterion)
 
 
-def _relevance(
+def _criterion(
     query: Tensor, database: Tensor, query_label: Tensor, database_label: Tensor, ties: Ties, graded: bool
-) -> Relevance:
+) -> Criterion:
     if ties not in get_args(Ties):
         raise ValueError(f"ties must be 'expected' or 'stable', got {ties!r}")
     labels = label_bits(query_label, "query_label"), label_bits(database_label, "database_label")
@@ -65,9 +65,9 @@ def _relevance(
     (q, k), (n, same), (ql, c), (nl, also) = shapes
     if k != same or c != also or q != ql or n != nl:
         raise ValueError(f"shapes do not fit: query {shapes[0]}, database {shapes[1]}, labels {shapes[2]}, {shapes[3]}")
-    return Relevance(*labels, graded=graded, stable=ties == "stable")
+    return Criterion(*labels, graded=graded, stable=ties == "stable")
 
 
-def _whole(ranker: Ranker, relevance: Relevance) -> Ranking:
-    every = slice(0, len(relevance.query))
-    return concatenated([rankings[""] for _, rankings in ranker.rank(every, {"": relevance})])
+def _whole(ranker: Ranker, criterion: Criterion) -> Ranking:
+    every = slice(0, len(criterion.query))
+    return concatenated([rankings[""] for _, rankings in ranker.rank(every, {"": criterion})])

@@ -43,7 +43,7 @@ popcount = cast("Callable[[Any], Any]", intrinsic(_popcount))
 
 @compiled
 def _histogram(
-    query: Array, database: Array, label_start: Ints, label: Ints, words: Words, binary: bool,
+    query: Array, database: Array, label_start: Ints, label: Ints, classes: Words, words: Words, binary: bool,
     member: Array, shared: Array, near: Array, key: Array, out: Array,
 ) -> None:  # fmt: skip
     """Count the pairs of (directions, queries) x database by distance and shared labels.
@@ -53,7 +53,8 @@ def _histogram(
         database: (D, bytes, N) codes, byte by byte.
         label_start: (Q + 1,) query q has the labels `label[label_start[q]:label_start[q + 1]]`.
         label: (L,) label numbers.
-        words: (V, N) packed labels of the database.
+        classes: (Q, L) class numbers in L layers, which are compared instead of labels; L is 0 where there are none.
+        words: (V, N) packed labels of the database, or (L, N) its class numbers.
         binary: whether the number of shared labels is cut at 1.
         member: (C, tile) scratch: whether an item has a label, one byte each.
         shared: (tile,) scratch: labels that the query and an item share.
@@ -80,6 +81,14 @@ def _histogram(
                 else:
                     for j in range(m):
                         shared[j] += has[j]
+            for x in range(classes.shape[1]):
+                row, own = words[x, start : start + m], classes[q, x]
+                if binary:
+                    for j in range(m):
+                        shared[j] |= row[j] == own
+                else:
+                    for j in range(m):
+                        shared[j] += row[j] == own
             for d in range(directions):
                 near[:] = 0
                 b = 0
@@ -115,15 +124,15 @@ def _histogram(
 
 
 def histogram(
-    query: Array, database: Array, query_labels: NDArray[np.bool_], words: Words, bits: int, grades: int
+    query: Array, database: Array, query_labels: Array, words: Words, bits: int, grades: int
 ) -> NDArray[np.int32]:
     """Histogram over Hamming distance and shared labels.
 
     Args:
         query: (D, Q, bytes) uint8 codes.
         database: (D, bytes, N) uint8 codes.
-        query_labels: (Q, C) labels.
-        words: (V, N) uint64 packed labels of the database.
+        query_labels: (Q, C) boolean labels, or (Q, L) int64 class numbers in L layers.
+        words: (V, N) uint64 packed labels of the database, or (L, N) its class numbers.
         bits: length of a code.
         grades: number of relevance grades; 2 asks only whether a label is shared.
 
@@ -132,16 +141,19 @@ def histogram(
     """
     directions, queries, _ = query.shape
     out = np.zeros((directions, queries, grades, bits + 1), np.int32)
+    classes = np.ascontiguousarray(query_labels[:, : 0 if query_labels.dtype == bool else None], np.int64)
+    query_labels = query_labels[:, : None if query_labels.dtype == bool else 0]
     start = np.concatenate([[0], np.cumsum(query_labels.sum(1))]).astype(np.int64)
     label = np.nonzero(query_labels)[1].astype(np.int64)
     count_type = np.uint8 if grades <= 256 else np.uint16
-    near_type = np.uint8 if bits <= 255 else np.uint16
+    near_type = np.uint8 if bits < 2**8 else np.uint16 if bits < 2**16 else np.uint32
     key_type = np.uint16 if (bits + 1) * grades < 2**16 else np.uint32
     tile = min(_TILE, max(words.shape[1], 1))
 
     def count(part: slice) -> None:
         _histogram(
-            query[:, part], database, start[part.start : part.stop + 1], label, words, grades == 2,
+            query[:, part], database, start[part.start : part.stop + 1], label, classes[part].view(np.uint64), words,
+            grades == 2,
             np.empty((query_labels.shape[1], tile), count_type), np.empty(tile, count_type),
             np.empty(tile, near_type), np.empty(tile, key_type), out[:, part],
         )  # fmt: skip
@@ -163,13 +175,17 @@ def in_threads(work: Callable[[slice], None], rows: int) -> None:
 
 
 @compiled
-def _shared_labels(query: Words, words: Words, grades: int, reverse: bool, out: Array) -> None:
+def _shared_labels(query: Words, words: Words, grades: int, by_class: bool, reverse: bool, out: Array) -> None:
     """Relevance grade of every item of `words` (V, N) for one query (V,), into `out` (N,)."""
     out[:] = 0
     for v in range(len(query)):
         wanted, row = query[v], words[v]
-        for j in range(len(out)):
-            out[j] += popcount(wanted & row[j])
+        if by_class:
+            for j in range(len(out)):
+                out[j] += row[j] == wanted
+        else:
+            for j in range(len(out)):
+                out[j] += popcount(wanted & row[j])
     if grades == 2:
         for j in range(len(out)):
             out[j] = out[j] > 0
@@ -275,19 +291,28 @@ class RowRanker:
             self._near[:] = near
         self._order = _sort(self._near, self._keys, self._spare, self._count)
 
-    def groups(
-        self, query: Words, words: Words, grades: int, reverse: bool, stable: bool
-    ) -> tuple[Ints, Ints, Ints, Floats, Ints]:
+    def grade(self, query: Words, words: Words, grades: int, by_class: bool, reverse: bool) -> None:
+        """Set the relevance of every item.
+
+        Args:
+            query: (V,) labels, or class numbers, of the query.
+            words: (V, N) those of the database.
+            grades: number of grades; 2 asks only whether one is shared.
+            by_class: whether class numbers are compared, instead of labels.
+            reverse: relevant is what shares none.
+        """
+        _shared_labels(query, words, grades, by_class, reverse, self._grade)
+
+    def groups(self, grades: int, stable: bool, itself: int = -1) -> tuple[Ints, Ints, Ints, Floats, Ints]:
         """Closer, items, relevant, gain of the tie groups in the sorted order, and the number of items of each grade.
 
         Args:
-            query: (V,) labels of the query.
-            words: (V, N) labels of the database.
-            grades: number of grades; 2 asks only whether a label is shared.
-            reverse: relevant is what shares no label.
+            grades: number of grades.
             stable: the order of the items breaks ties.
+            itself: an item that is not relevant whatever its labels; -1 for none.
         """
-        _shared_labels(query, words, grades, reverse, self._grade)
+        if itself >= 0:
+            self._grade[itself] = 0
         counts = np.zeros(grades, np.int64)
         columns = (self._closer, self._items, self._relevant)
         written = _groups(self._order, self._grade, stable, *columns, self._gain, counts)

@@ -8,6 +8,7 @@ from xmodal.metrics.ranking import Ranking
 
 _BINS = 1 << 23  # bins of one bincount call
 _HALF_EXACT = 2048  # integers up to here are exact in float16
+_EXACT = 1 << 24  # and up to here in float32
 
 
 def histogram(
@@ -21,8 +22,8 @@ def histogram(
     Args:
         query: (Q, bits) boolean codes.
         database: (N, bits) boolean codes.
-        query_labels: (Q, C) boolean labels.
-        database_labels: (N, C) boolean labels.
+        query_labels: (Q, C) boolean labels, or (Q, L) int64 class numbers of L layers, which are compared one by one.
+        database_labels: (N, C) or (N, L), the same of the database.
         grades: number of relevance grades; 2 asks only whether a label is shared.
         pairs: pairs of items to hold at once.
 
@@ -30,10 +31,16 @@ def histogram(
         (Q, grades, bits + 1) int32, the same on every device.
     """
     queries, bits = query.shape
-    most = 1 + int(torch.minimum(_most(query_labels), _most(database_labels)))
+    classes, items = None, None
+    if query_labels.dtype != torch.bool:
+        classes, items = query_labels, database_labels
+        query_labels, database_labels = query[:, :0], database[:, :0]
+        most = 1 + classes.shape[1]
+    else:
+        most = 1 + int(torch.minimum(_most(query_labels), _most(database_labels)))
     bins = (bits + 1) * most
     half = query.is_cuda and bits + bins <= _HALF_EXACT
-    dtype = torch.float16 if half else torch.float32
+    dtype = torch.float16 if half else torch.float32 if bits + bins < _EXACT else torch.float64
     one = torch.ones(len(database), 1, device=query.device, dtype=dtype)
     right = torch.cat([database.to(dtype), database_labels.to(dtype), one], 1)
     codes = query.to(dtype)
@@ -46,6 +53,9 @@ def histogram(
         offset = torch.arange(asked.shape[1], device=query.device, dtype=torch.int32) * bins
         for start in range(0, len(right), tile):
             key = (right[start : start + tile] @ asked).int().add_(offset)
+            if classes is not None and items is not None:
+                for own, other in zip(classes[row : row + block].T, items[start : start + tile].T, strict=True):
+                    key += (other[:, None] == own).int() * (bits + 1)
             counts += torch.bincount(key.view(-1), minlength=counts.numel()).view_as(counts)
     if grades == 2:
         out = torch.stack([out[:, 0], out[:, 1:].sum(1)], 1)
@@ -59,8 +69,12 @@ def _most(labels: Tensor) -> Tensor:
 
 
 def shared_labels(query: Tensor, database: Tensor, grades: int) -> Tensor:
-    """Relevance grade of each pair: the number of labels shared, (Q, C) x (N, C) -> (Q, N) int64."""
-    shared = (query.float() @ database.float().T).long()
+    """Relevance grade of each pair: the number of labels, or classes, shared, (Q, C) x (N, C) -> (Q, N) int64."""
+    if query.dtype == torch.bool:
+        shared = (query.float() @ database.float().T).long()
+    else:
+        every = [own[:, None] == other for own, other in zip(query.T, database.T, strict=True)]
+        shared = torch.stack(every).sum(0)
     return shared.clamp(max=1) if grades == 2 else shared
 
 

@@ -21,8 +21,8 @@ def _popcount(word: tl.tensor) -> tl.tensor:
 @triton.jit  # type: ignore[untyped-decorator]
 def _tile(
     query: tl.tensor, database: tl.tensor, query_label: tl.tensor, database_label: tl.tensor, row: int, start: int,
-    items: int, BITS: tl.constexpr, WORDS: tl.constexpr, LABEL_WORDS: tl.constexpr, BINS: tl.constexpr,
-    TILE: tl.constexpr,
+    items: int, BITS: tl.constexpr, WORDS: tl.constexpr, LABEL_WORDS: tl.constexpr, CLASSES: tl.constexpr,
+    BINS: tl.constexpr, TILE: tl.constexpr,
 ) -> tuple[tl.tensor, tl.tensor]:  # fmt: skip
     item = start + tl.arange(0, TILE)
     there = item < items
@@ -33,7 +33,11 @@ def _tile(
     shared = tl.zeros((TILE,), tl.int32)
     for v in tl.static_range(LABEL_WORDS):
         wanted = tl.load(query_label + row * LABEL_WORDS + v)
-        shared |= wanted & tl.load(database_label + v * items + item, mask=there, other=0)
+        if CLASSES:  # numbers from 0
+            label = tl.load(database_label + v * items + item, mask=there, other=-1)
+            shared |= (wanted == label).to(tl.int32)
+        else:
+            shared |= wanted & tl.load(database_label + v * items + item, mask=there, other=0)
     relevant = (shared != 0).to(tl.int32)
     key = near.to(tl.int32) * 2 + relevant
     return tl.histogram(key, BINS, mask=there & (key < 2 * BITS)), relevant
@@ -42,8 +46,8 @@ def _tile(
 @triton.jit  # type: ignore[untyped-decorator]
 def _count(
     query: tl.tensor, database: tl.tensor, query_label: tl.tensor, database_label: tl.tensor, out: tl.tensor,
-    queries: int, items: int, BITS: tl.constexpr, WORDS: tl.constexpr, LABEL_WORDS: tl.constexpr, BINS: tl.constexpr,
-    TILE: tl.constexpr, PARTS: tl.constexpr,
+    queries: int, items: int, BITS: tl.constexpr, WORDS: tl.constexpr, LABEL_WORDS: tl.constexpr,
+    CLASSES: tl.constexpr, BINS: tl.constexpr, TILE: tl.constexpr, PARTS: tl.constexpr,
 ) -> None:  # fmt: skip
     first, part = tl.program_id(0) * 2, tl.program_id(1)
     second = tl.minimum(first + 1, queries - 1)  # two queries for each tile: reading it costs as much as counting
@@ -51,12 +55,14 @@ def _count(
     found_a, found_b = tl.zeros((TILE,), tl.int32), tl.zeros((TILE,), tl.int32)
     for start in range(part * TILE, items, PARTS * TILE):
         count, found = _tile(
-            query, database, query_label, database_label, first, start, items, BITS, WORDS, LABEL_WORDS, BINS, TILE
-        )
+            query, database, query_label, database_label, first, start, items, BITS, WORDS, LABEL_WORDS, CLASSES,
+            BINS, TILE,
+        )  # fmt: skip
         count_a, found_a = count_a + count, found_a + found
         count, found = _tile(
-            query, database, query_label, database_label, second, start, items, BITS, WORDS, LABEL_WORDS, BINS, TILE
-        )
+            query, database, query_label, database_label, second, start, items, BITS, WORDS, LABEL_WORDS, CLASSES,
+            BINS, TILE,
+        )  # fmt: skip
         count_b, found_b = count_b + count, found_b + found
     bins = tl.arange(0, BINS)
     out_a, out_b = out + (first * PARTS + part) * (BINS + 1), out + (second * PARTS + part) * (BINS + 1)
@@ -77,21 +83,24 @@ def histogram(
     Args:
         query: (Q, W) int64 packed codes.
         database: (N, W) int64 packed codes.
-        query_labels: (Q, V) int64 packed labels.
-        database_labels: (N, V) int64 packed labels.
+        query_labels: (Q, V) int64 packed labels, or (Q, L) class numbers of L layers, counted from 0.
+        database_labels: (N, V) int64 packed labels, or (N, L) class numbers.
         bits: length of a code.
-        labels: number of labels.
+        labels: number of labels; 0 for class numbers.
 
     Returns:
         (Q, 2, bits + 1) int32: irrelevant and relevant items at each distance.
     """
     bins = max(_FEWEST_BINS, triton.next_power_of_2(2 * bits))
     codes, items = _halves(query, bits), _halves(database, bits).T.contiguous()
-    wanted, item_labels = _halves(query_labels, labels), _halves(database_labels, labels).T.contiguous()
+    if labels:
+        wanted, item_labels = _halves(query_labels, labels), _halves(database_labels, labels).T.contiguous()
+    else:
+        wanted, item_labels = query_labels.int().contiguous(), database_labels.int().T.contiguous()
     out = torch.empty(len(query), _PARTS, bins + 1, dtype=torch.int32, device=query.device)
     _count[(-(-len(query) // 2), _PARTS)](
-        codes, items, wanted, item_labels, out, len(query), len(database), bits, codes.shape[1], wanted.shape[1], bins,
-        _TILE, _PARTS,
+        codes, items, wanted, item_labels, out, len(query), len(database), bits, codes.shape[1], wanted.shape[1],
+        labels == 0, bins, _TILE, _PARTS,
     )  # fmt: skip
     out = out.sum(1, dtype=torch.int32)
     counts, found = out[:, : 2 * bits].view(len(query), bits, 2), out[:, bins]

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 WORD = 64
+_SMALL = 1e-9  # of an embedding's largest number: lengths from here to its reciprocal are exact enough in float32
 _ROWS = 1 << 16  # rows whose bytes are held at once
 _GATHER = 0x0102040810204080  # times eight bytes that are 0 or 1: their bits, in order, in the highest byte
 
@@ -25,7 +26,7 @@ def unpack_bits(packed: Tensor, columns: int) -> Tensor:
     """Undo `pack_bits`: int64 words (B, W) to a boolean matrix (B, columns)."""
     places = torch.arange(8, dtype=torch.uint8, device=packed.device)
     octets = packed.contiguous().view(torch.uint8)
-    return ((octets[:, :, None] >> places) & 1).view(len(packed), -1)[:, :columns].bool()
+    return ((octets[:, :, None] >> places) & 1).flatten(1)[:, :columns].bool()
 
 
 def code_bits(outputs: Tensor, name: str) -> Tensor:
@@ -66,7 +67,7 @@ def label_bits(label: Tensor, name: str) -> Tensor:
 
 
 def embedding_rows(outputs: Tensor, name: str) -> Tensor:
-    """Embeddings (B, dim) as float32.
+    """Embeddings (B, dim) as float32; a row whose length would be lost in float32 is divided by its largest number.
 
     Raises:
         ValueError: not a floating-point matrix, no column, NaN or infinite values.
@@ -75,7 +76,9 @@ def embedding_rows(outputs: Tensor, name: str) -> Tensor:
         raise ValueError(
             f"{name} must be floating point with shape (B, K), K >= 1, got {outputs.dtype} {tuple(outputs.shape)}"
         )
-    rows = outputs.float()
-    if not bool(rows.isfinite().all()):
+    if not bool(outputs.isfinite().all()):
         raise ValueError(f"{name} holds NaN or infinite values")
-    return rows
+    rows = outputs if outputs.dtype == torch.float64 else outputs.float()
+    largest = rows.abs().amax(1, keepdim=True)
+    extreme = (largest > 0) & ((largest < _SMALL) | (largest > 1 / _SMALL))
+    return (rows / largest.where(extreme, 1)).float() if bool(extreme.any()) else rows.float()

@@ -18,7 +18,9 @@ from xmodal.metrics.ranking import Ints, Ranking, ranking_from_histogram
 
 Array = NDArray[Any]
 
-_LEVEL_BLOCK = 512  # queries whose histograms are held at once
+_LEVEL_BLOCK = 512  # queries whose histograms are held at once, fewer where they have many bins
+_LEVEL_BINS = 1 << 24  # bins of their histograms, at most
+_LONGEST = 1024  # bits that the GPU's fused kernel counts
 _DENSE_BLOCK = 32  # queries whose distances to the whole database are held at once
 _SORTED_PAIRS = 1 << 19  # pairs whose tie groups are held at once
 _GPU_PAIRS = 1 << 24  # distances held at once on a GPU
@@ -26,14 +28,14 @@ _SCORE_TILE = 1024  # database items in one matrix product, always: equal shapes
 
 
 @dataclass(frozen=True)
-class Relevance:
+class Criterion:
     """One notion of relevance between queries and database items.
 
     Attributes:
-        query: (Q, C) boolean labels.
-        database: (N, C) boolean labels.
-        graded: whether the grade counts the shared labels; otherwise it is whether one is shared.
-        reverse: relevant is what shares no label (the errors that MAPP penalises).
+        query: (Q, C) boolean labels, or (Q, L) int64 class numbers of L layers.
+        database: (N, C) boolean labels, or (N, L) int64 class numbers.
+        graded: whether the grade counts the shared labels or layers; otherwise it is whether one is shared.
+        reverse: relevant is what shares none (the errors that MAPP penalises).
         stable: the order of the database breaks ties, instead of the expectation over all orders.
     """
 
@@ -48,18 +50,35 @@ class Relevance:
         """Number of grades, 0 included."""
         if not self.graded or not len(self.query) or not len(self.database):
             return 2
+        if self.by_class:
+            return 1 + self.query.shape[1]
         return max(2, 1 + min(int(self.query.sum(1).max()), int(self.database.sum(1).max())))
+
+    @property
+    def by_class(self) -> bool:
+        """Whether class numbers are compared, instead of labels."""
+        return self.query.dtype != torch.bool
 
     @cached_property
     def packed(self) -> tuple[Tensor, Tensor]:
-        """Labels as int64 words: (Q, V) of the queries and (N, V) of the database."""
-        return pack_bits(self.query), pack_bits(self.database)
+        """Labels, or class numbers counted from 0, as int64 words: (Q, V) of the queries and (N, V) of the database."""
+        if not self.by_class:
+            return pack_bits(self.query), pack_bits(self.database)
+        numbers = torch.unique(torch.cat([self.query, self.database]), return_inverse=True)[1]
+        return numbers[: len(self.query)], numbers[len(self.query) :]
 
     @cached_property
     def words(self) -> tuple[Array, Array]:
         """The same for the CPU's kernels: uint64, (Q, V) and (V, N)."""
-        query, database = (side.cpu().numpy().view(np.uint64) for side in self.packed)
+        query, database = (np.ascontiguousarray(side.cpu().numpy()).view(np.uint64) for side in self.packed)
         return query, np.ascontiguousarray(database.T)
+
+    def grade(self, rows: Tensor, items: Tensor) -> Tensor:
+        """(P,) grade of single pairs of a query and an item, int64."""
+        query, database = self.query[rows], self.database[items]
+        shared = (query == database).sum(1) if self.by_class else (query & database).sum(1)
+        found = shared if self.grades > 2 else shared.clamp(max=1)
+        return (found == 0).long() if self.reverse else found
 
 
 class Ranker(ABC):
@@ -68,23 +87,25 @@ class Ranker(ABC):
     Args:
         query: D tensors (Q, ...), one for each direction.
         database: D tensors (N, ...).
+        itself: (Q,) item that is the query itself, which its ranking leaves out, -1 for none; None: no query has one.
+            Average precision is that without it; the number of items, and so what is cut off by rank, is not.
     """
 
-    def __init__(self, query: Sequence[Tensor], database: Sequence[Tensor]) -> None:
-        self.query, self.database = query, database
+    def __init__(self, query: Sequence[Tensor], database: Sequence[Tensor], itself: Tensor | None = None) -> None:
+        self.query, self.database, self.itself = query, database, itself
         self.size = len(database[0])
         self.on_cpu = database[0].device.type == "cpu"
         self.dense_block = _DENSE_BLOCK if self.on_cpu else 1 + _GPU_PAIRS // max(self.size, 1)
 
-    def passes(self, relevances: Mapping[str, Relevance]) -> list[tuple[int, dict[str, Relevance]]]:
+    def passes(self, criteria: Mapping[str, Criterion]) -> list[tuple[int, dict[str, Criterion]]]:
         """Which notions of relevance to rank together, and by how many queries at a time to bound the memory."""
-        return [(self.dense_block, dict(relevances))]
+        return [(self.dense_block, dict(criteria))]
 
     @abstractmethod
     def near(self, direction: int, rows: slice) -> Tensor:
         """Distances (B, N) of a block of queries: smaller is nearer."""
 
-    def rank(self, rows: slice, relevances: Mapping[str, Relevance]) -> Iterator[tuple[int, dict[str, Ranking]]]:
+    def rank(self, rows: slice, criteria: Mapping[str, Criterion]) -> Iterator[tuple[int, dict[str, Ranking]]]:
         """Rank the database for a block of queries: direction and a ranking for each notion of relevance.
 
         A direction may come in several parts, whose queries follow each other.
@@ -93,36 +114,28 @@ class Ranker(ABC):
         step = max(torch.get_num_threads(), pairs // max(self.size, 1))
         for direction in range(len(self.query)):
             near = self.near(direction, rows)
+            itself = torch.full((len(near),), -1, device=near.device) if self.itself is None else self.itself[rows]
             for start in range(0, max(len(near), 1), step):
-                part = near[start : start + step]
-                yield direction, rank(part, rows.start + start, relevances)
+                part = slice(start, start + step)
+                yield direction, rank(near[part], rows.start + start, criteria, itself[part])
 
     def counterparts(self, rows: slice, groups: tuple[Tensor, Tensor]) -> list[tuple[Ints, Ints, Ints]]:
         """Where the nearest of each query's own counterparts ranks, for each direction: the arguments of `hit_at`.
 
         Args:
             rows: the block of queries.
-            groups: ids (Q,) and (N,) of the pictures; a query's counterparts have its id. In the second direction,
-                whose database are pictures, one that several captions share counts once.
+            groups: ids (Q,) and (N,) of the pictures; a query's counterparts have its id.
         """
         own = groups[0][rows, None] == groups[1][None, :]
         found = []
         for direction in range(len(self.query)):
             near = self.near(direction, rows).double()
-            if direction == 1:
-                near = near.masked_fill(repeated(groups[1]), torch.inf)
             best = near.masked_fill(~own, torch.inf).amin(1, keepdim=True)
             tied = (near == best) & best.isfinite()
             counts = ((near < best) & best.isfinite(), tied, tied & own)
             closer, items, mine = (count.sum(1).cpu().numpy() for count in counts)
             found.append((closer, items, mine))
         return found
-
-
-def repeated(ids: Tensor) -> Tensor:
-    """(N,) True for every id that has occurred before."""
-    values, order = ids.sort(stable=True)
-    return torch.zeros_like(ids, dtype=torch.bool).index_fill(0, order[1:][values[1:] == values[:-1]], True)
 
 
 class CodeRanker(Ranker):
@@ -132,10 +145,13 @@ class CodeRanker(Ranker):
         query: D tensors (Q, W) int64 words.
         database: D tensors (N, W) int64 words.
         bits: length of a code.
+        itself: see `Ranker`.
     """
 
-    def __init__(self, query: Sequence[Tensor], database: Sequence[Tensor], bits: int) -> None:
-        super().__init__(query, database)
+    def __init__(
+        self, query: Sequence[Tensor], database: Sequence[Tensor], bits: int, itself: Tensor | None = None
+    ) -> None:
+        super().__init__(query, database, itself)
         self.bits = bits
         if self.on_cpu:
             octets = -(-bits // 8)
@@ -145,34 +161,49 @@ class CodeRanker(Ranker):
             )
             self._database = np.ascontiguousarray(codes.swapaxes(1, 2))
 
-    def passes(self, relevances: Mapping[str, Relevance]) -> list[tuple[int, dict[str, Relevance]]]:
+    def passes(self, criteria: Mapping[str, Criterion]) -> list[tuple[int, dict[str, Criterion]]]:
         """See `Ranker`; only `stable` needs the order of the items, all else follows from the histogram."""
-        levels = {name: relevance for name, relevance in relevances.items() if not relevance.stable}
-        ordered = {name: relevance for name, relevance in relevances.items() if relevance.stable}
-        return [(_LEVEL_BLOCK, levels), *(super().passes(ordered) if ordered else [])]
+        levels = {name: criterion for name, criterion in criteria.items() if not criterion.stable}
+        ordered = {name: criterion for name, criterion in criteria.items() if criterion.stable}
+        bins = len(self.query) * (self.bits + 1) * max((criterion.grades for criterion in levels.values()), default=2)
+        block = max(1, min(_LEVEL_BLOCK, _LEVEL_BINS // bins))
+        return [(block, levels), *(super().passes(ordered) if ordered else [])]
 
-    def histogram(self, rows: slice, relevance: Relevance) -> Array:
+    def histogram(self, rows: slice, criterion: Criterion) -> Array:
         """Pairs by grade and distance, (D, B, grades, bits + 1) int32: the same integers on every device."""
         if self.on_cpu:
-            query, labels = np.ascontiguousarray(self._query[:, rows]), relevance.query[rows].numpy()
-            counts = kernels_cpu.histogram(
-                query, self._database, labels, relevance.words[1], self.bits, relevance.grades
-            )
+            query, (labels, items) = np.ascontiguousarray(self._query[:, rows]), criterion.words
+            labels = labels.view(np.int64) if criterion.by_class else criterion.query.numpy()
+            counts = kernels_cpu.histogram(query, self._database, labels[rows], items, self.bits, criterion.grades)
         else:
             pairs = zip(self.query, self.database, strict=True)
-            found = torch.stack([self._histogram_on_gpu(query[rows], items, rows, relevance) for query, items in pairs])
+            found = torch.stack([self._histogram_on_gpu(query[rows], items, rows, criterion) for query, items in pairs])
             counts = torch.empty(found.shape, dtype=torch.int32, pin_memory=True).copy_(found).numpy()
-        return counts[:, :, ::-1] if relevance.reverse else counts
+        counts = counts[:, :, ::-1] if criterion.reverse else counts
+        return counts if self.itself is None else self._without_itself(counts, rows, criterion, self.itself[rows])
 
-    def _histogram_on_gpu(self, query: Tensor, database: Tensor, rows: slice, relevance: Relevance) -> Tensor:
-        query_label, database_label = relevance.query[rows], relevance.database
-        if relevance.grades == 2 and find_spec("triton"):
+    def _without_itself(self, counts: Array, rows: slice, criterion: Criterion, itself: Tensor) -> Array:
+        """The histogram less the query itself."""
+        asked = (itself >= 0).nonzero()[:, 0]
+        items = itself[asked]
+        grade = criterion.grade(asked + rows.start, items).cpu().numpy()
+        row = asked.cpu().numpy()
+        for direction, (query, database) in enumerate(zip(self.query, self.database, strict=True)):
+            differ = query[rows][asked] ^ database[items]
+            level = unpack_bits(differ, self.bits).sum(1).cpu().numpy()
+            counts[direction, row, grade, level] -= 1
+        return counts
+
+    def _histogram_on_gpu(self, query: Tensor, database: Tensor, rows: slice, criterion: Criterion) -> Tensor:
+        query_label, database_label = criterion.query[rows], criterion.database
+        if criterion.grades == 2 and self.bits <= _LONGEST and find_spec("triton"):
             from xmodal.metrics import kernels_triton  # here: a CPU needs no triton and pays for no import
 
-            wanted, items = relevance.packed
-            return kernels_triton.histogram(query, database, wanted[rows], items, self.bits, query_label.shape[1])
+            wanted, items = criterion.packed
+            labels = 0 if criterion.by_class else query_label.shape[1]
+            return kernels_triton.histogram(query, database, wanted[rows], items, self.bits, labels)
         codes = unpack_bits(query, self.bits), unpack_bits(database, self.bits)
-        return kernels_torch.histogram(*codes, query_label, database_label, relevance.grades)
+        return kernels_torch.histogram(*codes, query_label, database_label, criterion.grades)
 
     def near(self, direction: int, rows: slice) -> Tensor:
         """See `Ranker`."""
@@ -186,12 +217,12 @@ class CodeRanker(Ranker):
         database = unpack_bits(self.database[direction], self.bits).float()
         return (query.sum(1, keepdim=True) + (1 - 2 * query) @ database.T).int()
 
-    def rank(self, rows: slice, relevances: Mapping[str, Relevance]) -> Iterator[tuple[int, dict[str, Ranking]]]:
+    def rank(self, rows: slice, criteria: Mapping[str, Criterion]) -> Iterator[tuple[int, dict[str, Ranking]]]:
         """See `Ranker`."""
-        if any(relevance.stable for relevance in relevances.values()):
-            yield from super().rank(rows, relevances)
+        if any(criterion.stable for criterion in criteria.values()):
+            yield from super().rank(rows, criteria)
             return
-        counts = {name: self.histogram(rows, relevance) for name, relevance in relevances.items()}
+        counts = {name: self.histogram(rows, criterion) for name, criterion in criteria.items()}
         for direction in range(len(self.query)):
             yield direction, {n: ranking_from_histogram(count[direction], self.size) for n, count in counts.items()}
 
@@ -202,10 +233,11 @@ class ScoreRanker(Ranker):
     Args:
         query: D tensors (Q, dim) float32; normalised for the cosine.
         database: D tensors (N, dim) float32.
+        itself: see `Ranker`.
     """
 
-    def __init__(self, query: Sequence[Tensor], database: Sequence[Tensor]) -> None:
-        super().__init__(query, database)
+    def __init__(self, query: Sequence[Tensor], database: Sequence[Tensor], itself: Tensor | None = None) -> None:
+        super().__init__(query, database, itself)
         self._near: Tensor | None = None
         self._tile = _SCORE_TILE if self.on_cpu else max(self.size, 1)
         self._tiles = [
@@ -228,6 +260,9 @@ class ScoreRanker(Ranker):
             for number, tile in enumerate(self._tiles[direction]):
                 part = out[row : row + block, number * self._tile : (number + 1) * self._tile]
                 part.copy_((left @ tile.T)[: part.shape[0], : part.shape[1]])
+        if self.itself is not None:
+            asked = (self.itself[rows] >= 0).nonzero()[:, 0]
+            out[asked, self.itself[rows][asked]] = torch.inf
         return out
 
 
@@ -237,26 +272,25 @@ def _filled(rows: Tensor, count: int) -> Tensor:
 
 
 def _rank_on_cpu(
-    near: Tensor, first: int, relevances: Mapping[str, Relevance], spare: list[kernels_cpu.RowRanker]
+    near: Tensor, first: int, criteria: Mapping[str, Criterion], itself: Tensor, spare: list[kernels_cpu.RowRanker]
 ) -> dict[str, Ranking]:
     """As `Ranker.rank`; `spare` keeps the scratch memory of each thread for the next call."""
-    distances = near.numpy()
-    groups: dict[str, list[Any]] = {name: [None] * len(distances) for name in relevances}
+    distances, own = near.numpy(), itself.tolist()
+    groups: dict[str, list[Any]] = {name: [None] * len(distances) for name in criteria}
 
     def work(part: slice) -> None:
         ranker = spare.pop() if spare else kernels_cpu.RowRanker(distances.shape[1])
         for q in range(part.start, part.stop):
             ranker.sort(distances[q])
-            for name, relevance in relevances.items():
-                query, database = relevance.words
-                groups[name][q] = ranker.groups(
-                    query[first + q], database, relevance.grades, relevance.reverse, relevance.stable
-                )
+            for name, criterion in criteria.items():
+                query, database = criterion.words
+                ranker.grade(query[first + q], database, criterion.grades, criterion.by_class, criterion.reverse)
+                groups[name][q] = ranker.groups(criterion.grades, criterion.stable, own[q])
         spare.append(ranker)
 
     kernels_cpu.in_threads(work, len(distances))
     size = distances.shape[1]
-    return {name: _joined(columns, relevances[name].grades, size) for name, columns in groups.items()}
+    return {name: _joined(columns, criteria[name].grades, size) for name, columns in groups.items()}
 
 
 def _joined(groups: list[Any], grades: int, size: int) -> Ranking:
@@ -267,11 +301,12 @@ def _joined(groups: list[Any], grades: int, size: int) -> Ranking:
     return Ranking(offsets, closer, items, relevant, gain, counts, size)
 
 
-def _rank_on_gpu(near: Tensor, first: int, relevances: Mapping[str, Relevance]) -> dict[str, Ranking]:
-    ranked = {}
-    for name, relevance in relevances.items():
-        query = relevance.query[first : first + len(near)]
-        grade = kernels_torch.shared_labels(query, relevance.database, relevance.grades)
-        grade = (grade == 0).long() if relevance.reverse else grade
-        ranked[name] = kernels_torch.rank_rows(near, grade, relevance.grades, relevance.stable)
+def _rank_on_gpu(near: Tensor, first: int, criteria: Mapping[str, Criterion], itself: Tensor) -> dict[str, Ranking]:
+    ranked, asked = {}, (itself >= 0).nonzero()[:, 0]
+    for name, criterion in criteria.items():
+        query = criterion.query[first : first + len(near)]
+        grade = kernels_torch.shared_labels(query, criterion.database, criterion.grades)
+        grade = (grade == 0).long() if criterion.reverse else grade
+        grade[asked, itself[asked]] = 0
+        ranked[name] = kernels_torch.rank_rows(near, grade, criterion.grades, criterion.stable)
     return ranked

@@ -7,20 +7,25 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from xmodal.batch import Side
 from xmodal.metrics import curves
 from xmodal.metrics.definitions import average_precision, hit_at, ndcg_at, precision_at, recall_at
-from xmodal.metrics.packing import unpack_bits
-from xmodal.metrics.rankers import Ranker, Relevance
+from xmodal.metrics.rankers import Criterion, Ranker
 from xmodal.metrics.ranking import Floats, Ranking, random_ranking
+from xmodal.relevance import Relevance
 
 Detail = Literal["map", "full"]
 Columns: TypeAlias = dict[str, Floats]
-State: TypeAlias = dict[str, Tensor]
 
-DIRECTIONS = {"i2t": ("image", "text"), "t2i": ("text", "image")}
+DIRECTIONS: dict[str, tuple[Side, Side]] = {
+    "i2t": ("image", "text"),
+    "t2i": ("text", "image"),
+    "i2i": ("image", "image"),
+    "t2t": ("text", "text"),
+}
+ACROSS, WITHIN = ("i2t", "t2i"), ("i2i", "t2t")
 
 
 @dataclass(frozen=True)
@@ -43,8 +48,9 @@ class Cutoffs:
 
 
 _WORDS = {
-    r"map": "mAP over the whole database, relevant = shares a label (hierarchical data: the finest class); expectation "
-    "over the order of equally distant items; queries without a relevant item count 0",
+    r"map": "mAP over the whole database, relevant = shares a label (data.relevance finest: is of the same finest "
+    "class; group: of the same picture); expectation over the order of equally distant items; queries without a "
+    "relevant item count 0",
     r"map\[skip-empty\]": "map, leaving out queries without a relevant item",
     r"map\[stable\]": "map with ties in the order of the database (dataset index)",
     r"map\[pessimistic\]": "map under the worst order of equally distant items",
@@ -64,8 +70,7 @@ _WORDS = {
     r"precision_radius(\d+)": "precision of the Hamming ball of radius {0}, mean over queries; an empty ball counts 0",
     r"recall_radius(\d+)": "recall of the Hamming ball of radius {0}, mean over queries; empty queries 0",
     r"empty_radius(\d+)": "share of queries whose Hamming ball of radius {0} is empty",
-    r"hit@(\d+)": "R@{0}: probability that one of the query's own counterparts is among the first {0}; tie-aware; a "
-    "picture that several captions share counts once",
+    r"hit@(\d+)": "R@{0}: probability that one of the query's own counterparts is among the first {0}; tie-aware",
     r"random": "map of a random order of the database, in expectation: the floor under map",
     r"empty_queries": "number of queries without a relevant item in the database",
 }
@@ -80,41 +85,35 @@ def describe(key: str) -> str:
     Example:
         >>> describe("precision@100_i2t")
         'expected share of relevant items among the first 100 (image queries, text database)'
+        >>> describe("random_t2i").partition("(")[2]
+        'text queries, image database; a picture that several captions share is one item)'
     """
     name, _, direction = key.rpartition("_")
     for pattern, words in _WORDS.items():
         match = re.fullmatch(pattern, name)
-        if match and direction in DIRECTIONS:
+        if match and (direction in ACROSS or (direction in WITHIN and name == "map")):
             query, database = DIRECTIONS[direction]
-            return f"{words.format(*match.groups())} ({query} queries, {database} database)"
+            once = "; a picture that several captions share is one item" if database == "image" else ""
+            apart = "; a query never finds itself" if query == database else ""
+            return f"{words.format(*match.groups())} ({query} queries, {database} database{once}{apart})"
     raise ValueError(f"{key!r} is not a key of the retrieval metrics")
 
 
-def relevances(query: State, database: State, labels: int, detail: Detail) -> dict[str, Relevance]:
-    """The notions of relevance to rank by, under the names that `query_values` knows.
-
-    Args:
-        query: packed `label` (Q, V), and `hierarchy` (Q, layers) where the data have one.
-        database: the same of the database.
-        labels: number of labels, C.
-        detail: "map" needs one notion only.
-    """
-    layers: list[tuple[Tensor, Tensor]] = []
-    if "hierarchy" in query:
-        q, d = query["hierarchy"], database["hierarchy"]
-        classes = [torch.unique(torch.cat([q, d])[:, k]) for k in range(q.shape[1])]
-        layers = [(q[:, k, None] == found, d[:, k, None] == found) for k, found in enumerate(classes)]
-        finest = layers[-1]
-        every = torch.cat([layer[0] for layer in layers], 1), torch.cat([layer[1] for layer in layers], 1)
+def criteria(query: Relevance, database: Relevance, detail: Detail) -> dict[str, Criterion]:
+    """The notions of relevance to rank by, under the names that `query_values` knows; "map" needs one only."""
+    own, other = query.layers, database.layers
+    if own is None or other is None:
+        finest = every = query.label, database.label
     else:
-        finest = every = unpack_bits(query["label"], labels), unpack_bits(database["label"], labels)
-    found = {"main": Relevance(*finest)}
+        finest, every = (own[:, -1:], other[:, -1:]), (own, other)
+    found = {"main": Criterion(*finest)}
     if detail == "full":
-        found["map[stable]"] = Relevance(*finest, stable=True)
-        found["graded"] = Relevance(*every, graded=True)
-        if layers:
-            found["wrong"] = Relevance(*every, reverse=True)
-            found |= {f"map[layer{k}]": Relevance(*layer) for k, layer in enumerate(layers[:-1], 1)}
+        found["map[stable]"] = Criterion(*finest, stable=True)
+        found["graded"] = Criterion(*every, graded=True)
+        if query.hierarchy is not None and database.hierarchy is not None:
+            found["wrong"] = Criterion(*every, reverse=True)
+            layers = zip(query.hierarchy.T[:-1], database.hierarchy.T[:-1], strict=True)
+            found |= {f"map[layer{k}]": Criterion(q[:, None], d[:, None]) for k, (q, d) in enumerate(layers, 1)}
     return found
 
 
@@ -182,7 +181,7 @@ def finish_values(values: Mapping[str, Floats]) -> dict[str, float]:
 def evaluate_queries(
     ranker: Ranker,
     shard: slice,
-    relevances: Mapping[str, Relevance],
+    criteria: Mapping[str, Criterion],
     groups: tuple[Tensor, Tensor] | None,
     detail: Detail,
     cutoffs: Cutoffs,
@@ -190,7 +189,7 @@ def evaluate_queries(
     """Rank a shard of the queries: for each direction, the values of each query, and the sums for the curves."""
     parts: list[dict[str, list[Floats]]] = [defaultdict(list) for _ in ranker.query]
     sums: list[Columns] = [{} for _ in ranker.query]
-    for block, chosen in ranker.passes(relevances):
+    for block, chosen in ranker.passes(criteria):
         for rows in _blocks(shard, block):
             for d, rankings in ranker.rank(rows, chosen):
                 for name, ranking in rankings.items():

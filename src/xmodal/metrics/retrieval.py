@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 from torchmetrics import MetricCollection
 
 from xmodal.metrics.base import CrossModalRetrieval
-from xmodal.metrics.packing import code_bits, embedding_rows, pack_bits
+from xmodal.metrics.packing import code_bits, embedding_rows, pack_bits, unpack_bits
 from xmodal.metrics.rankers import CodeRanker, Ranker, ScoreRanker
 from xmodal.metrics.report import Cutoffs, Detail
 
@@ -42,8 +42,11 @@ class HammingRetrieval(CrossModalRetrieval):
     def _encode(self, outputs: Tensor, name: str) -> Tensor:
         return pack_bits(code_bits(outputs, name))
 
-    def _ranker(self, query: Sequence[Tensor], database: Sequence[Tensor], width: int) -> Ranker:
-        return CodeRanker(query, database, width)
+    def _decode(self, kept: Tensor, width: int) -> Tensor:
+        return unpack_bits(kept, width).to(torch.int8) * 2 - 1
+
+    def _ranker(self, query: Sequence[Tensor], database: Sequence[Tensor], width: int, itself: Tensor | None) -> Ranker:
+        return CodeRanker(query, database, width, itself)
 
 
 class CosineRetrieval(CrossModalRetrieval):
@@ -54,6 +57,7 @@ class CosineRetrieval(CrossModalRetrieval):
         cutoffs: where the rankings are cut.
         process_group: processes to merge over; None is the world.
         similarity: "cosine" normalises the embeddings; "inner" takes them as they are.
+        within: see `CrossModalRetrieval`.
     """
 
     embedding_type = torch.float32
@@ -64,18 +68,23 @@ class CosineRetrieval(CrossModalRetrieval):
         cutoffs: Cutoffs = Cutoffs(),
         process_group: dist.ProcessGroup | None = None,
         similarity: Literal["cosine", "inner"] = "cosine",
+        within: bool = True,
     ) -> None:
-        super().__init__(detail, cutoffs, process_group)
+        super().__init__(detail, cutoffs, process_group, within)
         if similarity not in ("cosine", "inner"):
             raise ValueError(f"similarity must be 'cosine' or 'inner', got {similarity!r}")
         self.similarity = similarity
 
     def _encode(self, outputs: Tensor, name: str) -> Tensor:
-        outputs = embedding_rows(outputs, name)
-        return normalize(outputs) if self.similarity == "cosine" else outputs
+        return embedding_rows(outputs, name)
 
-    def _ranker(self, query: Sequence[Tensor], database: Sequence[Tensor], width: int) -> Ranker:
-        return ScoreRanker(query, database)
+    def _decode(self, kept: Tensor, width: int) -> Tensor:
+        return kept
+
+    def _ranker(self, query: Sequence[Tensor], database: Sequence[Tensor], width: int, itself: Tensor | None) -> Ranker:
+        if self.similarity == "cosine":
+            query, database = ([normalize(each) for each in side] for side in (query, database))
+        return ScoreRanker(query, database, itself)
 
 
 class RetrievalCollection(MetricCollection):

@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
 from PIL import Image
+from torch.nn.functional import normalize
+
+from xmodal.relevance import Relevance
 
 from xmodal.files import write_atomically
 
@@ -29,27 +32,33 @@ class Hits(NamedTuple):
     found: tuple[tuple[int, bool], ...]
 
 
-def first_hits(outputs: Mapping[str, NDArray[np.generic]], rows: int = 4, hits: int = 6) -> list[Hits]:
+def first_hits(outputs: Mapping[str, Any], rows: int = 4, hits: int = 6) -> list[Hits]:
     """The first `hits` answers to `rows` queries, image queries first; the same queries for every method.
 
     Args:
-        outputs: `query_image`, `query_text`, `database_image`, `database_text` (N, K) codes or unit embeddings,
-            ranked by inner product with ties in database order; `query_label`, `database_label` (N, C); `query_index`,
-            `database_index` (N,) positions in the dataset.
+        outputs: of the metric: `query_image`, `query_text`, `database_image`, `database_text` (N, K) codes or
+            embeddings, ranked by cosine with ties in database order, and the columns of `Relevance`, such as
+            `query_label`. A picture that several captions share is found once.
         rows: queries per direction, spread evenly over the query set.
         hits: answers per query.
     """
-    chosen = np.linspace(0, len(outputs["query_index"]) - 1, rows).astype(int)
-    right = outputs["query_label"][chosen].astype(np.float32) @ outputs["database_label"].astype(np.float32).T > 0
+    kept = {name: torch.as_tensor(each) for name, each in outputs.items()}
+    query, database = (
+        Relevance.of({name.partition("_")[2]: each for name, each in kept.items() if name.startswith(split)})
+        for split in ("query", "database")
+    )
+    chosen = torch.from_numpy(np.linspace(0, len(query.index) - 1, rows).astype(int))
     listed = []
     for asked, found in SIDES:
-        scores = (
-            outputs[f"query_{asked}"][chosen].astype(np.float32) @ outputs[f"database_{found}"].astype(np.float32).T
-        )
-        best = np.argsort(-scores, axis=1, kind="stable")[:, :hits]
-        for row, query in enumerate(chosen):
-            nearest = tuple((int(outputs["database_index"][hit]), bool(right[row, hit])) for hit in best[row])
-            listed.append(Hits(asked, int(outputs["query_index"][query]), nearest))
+        distinct = database.distinct(found)
+        items = torch.arange(len(database.index)) if distinct is None else distinct
+        right = query.at(chosen).relevant(database.at(items))
+        near, far = kept[f"query_{asked}"][chosen], kept[f"database_{found}"][items]
+        scores = normalize(near.double()) @ normalize(far.double()).T
+        best = scores.round(decimals=12).argsort(dim=1, descending=True, stable=True)[:, :hits]
+        for row, position in enumerate(chosen.tolist()):
+            nearest = tuple((int(database.index[items[hit]]), bool(right[row, hit])) for hit in best[row])
+            listed.append(Hits(asked, int(query.index[position]), nearest))
     return listed
 
 

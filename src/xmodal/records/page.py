@@ -117,10 +117,10 @@ def _size_charts(ranked: Sequence[Contest]) -> list[Chart]:
         points: dict[tuple[str, str], list[tuple[float, float, float]]] = defaultdict(list)
         for group in (row.group for contest in ranked for row in contest.ranking["map"]):
             if spread := group.spread(f"test/map_{direction}"):
-                points[group.method, group.kind].append((group.size, spread.mean, spread.deviation or 0.0))
+                points[group.method, group.kind].append((group.output_size, spread.mean, spread.deviation or 0.0))
         lines = [Line(method, found, dashed=kind == "real") for (method, kind), found in points.items()]
         if lines:
-            sizes = sorted({contest.group.size for contest in ranked})
+            sizes = sorted({contest.group.output_size for contest in ranked})
             charts.append(
                 line_chart(title, "bits of a code, or dimensions of an embedding (hollow)", lines, sizes, log=True)
             )
@@ -227,7 +227,7 @@ def _labels(groups: Sequence[Group]) -> dict[Group, str]:
 
 
 def _place(group: Group) -> str:
-    return f"{group.dataset} {group.split_hash[:8]}, {group.size} {group.unit}"
+    return f"{group.dataset} {group.split_hash[:8]}, {group.sized}"
 
 
 def _p_value(value: float) -> str:
@@ -238,6 +238,6 @@ def _names(ranked: Sequence[Contest]) -> str:
     """Sizes in words: `16, 32 and 64 bits`."""
     texts = []
     for unit, found in groupby(ranked, lambda contest: contest.group.unit):
-        *most, last = [str(contest.group.size) for contest in found]
+        *most, last = [str(contest.group.output_size) for contest in found]
         texts.append(f"{', '.join(most)}{' and ' if most else ''}{last} {unit}")
     return "; ".join(texts)

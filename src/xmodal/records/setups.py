@@ -73,8 +73,20 @@ class Group:
 
     @property
     def contest(self) -> tuple[str, str, str, str, int]:
-        """The protocol, kind and size within which groups are ranked."""
-        return *self.protocol, self.kind, self.size
+        """The protocol, kind and size of the outputs within which groups are ranked."""
+        return *self.protocol, self.kind, self.output_size
+
+    @property
+    def output_size(self) -> int:
+        """Bits or dimensions that leave the encoder; older records say only what was asked for."""
+        found = self.records[0].get("output_size")
+        return found if isinstance(found, int) else self.size
+
+    @property
+    def sized(self) -> str:
+        """The size in words: what was asked for, and what leaves the encoder where that differs."""
+        more = f" ({self.output_size} out)" if self.output_size != self.size else ""
+        return f"{self.size} {self.unit}{more}"
 
     @property
     def unit(self) -> str:

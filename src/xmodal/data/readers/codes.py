@@ -2,7 +2,8 @@
 
 `query_image`, `query_text`, `database_image`, `database_text`, `query_label` and `database_label`, or `q_img`, `q_txt`,
 `r_img`, `r_txt`, `q_l` and `r_l`, in any file of arrays. Codes are +-1 or 0/1 of any type, or packed bytes; other
-floating point numbers are embeddings. Rows are items; where that cannot be, columns are.
+floating point numbers are embeddings. Rows are items; where that cannot be, columns are. A file of `--save_codes` also
+says what is relevant: `query_index`, `query_hierarchy`, `query_group`, and the same of the database.
 """
 
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ NAMES = {
     "database_label": "r_l",
 }
 OUTPUTS, LABELS = tuple(NAMES)[:4], tuple(NAMES)[4:]
+SPLITS = ("query", "database")
 _SHOWN = 20  # a longer list of values is not worth counting
 _PLAIN = 0.9  # share of 0 and 1 from which bytes are codes with a wrong value, and not packed
 
@@ -38,12 +40,15 @@ class Codes:
         outputs: by name (N, bits) bool, or (N, D) float.
         query_label: (Q, C) bool, or (Q,) class numbers.
         database_label: (R, C) bool, or (R,) class numbers, counted with the queries'.
+        columns: by split, what else the file says of its pairs under the names of `Relevance`, and always `index`.
+            Where it gives none, two sets of equal arrays are the same pairs, and others are different ones.
     """
 
     kind: Literal["binary", "real"]
     outputs: dict[str, Array]
     query_label: Array
     database_label: Array
+    columns: dict[str, dict[str, Array]]
 
 
 def read_codes(file: Path) -> Codes:
@@ -62,7 +67,36 @@ def read_codes(file: Path) -> Codes:
     arrays = _rows_first(arrays, file)
     query_label, database_label = _labels(arrays["query_label"], arrays["database_label"], file)
     kind, outputs = _outputs({name: arrays[name] for name in OUTPUTS}, file)
-    return Codes(kind, outputs, query_label, database_label)
+    labels = {"query_label": query_label, "database_label": database_label}
+    sizes = {split: len(labels[f"{split}_label"]) for split in SPLITS}
+    columns = {
+        split: {
+            name: _column(found[f"{split}_{name}"].read(), sizes[split], f"{file}: {split}_{name}")
+            for name in ("index", "hierarchy", "group")
+            if f"{split}_{name}" in found
+        }
+        for split in SPLITS
+    }
+    if columns["query"].keys() != columns["database"].keys():
+        raise UserError(f"{file}: index, hierarchy and group belong to both query and database, or to none")
+    same = all(
+        np.array_equal(every[f"query_{name}"], every[f"database_{name}"])
+        for every, names in ((outputs, ("image", "text")), (labels, ("label",)))
+        for name in names
+    )
+    for split, start in (("query", 0), ("database", 0 if same else sizes["query"])):
+        index = columns[split].setdefault("index", np.arange(start, start + sizes[split]))
+        if len(np.unique(index)) < len(index):
+            raise UserError(f"{file}: {split}_index names a pair twice")
+    return Codes(kind, outputs, query_label, database_label, columns)
+
+
+def _column(array: Array, rows: int, what: str) -> Array:
+    """Whole numbers of the pairs: (N,), or (N, layers)."""
+    numbers = array.ravel() if array.size == max(array.shape, default=0) and not what.endswith("hierarchy") else array
+    if numbers.dtype.kind not in "iu" or not numbers.ndim or len(numbers) != rows:
+        raise UserError(f"{what} must hold whole numbers of {rows} pairs, got {array.dtype} {array.shape}")
+    return numbers.astype(np.int64)
 
 
 def _numbers(array: Array, what: str) -> Array:
@@ -114,7 +148,7 @@ def _belong_together(arrays: Mapping[str, Array]) -> bool:
         and len({array.shape[1:] for array in (arrays[name] for name in LABELS)}) == 1
         and all(
             len({len(array) for name, array in arrays.items() if name.startswith(split)}) == 1
-            for split in ("query", "database")
+            for split in SPLITS
         )
     )
 

@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,18 @@ class Release:
     group: Index | None = None
     roles: Mapping[str, Index] = field(default_factory=dict)
     notes: Mapping[str, object] = field(default_factory=dict)
+
+    @cached_property
+    def picture(self) -> Index | None:
+        """(N,) number of each pair's picture, by its file name, group or row; None where each pair has its own."""
+        rows = np.arange(len(self.label)) if self.image_rows is None else self.image_rows
+        if isinstance(self.image, Photos):
+            first: dict[str, int] = {}
+            shown = np.array([first.setdefault(name, row) for row, name in enumerate(self.image.names)])[rows]
+        else:
+            shown = rows if self.group is None else self.group
+        several = len(np.unique(shown)) < len(shown)
+        return np.asarray(shown, np.int64) if several or self.group is not None else None
 
     def take(self, kept: Index, **notes: object) -> "Release":
         """Only some pairs, in the given order; rows of features and pictures stay where they are."""

@@ -17,7 +17,7 @@ from xmodal.data.module import CrossModalDataModule, Pairs
 from xmodal.data.pairs import Pictures
 from xmodal.data.protocol import Index, Split
 from xmodal.data.readers import dialects
-from xmodal.data.readers.checksums import fingerprint
+from xmodal.data.readers.checksums import checksums, fingerprint
 from xmodal.data.readers.files import Forms, Photos, Pixels, expected
 from xmodal.data.readers.release import Release
 from xmodal.data.recipes import Cut, Recipe
@@ -161,7 +161,9 @@ class Benchmark(CrossModalDataModule):
 
     def split(self) -> Split:
         """The protocol's lists, without pairs whose picture is missing or corrupt."""
-        split = self.recipe.split(self.release.label, self.release.roles, self.val)
+        release = self.release
+        drawn = release.picture if self._content is None else self._content
+        split = self.recipe.split(release.label, release.roles, self.val, drawn)
         gone = self._corrupt_pairs
         if not len(gone):
             return split
@@ -170,20 +172,33 @@ class Benchmark(CrossModalDataModule):
     def pairs(self) -> Pairs:
         """The release with its pictures and texts encoded once, cached in `folder`."""
         release = self.release
-        self.recipe.split(release.label, release.roles, self.val)  # a wrong protocol stops here, not after the encoding
+        # a wrong protocol stops here, not after the encoding
+        self.recipe.split(release.label, release.roles, self.val, release.picture)
         return Pairs(
             self._image,
             self._text(),
             release.label,
             release.label_names,
             release.hierarchy,
-            release.group,
+            release.picture,
             {
                 side: rows
                 for side, rows in (("image", release.image_rows), ("text", release.text_rows))
                 if rows is not None
             },
+            self._content,
         )
+
+    @cached_property
+    def _content(self) -> Index | None:
+        """(N,) number of the content of each pair's picture, for files with several captions each; None elsewhere."""
+        release = self.release
+        if release.picture is None or not isinstance(release.image, Photos):
+            return None
+        found = zip(checksums(release.image.files, release.image.found, self.folder), release.image.names, strict=True)
+        first: dict[str, int] = {}
+        numbers = [first.setdefault(content or f"no {name}", row) for row, (content, name) in enumerate(found)]
+        return np.array(numbers, np.int64)[slice(None) if release.image_rows is None else release.image_rows]
 
     @cached_property
     def _image(self) -> Arrays | Pictures:

@@ -14,13 +14,13 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from xmodal.data.module import Relevance
 from xmodal.data.readers.arrays import Variable
 from xmodal.data.readers.files import Entry, Files, Photos
 from xmodal.data.readers.release import Release
 from xmodal.data.sets.benchmark import Benchmark
 from xmodal.encoders import Arrays
 from xmodal.errors import UserError
+from xmodal.relevance import Rule
 
 ROLES = ("train", "val", "test")
 SCAN = ("train_ims.npy", "train_caps.txt", "dev_ims.npy", "dev_caps.txt", "test_ims.npy", "test_caps.txt")
@@ -43,7 +43,7 @@ class CaptionBenchmark(Benchmark):
 
     lists: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, relevance: Relevance = "group", **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(self, relevance: Rule = "group", **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(relevance=relevance, **kwargs)
 
     def original(self) -> Release | None:

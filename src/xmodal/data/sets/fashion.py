@@ -3,18 +3,19 @@
 import csv
 import io
 from collections import Counter
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xmodal.data.module import Relevance
 from xmodal.data.readers.files import Files, Forms, Photos
 from xmodal.data.readers.release import Release, off_tree
 from xmodal.data.sets.benchmark import Benchmark
 from xmodal.data.sets.protocols import PROTOCOLS
 from xmodal.encoders import ImageEncoder, TimmImage
 from xmodal.errors import UserError
+from xmodal.relevance import Rule
 
 COLUMNS = ("id", "masterCategory", "subCategory", "articleType", "baseColour", "usage", "productDisplayName")
 LAYERS = ("masterCategory", "subCategory", "articleType")
@@ -45,7 +46,7 @@ class Fashion(Benchmark):
     def __init__(
         self,
         labels: Literal["hierarchy", "attributes"] = "hierarchy",
-        relevance: Relevance = "finest",
+        relevance: Rule = "finest",
         image_encoder: ImageEncoder | None = None,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
@@ -106,7 +107,7 @@ def strict_tree(release: Release) -> Release:
         )
     used = [bool(column.any()) for column in release.label.T]
     names = tuple(name for name, use in zip(release.label_names, used, strict=True) if use)
-    return Release(**{**vars(release), "hierarchy": renumbered, "label": release.label[:, used], "label_names": names})
+    return replace(release, hierarchy=renumbered, label=release.label[:, used], label_names=names)
 
 
 def _codes(values: list[str]) -> NDArray[np.int64]:

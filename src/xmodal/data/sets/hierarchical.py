@@ -3,15 +3,16 @@
 FashionVC and Ssense (Sun et al., HiCHNet, SIGIR 2019), Food-71 (TORCH).
 """
 
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from xmodal.data.module import Relevance
 from xmodal.data.readers.files import Forms
 from xmodal.data.readers.release import Release, layers, off_tree
 from xmodal.data.sets.benchmark import Benchmark
 from xmodal.errors import UserError
+from xmodal.relevance import Rule
 
 
 class TwoLayers(Benchmark):
@@ -27,7 +28,7 @@ class TwoLayers(Benchmark):
 
     def __init__(
         self,
-        relevance: Relevance = "finest",
+        relevance: Rule = "finest",
         off_tree: Literal["refuse", "drop"] = "refuse",
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
@@ -39,7 +40,7 @@ class TwoLayers(Benchmark):
         hierarchy = layers(release.label, self.sizes, str(self.root))
         names = tuple(f"coarse{k}" for k in range(1, self.sizes[0] + 1))
         names += tuple(f"fine{k}" for k in range(1, self.sizes[1] + 1))
-        release = Release(**{**vars(release), "hierarchy": hierarchy, "label_names": names})
+        release = replace(release, hierarchy=hierarchy, label_names=names)
         wrong, several = off_tree(hierarchy)
         if not several:
             return release

@@ -6,13 +6,13 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from xmodal.data.module import Relevance
 from xmodal.data.readers.files import Files, Forms, Photos
 from xmodal.data.readers.release import Release
 from xmodal.data.sets.benchmark import Benchmark
 from xmodal.data.sets.captions import ROLES, captioned, karpathy
 from xmodal.data.sets.protocols import PROTOCOLS
 from xmodal.errors import UserError
+from xmodal.relevance import Rule
 
 
 class MSCOCO(Benchmark):
@@ -41,7 +41,7 @@ class MSCOCO(Benchmark):
     def __init__(
         self,
         captions: Literal["first", "all"] = "first",
-        relevance: Relevance = "label",
+        relevance: Rule = "label",
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(relevance=relevance, **kwargs)
