@@ -198,8 +198,11 @@ def test_class_numbers_of_mixed_signs_above_what_a_double_holds(tmp_path, capsys
 def test_what_a_file_says_of_its_pairs_must_fit(tmp_path, capsys, arrays):
     for extra, message in (
         ({"query_index": np.arange(3)}, "query_index must hold whole numbers of 12 pairs"),
-        ({"query_index": np.zeros(QUERIES, int)}, "query_index names a pair twice"),
-        ({"query_group": np.arange(QUERIES)}, "hierarchy and group belong to both"),
+        (
+            {"query_index": np.zeros(QUERIES, int), "database_index": np.arange(ITEMS)},
+            "query_index names a pair twice",
+        ),
+        ({"query_group": np.arange(QUERIES)}, "index, hierarchy and group belong to both"),
     ):
         assert main([saved(tmp_path / "wrong.npz", arrays | extra)]) == 2
         assert message in capsys.readouterr().err

@@ -146,10 +146,7 @@ def _belong_together(arrays: Mapping[str, Array]) -> bool:
         all(array.ndim == 2 for array in outputs)
         and len({array.shape[1] for array in outputs}) == 1
         and len({array.shape[1:] for array in (arrays[name] for name in LABELS)}) == 1
-        and all(
-            len({len(array) for name, array in arrays.items() if name.startswith(split)}) == 1
-            for split in SPLITS
-        )
+        and all(len({len(array) for name, array in arrays.items() if name.startswith(split)}) == 1 for split in SPLITS)
     )
 
 
