@@ -10,9 +10,8 @@ import torch
 from PIL import Image
 from torch.nn.functional import normalize
 
-from xmodal.relevance import Relevance
-
 from xmodal.files import write_atomically
+from xmodal.relevance import Relevance
 
 RIGHT, WRONG, QUERY = "#2e9e4f", "#c8553d", "#3b5b92"
 SIDES: tuple[tuple[Literal["image", "text"], Literal["image", "text"]], ...] = (("image", "text"), ("text", "image"))
