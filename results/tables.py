@@ -49,7 +49,16 @@ def page() -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def _variant(row: Row) -> str:
+    """The variant, marked where its file was tuned by code that was not committed."""
+    size = row["variant"].removeprefix("tuned-at-") if "-at-" in row["variant"] else row["size"].split()[0]
+    file = HERE.parent / "experiments" / row["method"] / "tuned" / f"{row['dataset']}-{size}.yaml"
+    dirty = row["variant"] != "base" and file.is_file() and "with uncommitted changes" in file.read_text()
+    return row["variant"] + " (uncommitted code)" * dirty
+
+
 def _by_size(rows: Sequence[Row]) -> str:
+    rows = [row | {"variant": _variant(row)} for row in rows]
     shown = sorted(rows, key=lambda row: (int(row["size"].split()[0]), -float(row["mean"].split()[0])))
     names = ("size", "method", "variant", "i2t", "t2i", "mean", "val", "seeds", "device", "threads")
     return _markdown(names, ([row.get(name, "not recorded") for name in names] for row in shown))

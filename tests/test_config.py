@@ -6,6 +6,8 @@ import yaml
 from tests.conftest import CHECKOUT
 from xmodal import methods
 from xmodal.cli import Parsed
+from xmodal.records.record import TUNED as HEADER
+from xmodal.records.record import tuned_header
 from xmodal.run import configuration, size_names
 from xmodal.tuning.space import read_search
 from xmodal.tuning.study import _text
@@ -59,10 +61,12 @@ def test_an_experiment_parses_and_restates_no_default(home, path):
 @pytest.mark.parametrize("path", TUNED, ids=name_of)
 def test_a_tuned_file_parses_and_says_where_it_comes_from(home, path):
     Parsed(configuration(None, None, [path]))
-    header = [line for line in path.read_text().splitlines() if line.startswith("#")]
-    assert "study" in header[0]
-    assert "val/map" in header[1]
-    assert header[2].startswith("# Commit ")
+    assert HEADER.match(path.read_text())
+
+
+def test_the_header_of_a_tuned_file_is_made_and_read_in_one_form():
+    written = tuned_header("xmodal sweep dmsf emoji", "dmsf-emoji-64", 3, 0.5, {"complete": 20, "pruned": 4})
+    assert HEADER.fullmatch(written)["trials"] == "20 complete, 4 pruned"
 
 
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import platform
+import re
 import resource
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -29,6 +30,13 @@ PER_RUN = (
     "gallery",
 )  # differ between runs of one setup
 YAML: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the compiled one is ten times as fast, where it is built
+TUNED = re.compile(
+    r"# Written by `(?P<command>xmodal sweep [^`]+)`, study (?P<study>\S+)\.\n"
+    r"# Trial (?P<trial>\d+), val/map (?P<value>0\.\d{6}) on the validation pairs; trials: (?P<trials>[^.\n]+)\.\n"
+    r"# Commit (?P<commit>[0-9a-f]{7,40}|None)"
+    r"(?P<dirty> with uncommitted changes \(diff (?P<diff>unknown|[0-9a-f]{16})\))?"
+    r"(?:; by hand: (?P<by_hand>[^.\n]+))?\.\n"
+)  # the header of a tuned file; what a person added says so
 PACKAGES = (
     "torch",
     "lightning",
@@ -50,10 +58,11 @@ def config_hash(config: str) -> str:
 
 @cache
 def provenance() -> Mapping[str, Any]:
-    """Commit and dirty flag of the checkout that the code runs from, versions, and the platform; asked once."""
+    """Commit, and whether and what was not committed, of the code that runs, versions, and the platform; asked once."""
     return {
         "commit": _git("rev-parse", "HEAD"),
         "dirty": None if (status := _git("status", "--porcelain")) is None else bool(status),
+        "diff": config_hash(status + str(_git("diff", "HEAD"))) if status else None,  # of what was not committed
         "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
         "platform": platform.platform(),
     }
@@ -125,6 +134,18 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str
             yield from leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def tuned_header(command: str, study: str, trial: int, value: float, counts: Mapping[str, int]) -> str:
+    """The header of a file that a sweep writes: what it was searched by, and from which code; `TUNED` reads it."""
+    source = provenance()
+    dirty = f" with uncommitted changes (diff {source['diff']})" if source["dirty"] else ""
+    trials = ", ".join(f"{count} {state}" for state, count in counts.items())
+    return (
+        f"# Written by `{command}`, study {study}.\n"
+        f"# Trial {trial}, val/map {value:.6f} on the validation pairs; trials: {trials}.\n"
+        f"# Commit {source['commit']}{dirty}.\n"
+    )
 
 
 def _git(*arguments: str) -> str | None:

@@ -23,7 +23,8 @@ from tqdm import tqdm
 from xmodal import paths
 from xmodal.errors import UserError
 from xmodal.files import write_atomically
-from xmodal.records import provenance, read_results
+from xmodal.records import read_results
+from xmodal.records.record import tuned_header
 from xmodal.run import configuration, overrides, whole
 from xmodal.tuning import front
 from xmodal.tuning.space import Parameter, Search, Value, experiment_with
@@ -245,18 +246,14 @@ class Sweep:
                 )
 
     def _write_tuned(self, study: optuna.Study) -> Path:
-        best, source = study.best_trial, provenance()
+        best = study.best_trial
         content = experiment_with(self.base, {f"model.{self.kind}": self.size, **best.params})
         counts = {
             state.name.lower(): len(study.get_trials(deepcopy=False, states=(state,)))
             for state in (*DONE, TrialState.FAIL)
         }
-        summary = ", ".join(f"{n} {name}" for name, n in counts.items())
-        header = (
-            f"# Written by `xmodal sweep {self.options.method} {self.options.data}`, study {study.study_name}.\n"
-            f"# Trial {best.number}, val/map {best.value:.6f} on the validation pairs; trials: {summary}.\n"
-            f"# Commit {source['commit']}{' with uncommitted changes' if source['dirty'] else ''}.\n"
-        )
+        command = f"xmodal sweep {self.options.method} {self.options.data}"
+        header = tuned_header(command, study.study_name, best.number, study.best_value, counts)
         path = self.base.parent / "tuned" / f"{self.options.data}-{self.size}.yaml"
         write_atomically(path, header + yaml.safe_dump(content, sort_keys=False))
         return path
