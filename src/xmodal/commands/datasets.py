@@ -85,7 +85,10 @@ def state(module: Any) -> str:  # noqa: ANN401 - a data module's class
         return f"here, {encoded}"
     from xmodal.data.readers.files import missing
 
-    lacking = missing(root, module.forms)
+    try:
+        lacking = missing(root, module.forms)
+    except UserError as error:  # the other datasets are still listed
+        return str(error)
     whole = [form for form, names in lacking.items() if not names]
     if whole:
         return f"here ({', '.join(whole)}), {encoded}"

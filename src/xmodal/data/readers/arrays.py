@@ -59,10 +59,12 @@ def variables(root: Path, match: str = "") -> dict[str, Variable]:
         match: where several files hold the same key, those with this in their name are meant.
 
     Raises:
-        UserError: a file is damaged, or a key is in several files.
+        UserError: a file is damaged or a link that leads nowhere, or a key is in several files.
     """
     found: dict[str, list[Variable]] = defaultdict(list)
     for path in sorted(root.iterdir()) if root.is_dir() else ():
+        if path.suffix.lower() in READERS and path.is_symlink() and not path.exists():
+            raise UserError(f"{path} is a link to {path.readlink()}, which is not there: mend or delete it.")
         if path.suffix.lower() in READERS and path.is_file():
             for variable in listed(path):
                 found[variable.key].append(variable)

@@ -17,7 +17,7 @@ from xmodal.errors import UserError
 KEPT = "checksums.json"
 JUST_NOW = 2 * 10**9  # nanoseconds within which a file may change twice and show one time
 UNREADABLE = "unreadable"
-Kept = dict[str, tuple[list[int], str]]  # by path and name: size, times and inode, and the checksum
+Kept = dict[str, tuple[tuple[int, ...], str]]  # by path and name: size, times and inode, and the checksum
 
 
 def fingerprint(pictures: Photos | Pixels, folder: Path) -> str:
@@ -56,8 +56,7 @@ def checksums(files: Files, entries: Sequence[Entry | None], folder: Path) -> li
         UserError: the folder cannot be written.
     """
     stored = _known(folder / KEPT)
-    names = [f"{entry.path.relative_to(files.root)}\0{entry.name}" if entry else "" for entry in entries]
-    stamps = {entry.path: _stamp(entry.path) for entry in entries if entry}
+    names = [f"{entry.name}\0{entry.path if entry.member else ''}" if entry else "" for entry in entries]
 
     def read(entry: Entry) -> str:
         try:
@@ -68,7 +67,7 @@ def checksums(files: Files, entries: Sequence[Entry | None], folder: Path) -> li
     fresh = {
         name: entry
         for name, entry in zip(names, entries, strict=True)
-        if entry and (name not in stored or stored[name][0] != stamps[entry.path])
+        if entry and (name not in stored or tuple(stored[name][0]) != entry.stamp)
     }
     if fresh:
         now = time.time_ns()
@@ -77,17 +76,12 @@ def checksums(files: Files, entries: Sequence[Entry | None], folder: Path) -> li
                 pool.map(read, fresh.values()), "pictures read", len(fresh), unit="picture", unit_scale=True
             )
             found = dict(zip(fresh, progress, strict=True))
-        stored |= {name: (stamps[entry.path], found[name]) for name, entry in fresh.items()}
+        stored |= {name: (entry.stamp, found[name]) for name, entry in fresh.items()}
         _keep(
             folder / KEPT,
             {n: row for n, row in stored.items() if row[1] != UNREADABLE and max(row[0][1:3]) < now - JUST_NOW},
         )
     return [stored[name][1] if name else "" for name in names]
-
-
-def _stamp(path: Path) -> list[int]:
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
 def _known(path: Path) -> Kept:

@@ -1,10 +1,12 @@
 """Files of a dataset's folder, zips included and never unpacked; pictures are decoded on demand."""
 
+import json
 import os
+import stat
 import sys
 import zipfile
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from threading import Lock
@@ -14,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from xmodal.data.readers.text import decoded, split_lines
 from xmodal.encoders import open_picture
 from xmodal.errors import UserError
 
@@ -31,17 +34,15 @@ class Entry:
 
     Args:
         name: with its folders, in the zip or below the root.
-        archive: the zip, or None.
         path: of the file itself, or of the zip.
-        size: in bytes, unpacked.
-        mark: CRC-32 in a zip, 0 for a plain file.
+        member: its name in the zip, as the zip writes it; empty for a plain file.
+        stamp: size, times of change in nanoseconds, and inode of the file or of the zip.
     """
 
     name: str
-    archive: Path | None
     path: Path
-    size: int
-    mark: int
+    member: str
+    stamp: tuple[int, int, int, int]
 
 
 class Archive(NamedTuple):
@@ -58,34 +59,34 @@ class Files:
         root: the dataset's folder.
 
     Raises:
-        UserError: a zip is damaged, or holds a name that leads out of it.
+        UserError: a zip is damaged, or holds a name that leads out of it; a link leads nowhere or in a circle.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self._entries: dict[str, list[Entry]] = defaultdict(list)
         self._archives: dict[tuple[int, Path], Archive] = {}
-        for folder, folders, names in os.walk(root, followlinks=True):
-            folders[:] = sorted(name for name in folders if name not in SKIPPED and not name.startswith("."))
-            for name in sorted(names):
-                path = Path(folder) / name
-                if path.suffix.lower() == ".zip":
-                    self._add_zip(path)
-                elif not name.startswith("."):
-                    relative = path.relative_to(root).as_posix()
-                    self._entries[name].append(Entry(relative, None, path, path.stat().st_size, 0))
+        for path, status in _walk(str(root), ()) if root.is_dir() else ():
+            stamp = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+            if path.lower().endswith(".zip"):
+                self._add_zip(Path(path), stamp)
+            else:
+                self._add(Entry(path[len(str(root)) + 1 :], Path(path), "", stamp))
 
-    def _add_zip(self, path: Path) -> None:
+    def _add(self, entry: Entry) -> None:
+        self._entries[entry.name.rpartition("/")[2].lower()].append(entry)
+
+    def _add_zip(self, path: Path, stamp: tuple[int, int, int, int]) -> None:
         try:
             members = self._open(path).handle.infolist()
-        except (zipfile.BadZipFile, OSError) as error:
+        except Exception as error:  # zipfile raises anything on a damaged directory
             raise UserError(f"{path} is damaged ({error}): download it again.") from error
         for member in members:
             name = PurePosixPath(member.filename.replace("\\", "/"))
             if name.is_absolute() or ".." in name.parts:
                 raise UserError(f"{path} holds {member.filename!r}, which leads out of it: this is no dataset's file.")
             if not member.is_dir() and not set(SKIPPED) & set(name.parts):
-                self._entries[name.name].append(Entry(str(name), path, path, member.file_size, member.CRC))
+                self._add(Entry(str(name), path, member.filename, stamp))
 
     def entries(self, suffix: str = "", inside: str = "") -> list[Entry]:
         """Every file with an ending and with a folder (or part of a name) in its path, ordered by path."""
@@ -95,7 +96,8 @@ class Files:
 
     def matches(self, pattern: str) -> bool:
         """Whether a file is there whose path ends in a name, in which `*` stands for anything."""
-        return any(PurePosixPath(entry.name).match(pattern) for several in self._entries.values() for entry in several)
+        every = (entry for several in self._entries.values() for entry in several)
+        return any(PurePosixPath(entry.name.lower()).match(pattern.lower()) for entry in every)
 
     def find(self, name: str) -> Entry | None:
         """The file of a name; folders in front of it need not agree, because authors write those of their machines.
@@ -103,17 +105,18 @@ class Files:
         Raises:
             UserError: several files fit equally well.
         """
-        path = PurePosixPath(name.strip().replace("\\", "/"))
-        several = self._entries.get(path.name, [])
-        for depth in range(min(len(path.parts), 4), 0, -1):  # the longest agreement from the right wins
-            tail = path.parts[-depth:]
-            fits = [entry for entry in several if PurePosixPath(entry.name).parts[-depth:] == tail]
-            if len(fits) > 1:
-                raise UserError(
-                    f"{name!r} may be {' or '.join(f'{e.name} in {e.path}' for e in fits[:3])}: keep one of them."
-                )
-            if fits:
-                return fits[0]
+        parts = [part for part in name.strip().replace("\\", "/").split("/") if part not in ("", ".")]
+        several = self._entries.get(parts[-1].lower(), []) if parts else []
+        for change in (str, str.lower):  # im1.JPG is im1.jpg where there is no im1.jpg
+            for depth in range(min(len(parts), 4), 0, -1):  # the longest agreement from the right wins
+                tail = [change(part) for part in parts[-depth:]]
+                fits = [entry for entry in several if change(entry.name).split("/")[-depth:] == tail]
+                if len(fits) > 1:
+                    raise UserError(
+                        f"{name!r} may be {' or '.join(f'{e.name} in {e.path}' for e in fits[:3])}: keep one of them."
+                    )
+                if fits:
+                    return fits[0]
         return None
 
     def read(self, entry: Entry) -> bytes:
@@ -122,26 +125,37 @@ class Files:
         Raises:
             UserError: it is damaged, encrypted, or unpacks to something that no dataset holds.
         """
-        if entry.archive is None:
+        if not entry.member:
             return entry.path.read_bytes()
         try:
-            archive = self._open(entry.archive)
-            member = archive.handle.getinfo(entry.name)
+            archive = self._open(entry.path)
+            member = archive.handle.getinfo(entry.member)
             _bounded(member, entry)
             with archive.lock:
                 return archive.handle.read(member)
         except UserError:
             raise
         except Exception as error:  # zipfile, zlib and lzma have no common base
-            raise UserError(f"{entry.name} in {entry.archive} is damaged ({error}).") from error
+            raise UserError(f"{entry.name} in {entry.path} is damaged ({error}).") from error
 
     def text(self, entry: Entry) -> str:
-        """The content of a text file, UTF-8 where it is, else Latin-1."""
-        content = self.read(entry)
+        """The content of a text file, see `decoded`."""
+        return decoded(self.read(entry), str(entry.path))
+
+    def lines(self, entry: Entry) -> list[str]:
+        """The lines of a text file that are not blank, without blanks around them."""
+        return [line.strip() for line in split_lines(self.text(entry)) if line.strip()]
+
+    def json(self, entry: Entry) -> Any:  # noqa: ANN401
+        """The content of a JSON file.
+
+        Raises:
+            UserError: it is damaged.
+        """
         try:
-            return content.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            return content.decode("latin-1")
+            return json.loads(self.text(entry))
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{entry.path} is damaged ({error}): download it again.") from error
 
     def _open(self, path: Path) -> Archive:
         key = (os.getpid(), path)
@@ -153,11 +167,35 @@ class Files:
         return {**self.__dict__, "_archives": {}}
 
 
+def _walk(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, os.stat_result]]:
+    """Every file below a folder with its status, links followed; hidden ones and our own cache left out."""
+    try:
+        with os.scandir(folder) as found:
+            items = sorted(found, key=lambda item: item.name)
+    except OSError as error:
+        raise UserError(f"the folder {folder} cannot be read: {error.strerror}.") from error
+    for item in items:
+        if item.name.startswith("."):
+            continue
+        try:
+            status = item.stat()
+        except OSError as error:
+            link = f", a link to {Path(item.path).readlink()}," if item.is_symlink() else ""
+            raise UserError(f"{item.path}{link} cannot be read ({error.strerror}): mend or delete it.") from error
+        if stat.S_ISDIR(status.st_mode) and item.name not in SKIPPED:
+            place = (status.st_dev, status.st_ino)
+            if place in above:
+                raise UserError(f"{item.path} is a link to a folder that it lies in: delete it.")
+            yield from _walk(item.path, (*above, place))
+        elif stat.S_ISREG(status.st_mode):
+            yield item.path, status
+
+
 def _bounded(member: zipfile.ZipInfo, entry: Entry) -> None:
     size, packed = member.file_size, max(member.compress_size, 1)
     if size > LARGEST or (size > SMALL and size > RATIO * packed):
         raise UserError(
-            f"{entry.name} in {entry.archive} would unpack from {packed} to {size} bytes: this is no dataset's file."
+            f"{entry.name} in {entry.path} would unpack from {packed} to {size} bytes: this is no dataset's file."
         )
 
 

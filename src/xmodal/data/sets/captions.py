@@ -3,9 +3,6 @@
 Flickr8k (Hodosh et al., JAIR 2013), Flickr30k (Young et al., TACL 2014).
 """
 
-import csv
-import io
-import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -14,9 +11,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from xmodal.data.readers.arrays import Variable
+from xmodal.data.readers.arrays import Variable, finite
 from xmodal.data.readers.files import Entry, Files, Photos
 from xmodal.data.readers.release import Release
+from xmodal.data.readers.text import csv_rows, decoded, split_lines
 from xmodal.data.sets.benchmark import Benchmark
 from xmodal.encoders import Arrays
 from xmodal.errors import UserError
@@ -81,7 +79,7 @@ class CaptionBenchmark(Benchmark):
         for role, file in zip(("train", "val", "test"), self.lists, strict=False):
             listed = files.find(file)
             if listed is not None:
-                lines = files.text(listed).split()
+                lines = files.lines(listed)
                 if unknown := [line for line in lines if line not in row]:
                     raise UserError(f"{file} lists {len(unknown)} photos without captions, such as {unknown[0]}.")
                 roles[role] = [row[line] for line in lines]
@@ -98,7 +96,9 @@ class CaptionBenchmark(Benchmark):
             if not (features.is_file() and texts.is_file()):
                 return None
             regions = Variable(features, features.stem, ()).read()
-            lines = [line.strip() for line in texts.read_text("utf-8").splitlines() if line.strip()]
+            lines = [line.strip() for line in split_lines(decoded(texts.read_bytes(), str(texts)))]
+            while lines and not lines[-1] and len(lines) not in (len(regions), 5 * len(regions)):
+                lines.pop()  # blank lines at the end, where they are not captions
             if len(regions) == len(lines) and len(lines) % 5 == 0:  # some files repeat a picture for every caption
                 regions = regions[::5]
             if regions.ndim != 3 or len(lines) != 5 * len(regions):
@@ -108,7 +108,7 @@ class CaptionBenchmark(Benchmark):
             start = len(captions)
             roles[role] = list(range(start, start + len(regions)))
             images.append(regions)
-            pooled.append(np.stack([each.mean(0) for each in regions]))
+            pooled.append(finite(np.stack([each.mean(0) for each in regions]), f"{features} (mean over regions)"))
             captions += [lines[k : k + 5] for k in range(0, len(lines), 5)]
         arrays: Arrays = {"pooled": np.concatenate(pooled)}
         if self.tokens:
@@ -123,7 +123,7 @@ def karpathy(files: Files, entry: Entry) -> tuple[list[str], list[str], list[lis
         UserError: the file is damaged, or names another split.
     """
     try:
-        images = json.loads(files.text(entry))["images"]
+        images = files.json(entry)["images"]
         splits = ["train" if image["split"] == "restval" else str(image["split"]) for image in images]
         captions = [[sentence["raw"].strip() for sentence in image["sentences"]] for image in images]
         names = [str(image["filename"]) for image in images]
@@ -170,13 +170,13 @@ def _rows(content: str, path: str) -> list[tuple[str, str]]:
     """Photo and caption of every line, in any of the three layouts."""
     first = content.partition("\n")[0]
     if first.replace(" ", "").startswith("image_name|"):
-        cells = [re.split(r"\|\s*\d+\s*\|?", line, maxsplit=1) for line in content.splitlines()[1:] if line.strip()]
+        cells = [re.split(r"\|\s*\d+\s*\|?", line, maxsplit=1) for line in split_lines(content)[1:] if line.strip()]
         rows = [(cell[0].strip(), cell[1].strip()) for cell in cells if len(cell) == 2]  # one line lacks its second bar
     elif "#0\t" in first:
-        cells = [line.split("\t", 1) for line in content.splitlines() if line.strip()]
+        cells = [line.split("\t", 1) for line in split_lines(content) if line.strip()]
         rows = [(cell[0].rpartition("#")[0], cell[1].strip()) for cell in cells if len(cell) == 2]
     else:
-        cells = [cell for cell in csv.reader(io.StringIO(content)) if cell][1:]
+        cells = csv_rows(content, path)[1:]
         rows = [(cell[0], ",".join(cell[1:]).strip()) for cell in cells if len(cell) > 1]
     if len(rows) != len(cells):
         raise UserError(f"{path} is damaged: {len(cells) - len(rows)} lines have no caption. Download it again.")

@@ -1,7 +1,5 @@
 """Fashion product images (Aggarwal, Kaggle 2019): 44,000 product photos with titles and three layers of classes."""
 
-import csv
-import io
 from collections import Counter
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
@@ -11,6 +9,7 @@ from numpy.typing import NDArray
 
 from xmodal.data.readers.files import Files, Forms, Photos
 from xmodal.data.readers.release import Release, off_tree
+from xmodal.data.readers.text import csv_rows
 from xmodal.data.sets.benchmark import Benchmark
 from xmodal.data.sets.protocols import PROTOCOLS
 from xmodal.encoders import ImageEncoder, TimmImage
@@ -59,7 +58,7 @@ class Fashion(Benchmark):
         table = files.find("styles.csv")
         if table is None:
             return None
-        rows = list(csv.reader(io.StringIO(files.text(table))))
+        rows = csv_rows(files.text(table), str(table.path))
         if not rows or not set(COLUMNS) <= set(rows[0]) or rows[0][-1] != "productDisplayName":
             raise UserError(f"{table.path} has the columns {rows[:1]}, not those of the release: {', '.join(COLUMNS)}.")
         header, body = rows[0], [row for row in rows[1:] if row]

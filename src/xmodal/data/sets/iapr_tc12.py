@@ -47,7 +47,7 @@ class IAPRTC12(Benchmark):
         parts: list[NDArray[np.uint8]] = []
         for listed, vectors in lists:
             if listed and vectors:
-                lines = files.text(listed).split()
+                lines = files.lines(listed)
                 parts.append(_hvecs(files.read(vectors), len(lines), len(names), vectors))
                 photos += lines
         texts = [_description(files, photo) for photo in photos]

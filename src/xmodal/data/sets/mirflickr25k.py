@@ -66,19 +66,19 @@ class MIRFlickr25K(Benchmark):
         label = np.zeros((len(numbers), 24), np.uint8)
         names = tuple(sorted(concepts))
         for column, name in enumerate(names):
-            for line in files.text(concepts[name]).split():
+            for line in files.lines(concepts[name]):
                 if not line.isdigit() or int(line) not in row:
                     raise UserError(
                         f"{concepts[name].name} in {concepts[name].path} names photo {line!r}, but the tags are of "
                         f"photos {numbers[0]} to {numbers[-1]}: use the original files."
                     )
                 label[row[int(line)], column] = 1
-        words = [[word for word in files.text(tags[number]).lower().splitlines() if word] for number in numbers]
+        words = [[word.lower() for word in files.lines(tags[number])] for number in numbers]
         photos = Photos(files, [f"im{number}.jpg" for number in numbers], self.max_corrupt)
         common = files.find("common_tags.txt")
         if common is None:
             raise UserError(f"{self.root} lacks doc/common_tags.txt, the frequent tags: it is in mirflickr25k.zip.")
-        column_of = {line.split()[0]: k for k, line in enumerate(files.text(common).splitlines()) if line.strip()}
+        column_of = {line.split()[0]: k for k, line in enumerate(files.lines(common))}
         vector = np.zeros((len(numbers), len(column_of)), np.float32)
         for position, each in enumerate(words):
             vector[position, [column_of[word] for word in each if word in column_of]] = 1

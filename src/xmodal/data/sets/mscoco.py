@@ -1,6 +1,5 @@
 """MS-COCO (Lin et al., ECCV 2014): photos with five captions and instances of 80 categories, 2014 or 2017."""
 
-import json
 from collections import defaultdict
 from typing import Any, ClassVar, Literal
 
@@ -94,7 +93,7 @@ class MSCOCO(Benchmark):
         parts = []
         for entry in entries:
             try:
-                part = json.loads(files.text(entry))
+                part = files.json(entry)
                 found = {kind: list(part[kind]) for kind in ("images", "annotations")}
             except (ValueError, KeyError, TypeError) as error:
                 raise UserError(f"{entry.path} is damaged ({error!r}): download it again.") from error

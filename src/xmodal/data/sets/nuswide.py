@@ -1,6 +1,5 @@
 """NUS-WIDE (Chua et al., CIVR 2009): 269,648 Flickr photos with tags and 81 concepts, and its usual selections."""
 
-import json
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -8,6 +7,7 @@ from numpy.typing import NDArray
 
 from xmodal.data.readers.files import Files, Forms, Photos
 from xmodal.data.readers.release import Release, multi_hot
+from xmodal.data.readers.text import split_lines
 from xmodal.data.sets.benchmark import Benchmark
 from xmodal.data.sets.protocols import PROTOCOLS
 from xmodal.errors import UserError
@@ -79,8 +79,8 @@ class NUSWide(Benchmark):
         if tags is None:
             raise UserError(f"{self.root} lacks {name} of NUS_WID_Tags.zip, which data.text={self.text} is read from.")
         columns = [files.text(entry).split() for entry in concepts if entry]
-        photos = [line.strip() for line in files.text(lists).splitlines() if line.strip()]
-        lines = files.text(tags).splitlines()
+        photos = files.lines(lists)
+        lines = split_lines(files.text(tags))
         if {len(column) for column in columns} | {len(lines)} != {len(photos)}:
             counts = sorted({len(column) for column in columns})
             raise UserError(
@@ -109,7 +109,7 @@ class NUSWide(Benchmark):
         classes: list[str] = []
         roles: dict[str, NDArray[np.int64]] = {}
         for role, entry in lists.items():
-            lines = files.text(entry).split() if entry else []
+            lines = files.lines(entry) if entry else []
             if wrong := [line for line in lines if ":" not in line]:
                 raise UserError(f"{role} list of {self.root}: the line {wrong[0]!r} is not `<id>:<class>`.")
             roles |= {role: np.arange(len(photos), len(photos) + len(lines))} if lines else {}
@@ -125,8 +125,8 @@ class NUSWide(Benchmark):
         if entry is None:
             raise UserError(f"{self.root} lacks text/{photo}.json, which a list names: use the original files.")
         try:
-            return " ".join(json.loads(files.text(entry)).split())
-        except (ValueError, AttributeError) as error:
+            return " ".join(files.json(entry).split())
+        except AttributeError as error:
             raise UserError(f"{entry.path} is damaged ({error}): it holds no string of tags.") from error
 
 

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from xmodal.data.module import CrossModalDataModule, Pairs
 from xmodal.data.protocol import Index, Split
 from xmodal.data.readers import dialects
-from xmodal.data.readers.arrays import Variable
+from xmodal.data.readers.arrays import Variable, finite
 from xmodal.data.readers.files import Forms, expected
 from xmodal.data.readers.release import Release
+from xmodal.data.readers.text import decoded, split_lines
 from xmodal.data.recipes import Official
 from xmodal.encoders import Arrays
 from xmodal.errors import UserError
@@ -105,20 +106,25 @@ def _original(root: Path, there: dict[str, Variable]) -> Release:
             raise UserError(
                 f"{root / FILES[0]} holds {got} under {key!r}, the official release {shape}: use the original file."
             )
-    names = (root / "categories.list").read_text().split()
+    names = _lines(root / "categories.list")
     classes = np.concatenate([_classes(root / FILES[1], TRAIN), _classes(root / FILES[2], TEST)])
     if classes.min() < 1 or classes.max() > len(names):
         raise UserError(
             f"a category in the lists is outside 1..{len(names)} of {root / 'categories.list'}: use the original files."
         )
-    image, text = (np.concatenate([there[f"{side}_tr"].read(), there[f"{side}_te"].read()]) for side in "IT")
+    parts = {key: finite(there[key].read(), str(there[key])) for key in shapes}
+    image, text = (np.concatenate([parts[f"{side}_tr"], parts[f"{side}_te"]]) for side in "IT")
     return Release("original", image, text, np.eye(len(names), dtype=np.uint8)[classes - 1], tuple(names), roles=ROLES)
+
+
+def _lines(path: Path) -> list[str]:
+    return [line.strip() for line in split_lines(decoded(path.read_bytes(), str(path))) if line.strip()]
 
 
 def _classes(path: Path, expected: int) -> NDArray[np.int64]:
     """Third column of an official list: the category, counted from 1."""
     try:
-        classes = np.array([int(line.split("\t")[2]) for line in path.read_text().splitlines() if line.strip()])
+        classes = np.array([int(line.split("\t")[2]) for line in _lines(path)])
     except (IndexError, ValueError) as error:
         raise UserError(
             f"{path} is damaged: a line is not `text<TAB>image<TAB>category` ({error}). Use the original file."

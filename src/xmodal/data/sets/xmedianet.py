@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from xmodal.data.readers.arrays import variables
+from xmodal.data.readers.arrays import finite, variables
 from xmodal.data.readers.files import Forms
 from xmodal.data.readers.release import Release, multi_hot
 from xmodal.data.sets.benchmark import Benchmark
@@ -31,7 +31,10 @@ class XMediaNet(Benchmark):
         classes = [there[f"{part}_labels"].read() for part in parts]
         if any(each.dtype != object or len(each) < 2 for each in (*views, *classes)):
             raise UserError(f"{there['train']} holds no cells of at least two views: use the original file.")
-        image, text = (np.concatenate([np.asarray(each[view], np.float32) for each in views]) for view in (0, 1))
+        image, text = (
+            finite(np.concatenate([each[view] for each in views]), f"{there['train'].path}, view {view + 1},")
+            for view in (0, 1)
+        )
         sides = [np.concatenate([np.ravel(each[view]) for each in classes]) for view in (0, 1)]
         if len(image) != len(text) or not np.array_equal(sides[0], sides[1]):
             raise UserError(

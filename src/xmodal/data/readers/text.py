@@ -1,0 +1,54 @@
+"""Text files as people have them: UTF-8, UTF-16 by its mark, else Latin-1; lines end at line ends and nowhere else."""
+
+import csv
+import io
+import re
+
+from xmodal.errors import UserError
+
+MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+
+
+def decoded(content: bytes, what: str) -> str:
+    """The text, with every end of a line (CR LF, LF or CR) as LF.
+
+    Raises:
+        UserError: it is UTF-16 or UTF-32 and damaged, or has no mark that says which.
+    """
+    encoding = next((name for mark, name in MARKS.items() if content.startswith(mark)), "utf-8-sig")
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        if encoding != "utf-8-sig":
+            raise UserError(f"{what} begins as {encoding} and is damaged ({error}): save it as UTF-8.") from error
+        text = content.decode("latin-1")
+    if encoding == "utf-8-sig" and max(content[:4096:2].count(0), content[1:4096:2].count(0)) > len(content[:4096]) / 8:
+        raise UserError(f"{what} looks like UTF-16 without a mark: save it as UTF-8.")
+    return re.sub("\r\n?", "\n", text)
+
+
+def split_lines(text: str) -> list[str]:
+    """The lines of `decoded` text; an empty line is one, what follows the last end is none."""
+    return text.removesuffix("\n").split("\n") if text else []
+
+
+def csv_rows(text: str, what: str) -> list[list[str]]:
+    """The rows of comma-separated values that are not empty.
+
+    Raises:
+        UserError: a quote opens and does not close, which would swallow the rows after it.
+    """
+    reader = csv.reader(io.StringIO(text))
+    every, found, before = split_lines(text), [], 0
+    try:
+        for row in reader:
+            raw = "\n".join(every[before : reader.line_num])
+            quoted = re.search('(^|,)"', raw)
+            swallowed = "\n" in raw and re.search(r"\n(\d+|[^,\s]+\.\w{3,4}),", raw)  # a picture begins a row
+            if quoted and (swallowed or raw.count('"') % 2):
+                raise UserError(f"{what} is damaged: a quote opens in line {before + 1} and does not close there.")
+            before = reader.line_num
+            found += [row] if row else []
+    except csv.Error as error:
+        raise UserError(f"{what} is damaged: line {before + 1}: {error}.") from error
+    return found
