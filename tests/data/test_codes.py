@@ -13,11 +13,17 @@ from xmodal.errors import UserError
 QUERIES, ITEMS, BITS, CLASSES = 20, 70, 24, 5
 
 
-def brute(codes):
-    """Tie-aware mAP, image queries: the expectation over orders of ties, summed item by item."""
+def cosine_or_hamming(query, items, query_label, label):
+    """Tie-aware mAP of codes or embeddings: the expectation over orders of ties, summed item by item."""
+    if query.dtype == bool:
+        distances = (query[:, None] != items[None]).sum(2)
+    else:
+        query, items = (np.asarray(each, np.float32).astype(float) for each in (query, items))
+        query, items = (each / np.maximum(np.sqrt((each**2).sum(1, keepdims=True)), 1e-300) for each in (query, items))
+        distances = -np.round(query @ items.T, 9)
     found = []
-    for row, label in zip(codes["q_img"], codes["q_l"], strict=True):
-        distance, relevant = (row != codes["r_txt"]).sum(1), (codes["r_l"] @ label) > 0
+    for distance, wanted in zip(distances, query_label, strict=True):
+        relevant = label == wanted if label.ndim == 1 else (label.astype(int) @ wanted.astype(int)) > 0
         ap, before, hits = 0.0, 0, 0
         for value in np.unique(distance):
             tied, good = int((distance == value).sum()), int(relevant[distance == value].sum())
@@ -27,6 +33,11 @@ def brute(codes):
             before, hits = before + tied, hits + good
         found.append(ap / max(int(relevant.sum()), 1))
     return float(np.mean(found))
+
+
+def brute(codes):
+    """mAP of image queries."""
+    return cosine_or_hamming(codes["q_img"] > 0, codes["r_txt"] > 0, codes["q_l"], codes["r_l"])
 
 
 def codes(one_hot=True, seed=0):

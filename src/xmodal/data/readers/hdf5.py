@@ -59,8 +59,11 @@ def _value(file: Any, item: Any, depth: int = 0) -> Array:  # noqa: ANN401
             cells[place] = "".join(value) if text else value
         return cells
     if kind == b"char":
-        units = array.T.astype("<u2").reshape(array.shape[-1] if array.ndim > 1 else 1, -1)
-        return np.array([row.tobytes().decode("utf-16-le", "replace") for row in units], object)
+        units = (
+            array.T.astype("<u2").reshape(-1, max(array.shape[0], 1)) if array.ndim > 1 else array.astype("<u2")[None]
+        )
+        texts = [row.tobytes().decode("utf-16-le", "replace") for row in units]
+        return np.array(texts, object).reshape(array.T.shape[:-1] if array.ndim > 1 else -1)
     return array.T if kind else array
 
 

@@ -193,14 +193,15 @@ class Variable:
             raise Damaged(f"text in an element of kind {kind}")
         wide = "utf-16-le" if self.elements.order == "<" else "utf-16-be"
         text = bytes(data).decode(TEXT.get(kind, wide), "surrogatepass" if kind not in TEXT else "strict")
-        rows = self.shape[0]
+        rows = prod(self.shape[:-1])  # the characters of a text lie along the last axis
         if rows == 1:
             return np.array([_valid(text)], object)
         for encoding, unit in (("utf-16-le", "<u2"), ("utf-32-le", "<u4")):
             units = np.frombuffer(text.encode(encoding, "surrogatepass"), unit)
             if len(units) == prod(self.shape):
-                table = units.reshape(self.shape, order="F").reshape(rows, -1) if rows else units.reshape(0, 1)
-                return np.array([row.tobytes().decode(encoding, "replace") for row in table], object)
+                table = units.reshape(self.shape, order="F").reshape(rows, self.shape[-1])
+                texts = [row.tobytes().decode(encoding, "replace") for row in table]
+                return np.array(texts, object).reshape(self.shape[:-1])
         raise Damaged(f"{len(text)} characters in a shape of {self.shape}")
 
     def _dense(self) -> Array:
