@@ -22,7 +22,7 @@ from xmodal.data.readers.codes import read_codes
 from xmodal.errors import UserError
 
 FILES = int(os.environ.get("XMODAL_FUZZ", "300"))
-SLOW = 60  # seconds for one small file: HDF5 needs a few where the sizes of text are damaged
+SLOW = 60  # seconds of the processor for one small file: HDF5 needs a few where the sizes of text are damaged
 KEYS = ("q_img", "q_txt", "r_img", "r_txt", "q_l", "r_l")
 
 
@@ -154,7 +154,7 @@ def tried(read):
 def test_files_of_codes(tmp_path):
     numbers = 0
     for seed in range(FILES):
-        draws, folder, started = np.random.default_rng(seed), tmp_path / str(seed), time.perf_counter()
+        draws, folder, started = np.random.default_rng(seed), tmp_path / str(seed), time.process_time()
         folder.mkdir()
         path = write(folder, draws)
         metrics, refusal = tried(lambda: evaluate_file(path).metrics)  # noqa: B023 - called at once
@@ -167,7 +167,7 @@ def test_files_of_codes(tmp_path):
                 expected = cosine_or_hamming(*sides, codes.query_label, codes.database_label)
                 assert metrics[f"map_{direction}"] == pytest.approx(expected, abs=1e-4), (seed, path.name)
             numbers += 1
-        assert time.perf_counter() - started < SLOW, (seed, path.name)
+        assert time.process_time() - started < SLOW, (seed, path.name)
         for left in folder.iterdir():
             left.unlink()
     assert FILES // 10 < numbers < FILES
@@ -185,7 +185,7 @@ def text_arrays(draws):
 def test_files_of_a_dataset(tmp_path):
     read = 0
     for seed in range(FILES // 2):
-        draws, folder, started = np.random.default_rng(10**6 + seed), tmp_path / str(seed), time.perf_counter()
+        draws, folder, started = np.random.default_rng(10**6 + seed), tmp_path / str(seed), time.process_time()
         folder.mkdir()
         found = text_arrays(draws)
         path = folder / "data.mat"
@@ -205,5 +205,5 @@ def test_files_of_a_dataset(tmp_path):
             refusal += tried(variable.read)[1]
         assert "\n" not in refusal, (seed, refusal)
         assert bool(release) or path.name in refusal or str(folder) in refusal, (seed, refusal)
-        assert time.perf_counter() - started < SLOW, seed
+        assert time.process_time() - started < SLOW, seed
     assert read
