@@ -35,7 +35,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from measuring import Clock, Table, fit, peak_megabytes, reset_peak, wait
 from profiling import Profiled
 from xmodal.batch import Raw
-from xmodal.cli import over_devices
+from xmodal.cli import OverDevices
 from xmodal.data import CrossModalDataModule, Pairs
 from xmodal.data.protocol import make_split
 from xmodal.data.raw import TrunkTraining
@@ -222,7 +222,7 @@ def ours(options, folder, form, *, callbacks=(), batch_size=None, **settings):
     model = Pretrain(DIM, "projected", trunk_lr=1e-4, image_dim=data.image_dim, text_dim=data.text_dim)
     clock, epochs = Clock(), 4 if resident else 3  # no stop by time: processes would not stop together
     if settings.get("devices", 1) > 1:
-        settings["strategy"] = over_devices(model)
+        settings["strategy"] = OverDevices(model)
     fit(model, data, clock, epochs=epochs, precision="bf16-mixed", callbacks=callbacks, **settings)
     return data.num_train // batch_size * batch_size / clock.seconds_per_epoch
 

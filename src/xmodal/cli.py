@@ -27,6 +27,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from xmodal import data, methods, paths
 from xmodal.checkpoint import Best, WholeCheckpoints, keepers
 from xmodal.checks import check_name, check_numbers
+from xmodal.data.loading import epoch_seed
 from xmodal.errors import UserError
 from xmodal.files import remove_leftovers, write_atomically
 from xmodal.keys import BASES, WORDS, Given
@@ -70,7 +71,7 @@ class SeedEpoch(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """See the class."""
-        seed_everything(self.seed * 1_000_003 + trainer.current_epoch, verbose=False)
+        seed_everything(epoch_seed(self.seed, trainer.current_epoch), verbose=False)
 
 
 class XmodalCLI(LightningCLI):
@@ -206,7 +207,8 @@ class XmodalCLI(LightningCLI):
                 else False
             )
         if config.strategy == "auto" and _several(config):
-            kwargs["strategy"] = over_devices(self.model)
+            trained = self.datamodule.trunk.sides != "none"  # whose batch statistics are of each device's own pairs
+            kwargs["strategy"] = OverDevices(self.model, broadcast_buffers=trained)
         return super().instantiate_trainer(**kwargs)
 
     def after_instantiate_classes(self) -> None:
@@ -338,12 +340,28 @@ def _anywhere(config: Any) -> Any:  # noqa: ANN401 - what a configuration dumps
     return config | {"trainer": config["trainer"] | {"devices": None, "num_nodes": None}}
 
 
-def over_devices(model: LightningModule) -> DDPStrategy:
+class OverDevices(DDPStrategy):
     """DDP for a method: gradients lie in the buffers that are summed over the devices, and are not copied there.
 
     Two optimizers leave parameters without gradient in each backward pass, which plain DDP does not allow.
+
+    Args:
+        model: whose training is spread.
+        broadcast_buffers: send the buffers of the first process to the others before each step. Code tables, queues
+            and prototypes need not be: every process makes the same ones out of gathered rows.
     """
-    return DDPStrategy(find_unused_parameters=not model.automatic_optimization, gradient_as_bucket_view=True)
+
+    def __init__(self, model: LightningModule, *, broadcast_buffers: bool = False) -> None:
+        super().__init__(
+            find_unused_parameters=not model.automatic_optimization,
+            gradient_as_bucket_view=True,
+            broadcast_buffers=broadcast_buffers,
+        )
+
+    def configure_ddp(self) -> None:
+        """A closed form, which every process computes from the whole training set, has no gradients to sum."""
+        if self.model is not None and any(parameter.requires_grad for parameter in self.model.parameters()):
+            super().configure_ddp()
 
 
 def _several(trainer: Any) -> bool:  # noqa: ANN401 - its arguments

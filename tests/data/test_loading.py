@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from xmodal.data.loading import EpochSampler, LabelSampler, in_memory_loader
+from xmodal.data.loading import EpochSampler, LabelSampler, epoch_seed, in_memory_loader
 
 
 def positions(**arguments):
@@ -12,7 +12,7 @@ def test_evaluation_sees_every_pair_once_in_order():
     assert positions() == list(range(23))
 
 
-@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("world", [1, 2, 3, 8])
 def test_ranks_share_the_pairs_without_padding(world):
     shards = [positions(shuffle=True, rank=rank, world=world) for rank in range(world)]
     assert sorted(position for shard in shards for position in shard) == list(range(23))
@@ -33,6 +33,18 @@ def test_order_is_a_function_of_seed_and_epoch():
     again.set_epoch(1)
     assert torch.cat(list(again)).tolist() == second != first
     assert positions(seed=2, shuffle=True) != first
+
+
+@pytest.mark.parametrize("seed", [4294, 4295, 12345, 20240101, 2**31 - 1, 2**63 - 1])
+def test_any_seed_gives_each_epoch_one_of_its_own(seed):
+    drawn = {epoch_seed(seed + step, epoch) for step in (0, 1) for epoch in range(500)}
+    assert len(drawn) == 1000
+    assert all(0 <= each < 2**32 for each in drawn)
+    assert positions(seed=seed, shuffle=True) != positions(seed=seed + 1, shuffle=True)
+
+
+def test_small_seeds_draw_what_they_drew():
+    assert epoch_seed(3, 7) == 3_000_016
 
 
 def test_drop_last_leaves_full_batches():
@@ -80,7 +92,7 @@ def test_p_by_k_counts_a_pair_of_two_labels_once():
         assert batch.tolist() == list(range(6))
 
 
-@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("world", [2, 3, 16])
 def test_p_by_k_is_the_same_on_any_number_of_ranks(world):
     shards = [list(LabelSampler(LABEL, 8, 4, rank=rank, world=world)) for rank in range(world)]
     for whole, *parts in zip(LabelSampler(LABEL, 8, 4), *shards, strict=True):

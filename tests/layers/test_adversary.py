@@ -7,7 +7,7 @@ import torch.distributed as dist
 from torch import nn
 
 from tests.losses.test_pairwise import golden
-from xmodal.layers import decoder, discriminator, gather_with_gradient, reversal_strength, reverse_gradient
+from xmodal.layers import Shard, decoder, discriminator, gather_with_gradient, reversal_strength, reverse_gradient
 from xmodal.losses import polynomial, ranking_hinge, total_correlation
 
 
@@ -66,7 +66,7 @@ def gradients(name, rank, world):
     own = x[rank::world]
     outputs = [own @ weight for weight in weights]
     if world > 1:
-        outputs = [gather_with_gradient(output) for output in outputs]
+        outputs = [gather_with_gradient(output, Shard(rank, world, len(x))) for output in outputs]
     found = torch.autograd.grad(LOSSES[name](*outputs), weights)
     for gradient in found if world > 1 else ():
         dist.all_reduce(gradient)

@@ -1,7 +1,9 @@
 import pytest
 import torch
+from torch import nn
 
-from xmodal.layers import FeatureDropout
+from xmodal.errors import UserError
+from xmodal.layers import Dropout, FeatureDropout, Shard, transformer
 
 
 def test_an_items_tokens_lose_the_same_dimensions():
@@ -19,3 +21,57 @@ def test_nothing_is_dropped_outside_training():
     x = torch.randn(2, 3, 4)
     assert torch.equal(FeatureDropout(0.9).eval()(x), x)
     assert torch.equal(FeatureDropout(0.0)(x), x)
+
+
+@pytest.mark.parametrize("kind", [Dropout, FeatureDropout])
+@pytest.mark.parametrize("shape", [(7, 40), (7, 5, 40)])
+@pytest.mark.parametrize("world", [2, 3, 8])
+def test_the_mask_of_a_row_is_that_of_one_process(kind, shape, world):
+    def dropped(x, shard):
+        torch.manual_seed(0)
+        drop = kind(0.5)
+        drop.shard = shard
+        return drop(x), torch.rand(1)
+
+    x = torch.randn(shape)
+    expected, following = dropped(x, Shard())
+    for rank in range(world):
+        found, drawn = dropped(x[rank::world], Shard(rank, world, 7))
+        assert torch.equal(found, expected[rank::world])
+        assert torch.equal(drawn, following)  # the generators stay together
+
+
+def test_a_share_out_of_range_is_refused():
+    with pytest.raises(UserError, match=r"a share of 1.0 is dropped: give one from 0, below 1"):
+        Dropout(1.0)
+
+
+def block(dropout):
+    torch.manual_seed(0)
+    return transformer(16, 2, 32, 2, dropout)
+
+
+def test_a_block_draws_and_computes_what_torchs_own_does():
+    own = block(0.2)
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(16, 2, 32, 0.2, batch_first=True, norm_first=True)
+    plain = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+    x, mask = torch.randn(3, 5, 16), torch.arange(5) >= torch.tensor([[5], [3], [1]])
+    found = []
+    for model in (own, plain):
+        torch.manual_seed(1)
+        out = model(x, src_key_padding_mask=mask)
+        out.square().sum().backward()
+        found.append([out, *(parameter.grad for parameter in model.parameters())])
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_block_takes_an_empty_batch_and_gives_every_parameter_a_gradient(training):
+    model = block(0.2).train(training)
+    out = model(torch.zeros(0, 5, 16), src_key_padding_mask=torch.zeros(0, 5, dtype=torch.bool))
+    assert out.shape == (0, 5, 16)
+    if training:
+        out.sum().backward()
+        assert all(parameter.grad is not None and not parameter.grad.any() for parameter in model.parameters())

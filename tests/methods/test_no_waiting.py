@@ -52,7 +52,9 @@ def step(name, monkeypatch, **choices):
     monkeypatch.setattr(model, "manual_backward", lambda loss: loss.backward())
     monkeypatch.setattr(model, "clip_gradients", lambda *_: None)
     monkeypatch.setattr(model, "lr_schedulers", list)
-    loss = model.training_step(on_meta(data.role("train")), 0)
+    batch = on_meta(data.role("train"))
+    model.on_train_batch_start(batch, 0)
+    loss = model.training_step(batch, 0)
     if loss is not None:
         loss.backward()
     assert any(parameter.grad is not None for parameter in model.parameters())

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from lightning import Callback
 
 from tests.methods.test_every_method import outputs, pytestmark  # noqa: F401 - the warnings that are no errors
 from tests.methods.toy import Toy, build
@@ -11,6 +12,7 @@ from xmodal.errors import UserError
 from xmodal.losses import label_similarity
 from xmodal.methods import AttentionAdversarial, HierarchicalAdversarial
 from xmodal.methods.alscor import ALSCORWeights
+from xmodal.methods.attention_adversarial import AttentionAdversarialWeights
 from xmodal.methods.dagan import DAGANWeights
 from xmodal.methods.reranking import Encoded, reranked_metrics
 
@@ -137,6 +139,47 @@ def test_attention_in_every_form(choices, tokens, tmp_path):
 def test_impossible_heads_are_refused():
     with pytest.raises(UserError, match="dim is 10 and heads 4"):
         AttentionAdversarial(dim=10, heads=4)
+
+
+class Norms(Callback):
+    """The norm of all gradients that an optimizer steps with."""
+
+    def __init__(self):
+        self.found = []
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+        self.before = torch.nn.utils.get_total_norm([each.grad for each in pl_module.parameters()])
+
+    def on_train_batch_end(self, trainer, pl_module, *_):
+        clipped = torch.nn.utils.get_total_norm([each.grad for each in pl_module.parameters()])
+        self.found.append((float(self.before), float(clipped)))
+
+
+@pytest.mark.parametrize(("asked", "limit"), [(None, 2.0), (0.5, 0.5)])
+def test_gradients_are_clipped_at_two(asked, limit, tmp_path):
+    data, norms = Toy(batch_size=8), Norms()
+    weights = AttentionAdversarialWeights(metric=50.0)
+    train(
+        build("attention_adversarial", data, weights=weights),
+        data,
+        tmp_path,
+        callbacks=[norms],
+        gradient_clip_val=asked,
+    )
+    assert max(before for before, _ in norms.found) > 2
+    for before, clipped in norms.found:
+        assert clipped == pytest.approx(min(before, limit), rel=1e-4)
+
+
+def test_a_second_stage_that_does_not_fit_is_refused_before_training(tmp_path, monkeypatch):
+    data = Toy()
+    sizes = data.describe() | {"split_sizes": {"query": 2_000, "database": 193_000}}
+    monkeypatch.setattr(data, "describe", lambda: sizes)
+    monkeypatch.setattr("os.sysconf", lambda name: 2**18)  # 64 GiB
+    with pytest.raises(UserError, match=r"re-ranking 2,000 queries against 193,000 items takes 841 GiB .* has 64"):
+        train(build("attention_adversarial", data), data, tmp_path)
+    model = build("attention_adversarial", data, cross="none")
+    train(model, data, tmp_path)
 
 
 def encoded(seed, rows):

@@ -26,7 +26,9 @@ def test_every_choice_trains_every_parameter(guidance, changes):
     assert math.isfinite(model.trainer.callback_metrics["val/map"])
     model.train()
     model.log_dict = lambda *_, **__: None
-    model.training_step(Toy().role("train"), 0).backward()
+    batch = Toy().role("train")
+    model.on_train_batch_start(batch, 0)
+    model.training_step(batch, 0).backward()
     assert not [name for name, parameter in model.named_parameters() if parameter.grad is None]
 
 

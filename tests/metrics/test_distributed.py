@@ -1,4 +1,4 @@
-"""The same inputs give the same numbers on 1, 2 and 3 processes: uneven shards, an empty rank, padded repeats."""
+"""The same inputs give the same numbers on 1, 2, 3 and 8 processes: uneven shards, an empty rank, padded repeats."""
 
 import multiprocessing
 import os
@@ -70,7 +70,9 @@ def on_processes(world, path, *arguments):
 
 
 @pytest.mark.parametrize("kind", ["binary", "real"])
-@pytest.mark.parametrize(("world", "layout"), [(2, "uneven"), (3, "padded"), (3, "empty rank"), (3, "uneven")])
+@pytest.mark.parametrize(
+    ("world", "layout"), [(2, "uneven"), (3, "padded"), (3, "empty rank"), (3, "uneven"), (8, "uneven")]
+)
 def test_processes_change_nothing(tmp_path, pairs, kind, world, layout):
     data = pairs()
     result, precisions, curve = evaluate(0, 1, kind, layout, data)

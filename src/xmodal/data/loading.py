@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -10,16 +11,26 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from xmodal.batch import Batch, single
 
 
+def epoch_seed(seed: int, epoch: int) -> int:
+    """The seed of one epoch of a run, below 2^32, as NumPy and Lightning want it.
+
+    Args:
+        seed: of the run, from 0.
+        epoch: from 0.
+    """
+    plain = seed * 1_000_003 + epoch
+    return plain if plain < 2**32 else int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
+
+
 class EpochSampler(Sampler[Tensor]):
     """Batches of positions, shuffled as a function of (seed, epoch) only, so that a resumed run sees the same order.
 
-    Under DDP each rank takes every `world`-th position of the same permutation; a global batch is the same set of pairs
-    on any number of ranks. Evaluation (`shuffle=False`) is never padded; training drops nothing but may leave the last
-    batches of the ranks one pair apart.
+    Under DDP each rank takes every `world`-th pair of the same global batch, whatever their numbers: batches of the
+    ranks may be one pair apart, and those of the last ranks empty. Nothing is padded or dropped.
 
     Args:
         size: number of pairs.
-        batch_size: global batch size, divided by `world`.
+        batch_size: global batch size.
         seed: of the shuffle.
         shuffle: whether to shuffle, anew every epoch.
         drop_last: leave out a last batch that is not full.
@@ -47,7 +58,7 @@ class EpochSampler(Sampler[Tensor]):
 
     def __iter__(self) -> Iterator[Tensor]:
         if self.shuffle:
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+            generator = torch.Generator().manual_seed(epoch_seed(self.seed, self.epoch))
             order = torch.randperm(self.size, generator=generator)
         else:
             order = torch.arange(self.size)
@@ -87,7 +98,7 @@ class LabelSampler(Sampler[Tensor]):
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[Tensor]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        generator = torch.Generator().manual_seed(epoch_seed(self.seed, self.epoch))
         for _ in range(self.batches):
             drawn = []
             for label in torch.randperm(len(self.members), generator=generator)[: self.labels].tolist():

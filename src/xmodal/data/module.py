@@ -36,7 +36,7 @@ class CrossModalDataModule(LightningDataModule):
 
     Args:
         root: the dataset's folder; default `$XMODAL_DATA/<name>`, or `data/<name>` in the checkout.
-        batch_size: global batch size: it is divided among the devices.
+        batch_size: global batch size: the devices take equal shares of it, to within one pair.
         seed: of the shuffle; the CLI links it to `seed_everything`.
         image_scaling: `standard` subtracts the training mean and divides by the training deviation, per dimension.
         text_scaling: the same for the texts.
@@ -257,8 +257,6 @@ class CrossModalDataModule(LightningDataModule):
     def _loader(self, role: Role, *, shuffle: bool = False) -> DataLoader[Batch]:
         pairs, world = len(getattr(self._split, role)), self.trainer.world_size if self.trainer else 1
         size = self.batch_size if shuffle else self._evaluation_size
-        if size % world:
-            raise UserError(f"data.batch_size={size} does not divide among {world} devices.")
         shard = {"seed": self.seed, "rank": self.trainer.global_rank if self.trainer else 0, "world": world}
         if shuffle and self.per_label:
             whole = self.role(role)

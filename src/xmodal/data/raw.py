@@ -158,8 +158,9 @@ class RawPairs(Dataset[Batch]):
 
     def __getitem__(self, positions: Tensor) -> Batch:
         batch: Batch = take(self.whole, positions)
-        pixels = [self._pixels(int(self.rows[position]), int(self.whole["index"][position])) for position in positions]
-        return {**batch, "image": Raw(pixels=torch.stack(pixels))}  # type: ignore[typeddict-item]
+        some = positions.tolist() or [0]  # a device without a pair of its own still needs to know the shape
+        pixels = [self._pixels(int(self.rows[position]), int(self.whole["index"][position])) for position in some]
+        return {**batch, "image": Raw(pixels=torch.stack(pixels)[: len(positions)])}  # type: ignore[typeddict-item]
 
     def __len__(self) -> int:
         return len(self.rows)

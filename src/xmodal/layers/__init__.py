@@ -17,8 +17,8 @@ from xmodal.layers.code_table import CodeTables
 from xmodal.layers.concepts import ConceptLearner, ConceptTransformer, aggregate_tokens
 from xmodal.layers.context_decoder import ContextDecoder, JointSpace, score_pool, token_scores
 from xmodal.layers.decoder import decoder
-from xmodal.layers.dropout import FeatureDropout
-from xmodal.layers.gather import gather_with_gradient
+from xmodal.layers.dropout import Dropout, FeatureDropout
+from xmodal.layers.gather import Shard, gather_with_gradient
 from xmodal.layers.graph_convolution import LabelGCN, label_graph
 from xmodal.layers.hash_head import SelectHead, tanh_head
 from xmodal.layers.perceptron import MultiScaleText, perceptron
@@ -36,6 +36,7 @@ __all__ = [
     "ConceptLearner",
     "ConceptTransformer",
     "ContextDecoder",
+    "Dropout",
     "FeatureDropout",
     "FeatureGate",
     "GroupAttention",
@@ -44,6 +45,7 @@ __all__ = [
     "MultiScaleText",
     "RegionTransformer",
     "SelectHead",
+    "Shard",
     "Standardisation",
     "TokenAttention",
     "TokenTransformer",

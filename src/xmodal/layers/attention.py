@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xmodal.batch import Features
+from xmodal.layers.dropout import Dropout
 
 Tokens: TypeAlias = tuple[Tensor, Tensor | None]  # (B, N, d) and their mask
 
@@ -46,7 +47,7 @@ class AttentionPooling(nn.Module):
 
     def __init__(self, dim: int, dropout: float = 0.5) -> None:
         super().__init__()
-        self.score = nn.Sequential(nn.Linear(dim, dim), nn.Tanh(), nn.Dropout(dropout), nn.Linear(dim, 1))
+        self.score = nn.Sequential(nn.Linear(dim, dim), nn.Tanh(), Dropout(dropout), nn.Linear(dim, 1))
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, N, d) -> (B, d)."""
@@ -98,15 +99,16 @@ class AttentionBlock(nn.Module):
         heads: a divisor of d.
         hidden: units of the feed-forward part.
         dropout: on both parts, while training.
+        whole: it is given the whole global batch on every process, and not a process's own rows.
     """
 
-    def __init__(self, dim: int, heads: int, hidden: int, dropout: float = 0.0) -> None:
+    def __init__(self, dim: int, heads: int, hidden: int, dropout: float = 0.0, *, whole: bool = False) -> None:
         super().__init__()
         self.heads = heads
         self.query, self.key, self.value, self.out = (nn.Linear(dim, dim) for _ in range(4))
         self.feed = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(2))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(dropout) if whole else Dropout(dropout)
 
     def forward(self, x: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, N, d) attending to (B, M, d), whose mask is (B, M) -> (B, N, d)."""

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xmodal.errors import UserError
+from xmodal.layers.dropout import Dropout
 
 
 class ContextDecoder(nn.Module):
@@ -49,14 +50,10 @@ class _Block(nn.Module):
         super().__init__()
         self.own = None if isolated else _Attention(width, heads, dropout)
         if isolated:  # attention over a single position gives its value
-            self.alone = nn.Sequential(
-                nn.Linear(width, width, bias=False), nn.Linear(width, width), nn.Dropout(dropout)
-            )
+            self.alone = nn.Sequential(nn.Linear(width, width, bias=False), nn.Linear(width, width), Dropout(dropout))
         self.cross = _Attention(width, heads, dropout)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
-        self.feed = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(4 * width, width)
-        )
+        self.feed = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), Dropout(dropout), nn.Linear(4 * width, width))
 
     def forward(self, x: Tensor, memory: Tensor) -> Tensor:
         normed = self.norms[0](x)
@@ -72,7 +69,7 @@ class _Attention(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.q, self.k, self.v = (nn.Linear(width, width, bias=False) for _ in range(3))
-        self.project, self.heads, self.dropout = nn.Linear(width, width), heads, nn.Dropout(dropout)
+        self.project, self.heads, self.dropout = nn.Linear(width, width), heads, Dropout(dropout)
 
     def forward(self, x: Tensor, memory: Tensor) -> Tensor:
         q, k, v = (

@@ -1,5 +1,6 @@
-"""One global batch out of the batches of all processes, with gradient."""
+"""A global batch on several processes: which rows a process holds, and one batch out of all rows, with gradient."""
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
 
@@ -14,52 +15,70 @@ def _hosts(world: dist.ProcessGroup) -> dist.ProcessGroup:
     return cast("dist.ProcessGroup", dist.new_group(backend="gloo"))
 
 
-def _parts(rows: Tensor) -> list[Tensor]:
-    """The rows of every process, without gradient; ranks may hold different numbers of rows.
+@dataclass
+class Shard:
+    """What a process holds of the global batch: every `world`-th row from its rank on, which may be none.
 
-    The hosts tell each other these numbers, so that none waits for its GPU: torchmetrics' `gather_all_tensors` reads
-    them back from there, behind a barrier, and a step then takes as long as host and GPU one after the other.
-
-    Args:
-        rows: (B, ...) of this process.
+    Attributes:
+        rank: this process.
+        world: number of processes.
+        size: rows of the global batch.
     """
-    own = torch.tensor(len(rows), device="cpu")
-    sizes = [torch.zeros_like(own) for _ in range(dist.get_world_size())]
-    dist.all_gather(sizes, own, group=_hosts(cast("dist.ProcessGroup", dist.group.WORLD)))
-    counts = [int(size) for size in sizes]
-    padded = rows.new_zeros((max(counts), *rows.shape[1:]))
-    padded[: len(rows)] = rows
-    parts = [torch.empty_like(padded) for _ in counts]
-    dist.all_gather(parts, padded)
-    return [part[:count] for part, count in zip(parts, counts, strict=True)]
+
+    rank: int = 0
+    world: int = 1
+    size: int = 0
+
+    def count(self, rows: int) -> None:
+        """Learn the size of the global batch from the number of rows that each process holds.
+
+        The hosts tell each other, so that none waits for its GPU.
+        """
+        self.size = rows
+        if self.world > 1:
+            total = torch.tensor(rows, device="cpu")
+            dist.all_reduce(total, group=_hosts(cast("dist.ProcessGroup", dist.group.WORLD)))
+            self.size = int(total)
+
+    def of(self, rows: Tensor, dim: int = 0) -> Tensor:
+        """This process's part of what was made for the global batch.
+
+        Args:
+            rows: as many as the global batch has, along `dim`.
+            dim: that counts them.
+        """
+        return rows if self.world == 1 else rows[(slice(None),) * dim + (slice(self.rank, None, self.world),)]
 
 
 class _GatherRows(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, rows: Tensor) -> Tensor:  # noqa: ANN401 - torch's context
-        parts = _parts(rows)
-        sizes = [len(part) for part in parts]
-        ctx.start, ctx.size = sum(sizes[: dist.get_rank()]), len(rows)
-        return torch.cat(parts)
+    def forward(ctx: Any, rows: Tensor, shard: Shard) -> Tensor:  # noqa: ANN401 - torch's context
+        ctx.shard = shard
+        padded = rows.new_zeros((-(-shard.size // shard.world), *rows.shape[1:]))
+        padded[: len(rows)] = rows
+        parts = [torch.empty_like(padded) for _ in range(shard.world)]
+        dist.all_gather(parts, padded)
+        return torch.stack(parts, 1).flatten(0, 1)[: shard.size]
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # noqa: ANN401
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
         (gradient,) = gradients
         total = gradient.contiguous().clone()
         dist.all_reduce(total)  # what every process's loss asks of these rows
-        return total[ctx.start : ctx.start + ctx.size]
+        return ctx.shard.of(total), None
 
 
-def gather_with_gradient(rows: Tensor) -> Tensor:
-    """The rows of all processes in rank order, with gradient; ranks may hold different numbers of rows.
+def gather_with_gradient(rows: Tensor, shard: Shard) -> Tensor:
+    """The rows of all processes in the order of the global batch, with gradient.
 
     The backward pass sums over the processes and DDP then takes the mean of the parameters' gradients: a loss that
     every process computes from the gathered rows has the gradient that one process would have given it.
 
     Args:
         rows: (B, ...) of this process.
+        shard: which of the global batch's rows they are.
 
     Returns:
-        (sum of all B, ...).
+        (size of the global batch, ...).
     """
-    return cast("Tensor", _GatherRows.apply(rows))
+    return cast("Tensor", _GatherRows.apply(rows, shard))

@@ -2,10 +2,13 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from xmodal.layers.dropout import Dropout
 
 
 def quick_gelu(x: Tensor) -> Tensor:
@@ -26,8 +29,45 @@ def transformer(
         dropout: everywhere in a block, while training.
         activation: of a block's feed-forward part.
     """
-    block = nn.TransformerEncoderLayer(dim, heads, hidden, dropout, activation, batch_first=True, norm_first=True)
+    kind = _Block if dropout else nn.TransformerEncoderLayer
+    block = kind(dim, heads, hidden, dropout, activation, batch_first=True, norm_first=True)
     return nn.TransformerEncoder(block, layers, enable_nested_tensor=False)
+
+
+class _Block(nn.TransformerEncoderLayer):
+    """Trains with masks that are the same on any number of processes, those of the attention included."""
+
+    def __init__(self, dim: int, heads: int, hidden: int, dropout: float, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(dim, heads, hidden, dropout, *args, **kwargs)
+        self.attention_dropout, self.dropout, self.dropout2 = (Dropout(dropout) for _ in range(3))
+        self.dropout1 = Dropout(dropout, dim=1)
+
+    def forward(
+        self,
+        src: Tensor,
+        src_mask: Tensor | None = None,
+        src_key_padding_mask: Tensor | None = None,
+        is_causal: bool = False,
+    ) -> Tensor:
+        """(B, N, dim), and (B, N) with -inf where a token is padded; there is no `src_mask`."""
+        if not len(src) and not self.training:  # the kernels do not take an empty batch with a mask
+            return src
+        if not self.training:
+            return super().forward(src, src_mask, src_key_padding_mask, is_causal)
+        own = self.self_attn
+        stacked = F.linear(self.norm1(src).transpose(0, 1), own.in_proj_weight, own.in_proj_bias)  # (N, B, 3 dim)
+        query, key, value = stacked.reshape(
+            *stacked.shape[:2], 3, own.num_heads, src.shape[2] // own.num_heads
+        ).permute(2, 1, 3, 0, 4)  # (B, heads, N, d)
+        scale = query.shape[3] ** -0.25
+        score = (query * scale) @ (key * scale).mT
+        if src_key_padding_mask is not None:
+            score = score + src_key_padding_mask[:, None, None]
+        attended = self.attention_dropout(score.softmax(3)) @ value
+        x = src + self.dropout1(own.out_proj(attended.permute(2, 0, 1, 3).flatten(2))).transpose(0, 1)
+        fed = self.linear2(self.dropout(self.activation(self.linear1(self.norm2(x)))))
+        out: Tensor = x + self.dropout2(fed)
+        return out
 
 
 class TokenTransformer(nn.Module):

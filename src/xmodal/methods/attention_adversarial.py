@@ -6,6 +6,7 @@ release (Wei et al.), the networks are our reconstruction from MMCA, SAEM and AC
 docs/methods/attention_adversarial.md says of every line which it is. No reproduction of the thesis's tables is claimed.
 """
 
+import os
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, cast
 
@@ -20,7 +21,7 @@ from xmodal.errors import UserError
 from xmodal.layers import AttentionBlock, discriminator, masked_mean, reversed_on_schedule
 from xmodal.losses import Negatives, discrimination, hard_pairs, label_similarity, polynomial, ranking_hinge
 from xmodal.methods.base import RetrievalMethod
-from xmodal.methods.reranking import Encoded, reranked_metrics
+from xmodal.methods.reranking import Encoded, check_size, reranked_metrics
 
 Tokens: TypeAlias = tuple[Tensor, Tensor]
 
@@ -119,9 +120,25 @@ class AttentionAdversarial(RetrievalMethod):
             self.attend[side] = nn.ModuleList(AttentionBlock(dim, heads, hidden, dropout) for _ in range(self_layers))
         if weights.metric and cross != "none":
             for name in ("image", "text") if cross == "co" else ("joint",):
-                self.cross[name] = AttentionBlock(dim, heads, hidden, dropout)
+                self.cross[name] = AttentionBlock(dim, heads, hidden, dropout, whole=True)
         halves = (dim, max(dim // 2, 1), max(dim // 4, 1))
         self.critic = discriminator(halves, slope=0) if weights.adversarial else None
+
+    def setup(self, stage: str) -> None:
+        """Make sure that a test can hold its second stage.
+
+        Raises:
+            UserError: it cannot.
+        """
+        super().setup(stage)
+        if self.cross:
+            device, sizes = self.trainer.strategy.root_device, self.data().describe()["split_sizes"]
+            pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+            check_size(
+                sizes["query"],
+                sizes["database"],
+                torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else pages,
+            )
 
     def encode_image(self, image: Features) -> Tensor:
         """(B, dim) embeddings i0, of length 1."""
@@ -175,8 +192,18 @@ class AttentionAdversarial(RetrievalMethod):
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[StepLR]]:
         """Adam; the rate falls to a tenth after half of the epochs."""
-        optimizer = Adam(self.parameters(), lr=self.hparams["lr"], fused=True)
+        optimizer = Adam(self.parameters(), lr=self.hparams["lr"])  # Lightning clips no gradients of a fused one
         return [optimizer], [StepLR(optimizer, max((self.trainer.max_epochs or 1) // 2, 1))]
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the norm of all gradients together to 2, as the release does, where the trainer has no other limit."""
+        limit = 2.0 if gradient_clip_val is None else gradient_clip_val
+        self.clip_gradients(optimizer, limit, gradient_clip_algorithm or "norm")
 
     def _tokens(self, side: str, features: Features) -> Tokens:
         """Self-attended tokens (B, N, dim) and their mask (B, N)."""

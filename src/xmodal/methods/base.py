@@ -18,9 +18,10 @@ from xmodal.batch import SIDES, Batch, Features, Side
 from xmodal.checks import check_numbers
 from xmodal.encoders import Trunk
 from xmodal.errors import UserError
-from xmodal.layers import Standardisation, gather_with_gradient
+from xmodal.layers import Dropout, Shard, Standardisation, gather_with_gradient
 from xmodal.losses import sign
 from xmodal.metrics import code_statistics, retrieval_metrics
+from xmodal.metrics.distributed import gather_rows as all_rows
 from xmodal.relevance import Relevance
 
 
@@ -29,6 +30,9 @@ class HasRoles(Protocol):
 
     def role(self, role: Literal["train", "query", "database"]) -> Batch:
         """Every training pair, every test query, or every pair they are searched in, on the trainer's device."""
+
+    def describe(self) -> dict[str, Any]:
+        """What a record says of the data, such as `split_sizes` by role."""
 
     def label_embeddings(self) -> Tensor:
         """(C, D) embeddings of the label names."""
@@ -60,6 +64,7 @@ class RetrievalMethod(LightningModule):
         self.output_size: int | None = None  # columns that leave the encoder, once an evaluation has seen some
         self.trunks = ModuleDict()  # those that are trained, by side
         self.standardisation = ModuleDict()  # of frozen features, by side
+        self.shard = Shard()  # what this process holds of the training batch
         self._relaxed: list[Tensor] = []  # outputs for the validation database of this epoch
         self._noted: dict[tuple[str, ...], Tensor] = {}  # of this epoch: sums of what `note` was given, and how often
         self.val_metrics = retrieval_metrics(self.kind, detail="map")
@@ -86,11 +91,15 @@ class RetrievalMethod(LightningModule):
         check_numbers("model", given)
 
     def setup(self, stage: str) -> None:
-        """Take the trunks that are to be trained from the data module, before the optimizers are made.
+        """Take the trunks that are to be trained from the data module, and this process's place among all.
 
         Raises:
             UserError: this method does not train trunks.
         """
+        self.shard.rank, self.shard.world = self.trainer.global_rank, self.trainer.world_size
+        for module in self.modules():
+            if isinstance(module, Dropout):
+                module.shard = self.shard
         datamodule = getattr(self.trainer, "datamodule", None)
         if datamodule is None:
             return
@@ -170,6 +179,10 @@ class RetrievalMethod(LightningModule):
             why = " ".join(str(error).split())[:200]
             raise UserError(f"the checkpoint is of another model than {self.name} ({why}).") from error
 
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Learn the size of the global batch."""
+        self.shard.count(len(batch["label"]))
+
     @abstractmethod
     def encode_image(self, image: Features) -> Tensor:
         """(B, K) relaxed codes or embeddings of images."""
@@ -210,7 +223,8 @@ class RetrievalMethod(LightningModule):
         for names, noted in self._noted.items():
             *sums, count = noted.clone()
             if count:
-                self.log_dict({f"train/{name}": total / count for name, total in zip(names, sums, strict=True)})
+                means = {f"train/{name}": total / count for name, total in zip(names, sums, strict=True)}
+                self.log_dict(means, sync_dist=True)
             noted.zero_()  # not a new one: a recorded step goes on adding to it
 
     def optimizer_list(self) -> list[Optimizer]:
@@ -238,7 +252,7 @@ class RetrievalMethod(LightningModule):
         Raises:
             UserError: the module was trained without a data module.
         """
-        return self._data().role("train")
+        return self.data().role("train")
 
     def role(self, role: Literal["query", "database"]) -> Batch:
         """The test queries, or the pairs they are searched in, as one batch; for a test with a second stage.
@@ -246,9 +260,10 @@ class RetrievalMethod(LightningModule):
         Raises:
             UserError: the module is tested without a data module.
         """
-        return self._data().role(role)
+        return self.data().role(role)
 
-    def _data(self) -> HasRoles:
+    def data(self) -> HasRoles:
+        """The data module of the run."""
         datamodule = getattr(self.trainer, "datamodule", None)
         if datamodule is None:
             raise UserError(f"{type(self).__name__} needs a data module: call trainer.fit(model, datamodule=...).")
@@ -260,7 +275,7 @@ class RetrievalMethod(LightningModule):
         Raises:
             UserError: the module was trained without a data module.
         """
-        return self._data().label_embeddings().to(self.device)
+        return self.data().label_embeddings().to(self.device)
 
     def total_steps(self) -> int:
         """Training batches of the whole run, for schedules.
@@ -279,15 +294,15 @@ class RetrievalMethod(LightningModule):
         return {f"test/{name}": words for name, words in metric.conventions.items()} if self.results else {}
 
     def gather_rows(self, rows: Tensor, *, gradient: bool = False) -> Tensor:
-        """The rows of all processes, in rank order; ranks may hold different numbers of rows.
+        """The rows of all processes in a training step, in the order of the global batch.
 
         Args:
-            rows: (B, ...) of this process.
+            rows: (B, ...) of this process, which may hold none.
             gradient: keep the gradient. A loss over the global batch, computed alike on every process, then has the
                 gradient of one process.
         """
         rows = rows if gradient else rows.detach()
-        return rows if self.trainer.world_size == 1 else gather_with_gradient(rows)
+        return rows if self.shard.world == 1 else gather_with_gradient(rows, self.shard)
 
     def gather_batch(self, *rows: Tensor) -> tuple[Tensor, ...]:
         """Several parts of a batch gathered with gradient."""
@@ -307,7 +322,8 @@ class RetrievalMethod(LightningModule):
         """Log `val/map_i2t`, `val/map_t2i` and their mean `val/map`, the one that is monitored."""
         self.log_dict(self._compute("val", self.val_metrics))
         if self.kind == "binary":
-            self.log_codes("val", self.gather_rows(torch.cat(self._relaxed)))
+            relaxed = torch.cat(self._relaxed)
+            self.log_codes("val", all_rows({"relaxed": relaxed}, {"relaxed": relaxed.dtype}, None)["relaxed"])
             self._relaxed.clear()
         self.val_metrics.reset()
 

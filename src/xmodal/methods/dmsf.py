@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import ExponentialLR
 
 from xmodal.batch import Batch, Features
 from xmodal.errors import UserError
-from xmodal.layers import CodeTables, MultiScaleText, perceptron
+from xmodal.layers import CodeTables, Dropout, MultiScaleText, perceptron
 from xmodal.losses import (
     Similarity,
     bit_balance,
@@ -123,7 +123,7 @@ class DMSF(RetrievalMethod):
         sizes = text_dim, text_hidden, features
         text_trunk = MultiScaleText(*sizes) if text_net == "multiscale" else perceptron(sizes)
         self.trunk = nn.ModuleDict({"image": perceptron((image_dim, *image_hidden, features)), "text": text_trunk})
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.predicts = bool(weights.label or weights.fused_label) or fusion in ("concat", "attention")
         width = features + (num_labels if fusion == "concat" else 0)
         self.hash = nn.ModuleDict({side: nn.Linear(width, bits) for side in self.trunk})

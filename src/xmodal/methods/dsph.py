@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from xmodal.batch import Batch, Features
-from xmodal.layers import perceptron
+from xmodal.layers import Dropout, perceptron
 from xmodal.losses import code_margin, irrelevant_pairs, multilabel_proxy
 from xmodal.methods.base import RetrievalMethod
 from xmodal.optimizers import BertAdam
@@ -79,7 +79,7 @@ class DSPH(RetrievalMethod):
         heads = {"image": (image_dim, *image_hidden), "text": (text_dim, *text_hidden)}
         self.head = nn.ModuleDict(
             {
-                side: nn.Sequential(perceptron(sizes), nn.Linear(sizes[-1], bits), nn.Dropout(dropout), nn.Tanh())
+                side: nn.Sequential(perceptron(sizes), nn.Linear(sizes[-1], bits), Dropout(dropout), nn.Tanh())
                 for side, sizes in heads.items()
             }
         )

@@ -16,7 +16,7 @@ from torch.optim import Adam
 
 from xmodal.batch import Batch, Features
 from xmodal.errors import UserError
-from xmodal.layers import discriminator, perceptron, reversed_on_schedule
+from xmodal.layers import Dropout, discriminator, perceptron, reversed_on_schedule
 from xmodal.losses import discrimination
 from xmodal.methods.base import RetrievalMethod
 
@@ -104,7 +104,7 @@ class HierarchicalAdversarial(RetrievalMethod):
         for side, raw in (("image", image_dim), ("text", text_dim)):
             widths = [(base[-1] if base else raw) + (dim if self.chained and k else 0) for k in range(len(sizes))]
             self.subnets[side] = nn.ModuleList(
-                nn.Sequential(*perceptron((width, hidden)), nn.Dropout(dropout), nn.Linear(hidden, dim))
+                nn.Sequential(*perceptron((width, hidden)), Dropout(dropout), nn.Linear(hidden, dim))
                 for width in widths
             )
         kept = [

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from xmodal.batch import Batch
+from xmodal.errors import UserError
 from xmodal.metrics import CosineRetrieval
 from xmodal.relevance import Relevance
 
@@ -44,7 +45,7 @@ def reranked_metrics(
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Every retrieval metric of the re-ranked lists, and what each means; the keys begin with `reranked_`.
 
-    The whole score matrix is held, Q x N, and N x N beside it: meant for databases of some thousand items.
+    The whole score matrix is held, Q x N, and N x N beside it, see `check_size`.
 
     Args:
         score: of P image-text pairs, from the encoded images and texts: (P,) in [-1, 1].
@@ -67,6 +68,25 @@ def reranked_metrics(
     values = {f"reranked_{name}": float(value) for name, value in metric.compute().items()}
     first = f"first {top} hits" if top else "whole list"
     return values, {f"reranked_{name}": f"{first} re-ranked: {words}" for name, words in metric.conventions.items()}
+
+
+def check_size(queries: int, items: int, memory: int) -> None:
+    """Refuse what does not fit before anything is trained: `reranked_metrics` was seen to take 24 N (Q + N) bytes.
+
+    Args:
+        queries: Q.
+        items: N, of the database.
+        memory: bytes of the device that evaluates.
+
+    Raises:
+        UserError: the matrices of the second stage do not fit.
+    """
+    needed = 24 * items * (queries + items)
+    if needed > memory:
+        raise UserError(
+            f"re-ranking {queries:,} queries against {items:,} items takes {needed / 2**30:,.0f} GiB and the device "
+            f"has {memory / 2**30:,.0f}: choose a protocol with a smaller database, or set model.cross=none."
+        )
 
 
 def _scores(score: Score, query: Encoded, database: Encoded, top: int, items: Tensor | None = None) -> Tensor:

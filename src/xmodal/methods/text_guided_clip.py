@@ -149,8 +149,7 @@ class TextGuidedCLIP(RetrievalMethod):
         if w.similarity:
             terms["similarity"] = pairwise_likelihood(image, text, similar)
         if w.matching:
-            share = len(own) * self.trainer.world_size / len(label)  # DDP takes the mean over processes of all sizes
-            terms["matching"] = share * self._matching(pooled, tokens, own, feature, batch["label"], label)
+            terms["matching"] = self._matching(pooled, tokens, own, feature, batch["label"], label)
         if w.quantization:
             code = sign(image + text).detach()
             terms["quantization"] = (image - code).square().mean() + (text - code).square().mean()
@@ -200,7 +199,8 @@ class TextGuidedCLIP(RetrievalMethod):
         else:
             query = pooled
             if text is not None:
-                query = torch.where(torch.rand(len(text), 1, device=text.device) < 0.5, text, pooled)
+                mine = self.shard.of(torch.rand(self.shard.size, 1, device=text.device)) < 0.5
+                query = torch.where(mine, text, pooled)
             scores = self._scores(pooled, tokens, query[:, None])  # (B, 1, N)
             selected = (scores.softmax(2) @ tokens)[:, 0]
             if self.guidance == "paired":
@@ -228,4 +228,6 @@ class TextGuidedCLIP(RetrievalMethod):
         return self._bce(score, target)
 
     def _bce(self, score: Tensor, target: Tensor) -> Tensor:
-        return F.binary_cross_entropy_with_logits(self.scale * score + self.shift, target)
+        """Over the global batch, of which a process has some rows or none; DDP takes the mean over the processes."""
+        total = F.binary_cross_entropy_with_logits(self.scale * score + self.shift, target, reduction="sum")
+        return total / (self.shard.size * score.shape[1] / self.shard.world)
