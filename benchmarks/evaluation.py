@@ -36,8 +36,9 @@ from evaluation_peers import (
     torchmetrics_function,
 )
 from xmodal.metrics import average_precision, curve_by_radius, kernels_torch, precision_at, precision_recall_within
+from xmodal.metrics.criterion import Criterion
 from xmodal.metrics.packing import pack_bits
-from xmodal.metrics.rankers import CodeRanker, Criterion, ScoreRanker
+from xmodal.metrics.rankers import CodeRanker, ScoreRanker
 
 RESULTS = Path(__file__).parents[1] / "results"
 EVERYTHING = slice(0, None)

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from xmodal.metrics import average_precision, cosine_ranking, hamming_ranking, kernels_cpu, kernels_torch
+from xmodal.metrics.criterion import Criterion
 from xmodal.metrics.packing import pack_bits, unpack_bits
-from xmodal.metrics.rankers import CodeRanker, Criterion, ScoreRanker
+from xmodal.metrics.rankers import CodeRanker, ScoreRanker
 from xmodal.metrics.ranking import concatenated
 
 

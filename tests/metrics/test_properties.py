@@ -13,7 +13,8 @@ from xmodal.metrics import (
     ndcg_at,
     precision_at,
 )
-from xmodal.metrics.rankers import Criterion, ScoreRanker
+from xmodal.metrics.criterion import Criterion
+from xmodal.metrics.rankers import ScoreRanker
 
 CONVENTIONS = [(None, "R"), (3, "R"), (3, "min"), (3, "hits"), (3, "hit-truncated")]
 

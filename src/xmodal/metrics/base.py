@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, get_args
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torchmetrics import Metric
 
 from xmodal.metrics.curves import Curve, plot_curves
 from xmodal.metrics.distributed import gather_rows, processes, rows_by_index, sum_over_processes
-from xmodal.metrics.packing import label_bits, pack_bits, unpack_bits
+from xmodal.metrics.packing import label_bits, pack_bits
 from xmodal.metrics.rankers import Ranker
 from xmodal.metrics.report import (
     ACROSS,
@@ -29,11 +29,10 @@ from xmodal.metrics.report import (
     finish_curves,
     finish_values,
 )
+from xmodal.metrics.states import Split, classes_column, ids_column, kept_of, relevance, rows_of
 from xmodal.relevance import COLUMNS, Relevance
 
-Split = Literal["query", "database"]
 _MISMATCH = "outputs of {} columns and {} labels do not fit those of {} columns and {} labels"
-
 _FIELDS = ("image", "text", *COLUMNS)
 
 
@@ -128,13 +127,13 @@ class CrossModalRetrieval(Metric, ABC):
         if image.shape != text.shape:
             raise ValueError(f"image and text differ in shape: {tuple(image.shape)} and {tuple(text.shape)}")
         by_class = label.ndim == 1
-        columns = {"index": _ids(index, "index")}
-        columns["label"] = _ids(label, "label") if by_class else pack_bits(label_bits(label, "label"))
+        columns = {"index": ids_column(index, "index")}
+        columns["label"] = ids_column(label, "label") if by_class else pack_bits(label_bits(label, "label"))
         columns |= {"image": self._encode(image, "image"), "text": self._encode(text, "text")}
         if hierarchy is not None:
-            columns["hierarchy"] = _classes(hierarchy)
+            columns["hierarchy"] = classes_column(hierarchy)
         if group is not None:
-            columns["group"] = _ids(group, "group")
+            columns["group"] = ids_column(group, "group")
         wrong = {name: len(column) for name, column in columns.items() if len(column) != len(image)}
         if wrong:
             raise ValueError(f"a batch of {len(image)} images came with {wrong} rows")
@@ -161,7 +160,7 @@ class CrossModalRetrieval(Metric, ABC):
         if both:
             raise ValueError(f"{both[0]} was given for one split only: give it for query and database, or for neither")
         self._ranked = {
-            split: (state["image"], state["text"], _relevance(state, labels))
+            split: (state["image"], state["text"], relevance(state, labels))
             for split, state in zip(get_args(Split), (query, database), strict=True)
         }
         self._queries = query["index"][:, 0].cpu()
@@ -185,10 +184,10 @@ class CrossModalRetrieval(Metric, ABC):
         within = directions[0] in WITHIN
         query = queries.distinct(sides[0][0]) if within else None
         database = items.distinct(sides[0][1])
-        queries, items = _rows(queries, query), _rows(items, database)
+        queries, items = rows_of(queries, query), rows_of(items, database)
         ranker = self._ranker(
-            [_kept(asked[side == "text"], query) for side, _ in sides],
-            [_kept(found[side == "text"], database) for _, side in sides],
+            [kept_of(asked[side == "text"], query) for side, _ in sides],
+            [kept_of(found[side == "text"], database) for _, side in sides],
             self._bits,
             queries.itself(items, sides[0][1]) if within else None,
         )
@@ -300,32 +299,3 @@ class CrossModalRetrieval(Metric, ABC):
     def _check_computed(self) -> None:
         if not self._values:
             raise RuntimeError("nothing computed yet: call compute() first")
-
-
-def _relevance(state: dict[str, Tensor], labels: int) -> Relevance:
-    """What a split is judged by; `labels` is 0 where the labels are class numbers."""
-    one = {name: state[name][:, 0] for name in ("index", "group") if name in state}
-    label = unpack_bits(state["label"], labels) if labels else state["label"][:, 0]
-    return Relevance(**one, label=label, hierarchy=state.get("hierarchy"))
-
-
-def _rows(judged: Relevance, rows: Tensor | None) -> Relevance:
-    return judged if rows is None else judged.at(rows)
-
-
-def _kept(outputs: Tensor, rows: Tensor | None) -> Tensor:
-    return outputs if rows is None else outputs[rows]
-
-
-def _ids(ids: Tensor, name: str) -> Tensor:
-    if ids.ndim != 1 or ids.is_floating_point() or ids.is_complex():
-        raise ValueError(f"{name} must hold integers with shape (B,), got {ids.dtype} {tuple(ids.shape)}")
-    return ids.long()[:, None]
-
-
-def _classes(hierarchy: Tensor) -> Tensor:
-    if hierarchy.ndim != 2 or hierarchy.is_floating_point() or (hierarchy < 0).any():
-        raise ValueError(
-            f"hierarchy must hold class numbers with shape (B, layers), got {hierarchy.dtype} {tuple(hierarchy.shape)}"
-        )
-    return hierarchy.long()

@@ -5,8 +5,9 @@ from typing import Literal, get_args
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from xmodal.metrics.criterion import Criterion
 from xmodal.metrics.packing import code_bits, embedding_rows, label_bits, pack_bits
-from xmodal.metrics.rankers import CodeRanker, Criterion, Ranker, ScoreRanker
+from xmodal.metrics.rankers import CodeRanker, Ranker, ScoreRanker
 from xmodal.metrics.ranking import Ranking, concatenated
 
 Ties = Literal["expected", "stable"]

@@ -2,8 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -12,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from xmodal.metrics import kernels_cpu, kernels_torch
-from xmodal.metrics.packing import pack_bits, unpack_bits
+from xmodal.metrics import kernels_cpu, kernels_sort, kernels_torch
+from xmodal.metrics.criterion import Criterion
+from xmodal.metrics.packing import unpack_bits
 from xmodal.metrics.ranking import Ints, Ranking, ranking_from_histogram
 
 Array = NDArray[Any]
@@ -25,60 +25,6 @@ _DENSE_BLOCK = 32  # queries whose distances to the whole database are held at o
 _SORTED_PAIRS = 1 << 19  # pairs whose tie groups are held at once
 _GPU_PAIRS = 1 << 24  # distances held at once on a GPU
 _SCORE_TILE = 1024  # database items in one matrix product, always: equal shapes give equal sums whatever the sharding
-
-
-@dataclass(frozen=True)
-class Criterion:
-    """One notion of relevance between queries and database items.
-
-    Attributes:
-        query: (Q, C) boolean labels, or (Q, L) int64 class numbers of L layers.
-        database: (N, C) boolean labels, or (N, L) int64 class numbers.
-        graded: whether the grade counts the shared labels or layers; otherwise it is whether one is shared.
-        reverse: relevant is what shares none (the errors that MAPP penalises).
-        stable: the order of the database breaks ties, instead of the expectation over all orders.
-    """
-
-    query: Tensor
-    database: Tensor
-    graded: bool = False
-    reverse: bool = False
-    stable: bool = False
-
-    @cached_property
-    def grades(self) -> int:
-        """Number of grades, 0 included."""
-        if not self.graded or not len(self.query) or not len(self.database):
-            return 2
-        if self.by_class:
-            return 1 + self.query.shape[1]
-        return max(2, 1 + min(int(self.query.sum(1).max()), int(self.database.sum(1).max())))
-
-    @property
-    def by_class(self) -> bool:
-        """Whether class numbers are compared, instead of labels."""
-        return self.query.dtype != torch.bool
-
-    @cached_property
-    def packed(self) -> tuple[Tensor, Tensor]:
-        """Labels, or class numbers counted from 0, as int64 words: (Q, V) of the queries and (N, V) of the database."""
-        if not self.by_class:
-            return pack_bits(self.query), pack_bits(self.database)
-        numbers = torch.unique(torch.cat([self.query, self.database]), return_inverse=True)[1]
-        return numbers[: len(self.query)], numbers[len(self.query) :]
-
-    @cached_property
-    def words(self) -> tuple[Array, Array]:
-        """The same for the CPU's kernels: uint64, (Q, V) and (V, N)."""
-        query, database = (np.ascontiguousarray(side.cpu().numpy()).view(np.uint64) for side in self.packed)
-        return query, np.ascontiguousarray(database.T)
-
-    def grade(self, rows: Tensor, items: Tensor) -> Tensor:
-        """(P,) grade of single pairs of a query and an item, int64."""
-        query, database = self.query[rows], self.database[items]
-        shared = (query == database).sum(1) if self.by_class else (query & database).sum(1)
-        found = shared if self.grades > 2 else shared.clamp(max=1)
-        return (found == 0).long() if self.reverse else found
 
 
 class Ranker(ABC):
@@ -272,14 +218,14 @@ def _filled(rows: Tensor, count: int) -> Tensor:
 
 
 def _rank_on_cpu(
-    near: Tensor, first: int, criteria: Mapping[str, Criterion], itself: Tensor, spare: list[kernels_cpu.RowRanker]
+    near: Tensor, first: int, criteria: Mapping[str, Criterion], itself: Tensor, spare: list[kernels_sort.RowRanker]
 ) -> dict[str, Ranking]:
     """As `Ranker.rank`; `spare` keeps the scratch memory of each thread for the next call."""
     distances, own = near.numpy(), itself.tolist()
     groups: dict[str, list[Any]] = {name: [None] * len(distances) for name in criteria}
 
     def work(part: slice) -> None:
-        ranker = spare.pop() if spare else kernels_cpu.RowRanker(distances.shape[1])
+        ranker = spare.pop() if spare else kernels_sort.RowRanker(distances.shape[1])
         for q in range(part.start, part.stop):
             ranker.sort(distances[q])
             for name, criterion in criteria.items():

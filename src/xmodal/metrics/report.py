@@ -11,8 +11,9 @@ from torch import Tensor
 
 from xmodal.batch import Side
 from xmodal.metrics import curves
+from xmodal.metrics.criterion import Criterion
 from xmodal.metrics.definitions import average_precision, hit_at, ndcg_at, precision_at, recall_at
-from xmodal.metrics.rankers import Criterion, Ranker
+from xmodal.metrics.rankers import Ranker
 from xmodal.metrics.ranking import Floats, Ranking, random_ranking
 from xmodal.relevance import Relevance
 
