@@ -162,3 +162,12 @@ def test_a_wrong_byte_of_a_compressed_file_is_named(tmp_path):
     (tmp_path / "codes.npz").write_bytes(content)
     with pytest.raises(UserError, match=r"codes\.npz is damaged"):
         read_codes(tmp_path / "codes.npz")
+
+
+def test_names_that_a_damaged_file_makes_stay_in_one_line(tmp_path):
+    arrays = codes()
+    hdf5(".h5")(tmp_path / "codes", {**arrays, "q_l\nx": arrays["q_l"]})
+    with h5py.File(tmp_path / "codes.h5", "a") as file:
+        del file["q_l"]
+    with pytest.raises(UserError, match=r"lacks query_label \(or q_l\); it holds 'q_l\\nx', q_img"):
+        read_codes(tmp_path / "codes.h5")

@@ -134,7 +134,7 @@ def write(folder, draws):
     is_odd = draws.random() < 0.4
     try:
         WRITERS[draws.integers(len(WRITERS))](folder / "codes", odd(found, draws) if is_odd else found)
-    except (TypeError, ValueError, KeyError, IndexError):  # a form that does not hold such an array
+    except (TypeError, ValueError, KeyError, IndexError, RuntimeWarning):  # a form that does not hold such an array
         npz(folder / "codes", found)
     path = next(folder.iterdir())
     if not is_odd or draws.random() < 0.3:

@@ -48,7 +48,12 @@ class Variable:
         return array
 
     def __str__(self) -> str:
-        return f"{self.key} {'x'.join(map(str, self.shape))} in {self.path.name}"
+        return f"{self.shown} {'x'.join(map(str, self.shape))} in {self.path.name}"
+
+    @property
+    def shown(self) -> str:
+        """The key in one line, whatever a damaged file makes of it."""
+        return self.key if self.key.isprintable() else ascii(self.key)
 
 
 def variables(root: Path, match: str = "") -> dict[str, Variable]:

@@ -62,7 +62,8 @@ def read_codes(file: Path) -> Codes:
     found = {variable.key.rpartition(".")[2]: variable for variable in listed(file)}
     variables = {name: found.get(name, found.get(other)) for name, other in NAMES.items()}
     if missing := [f"{name} (or {NAMES[name]})" for name, variable in variables.items() if variable is None]:
-        raise UserError(f"{file}: lacks {', '.join(missing)}; it holds {', '.join(sorted(found)) or 'nothing'}")
+        held = ", ".join(sorted(variable.shown for variable in found.values())) or "nothing"
+        raise UserError(f"{file}: lacks {', '.join(missing)}; it holds {held}")
     arrays = {name: _numbers(variable.read(), f"{file}: {name}") for name, variable in variables.items() if variable}
     arrays = _rows_first(arrays, file)
     query_label, database_label = _labels(arrays["query_label"], arrays["database_label"], file)
