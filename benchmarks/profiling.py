@@ -1,6 +1,7 @@
 """A short table of where an epoch's time goes: the longest operations, and the gaps in which the device waits."""
 
 import time
+from pathlib import Path
 
 import torch
 from lightning import Callback
@@ -23,7 +24,7 @@ class Profiled(Callback):
     """
 
     def __init__(self, title, path) -> None:
-        self.title, self.path, self.gpu = title, path, torch.cuda.is_available()
+        self.title, self.path, self.gpu = title, Path(path), torch.cuda.is_available()
         self.profile = profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self.gpu else [])])
 
     def on_train_epoch_start(self, trainer, pl_module) -> None:

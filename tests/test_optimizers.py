@@ -60,3 +60,19 @@ def test_scaled_gradients_are_unscaled_before_they_are_clipped():
     plain, scaled = (moved(torch.amp.GradScaler("cpu", enabled=enabled)) for enabled in (False, True))
     assert torch.allclose(plain, scaled, atol=1e-6)
     assert not torch.allclose(plain, torch.ones(4), atol=1e-3)
+
+
+def test_gradients_that_are_clipped_together_are_clipped_each_by_itself():
+    """What is done on a GPU, where a launch for every tensor takes longer than the work."""
+    draws = torch.Generator().manual_seed(0)
+    shapes = ((3, 5), (70, 80), (1,), (4, 3, 2, 2))
+    tensors = [torch.nn.Parameter(torch.zeros(shape)) for shape in shapes]
+    tensors[3] = torch.nn.Parameter(torch.zeros(shapes[3]).to(memory_format=torch.channels_last))
+    optimizer = BertAdam(tensors, 1e-3, 10)
+    gradients = [torch.randn(shape, generator=draws) * size for shape, size in zip(shapes, (1, 3, 0.1, 2), strict=True)]
+    for _ in range(2):  # the second time in the same buffer
+        for tensor, gradient in zip(tensors, gradients, strict=True):
+            tensor.grad = gradient.clone()
+        optimizer._clip_together(tensors, 1.0)
+        for tensor, gradient in zip(tensors, gradients, strict=True):
+            torch.testing.assert_close(tensor.grad, gradient * min(1, 1 / (float(gradient.norm()) + 1e-6)))

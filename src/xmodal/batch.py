@@ -26,14 +26,16 @@ class Features(TypedDict):
 
 
 class Raw(TypedDict):
-    """What a trunk that is trained inside the model reads; exactly one of the two.
+    """What a trunk that is trained inside the model reads: pictures or token ids.
 
     Attributes:
-        pixels: (B, 3, H, W) as the trunk's own transform gives them: uint8, or float where it normalises by itself.
+        pixels: (B, 3, H, W) uint8, as the trunk's own transform gives them, or whole pictures to cut windows from.
+        window: (B, 5) where the trunk looks in whole pictures; see `xmodal.encoders.View`.
         ids: (B, L) token ids.
     """
 
     pixels: NotRequired[Tensor]
+    window: NotRequired[Tensor]
     ids: NotRequired[Tensor]
 
 

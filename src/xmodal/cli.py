@@ -24,7 +24,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
 
-from xmodal import data, methods, paths
+from xmodal import data, fast, methods, paths
 from xmodal.checkpoint import Best, WholeCheckpoints, keepers
 from xmodal.checks import check_name, check_numbers
 from xmodal.data.loading import epoch_seed
@@ -209,6 +209,7 @@ class XmodalCLI(LightningCLI):
         if config.strategy == "auto" and _several(config):
             trained = self.datamodule.trunk.sides != "none"  # whose batch statistics are of each device's own pairs
             kwargs["strategy"] = OverDevices(self.model, broadcast_buffers=trained)
+        fast.choose(config, self.model, self.datamodule.trunk, kwargs)
         return super().instantiate_trainer(**kwargs)
 
     def after_instantiate_classes(self) -> None:

@@ -80,3 +80,19 @@ def test_a_local_checkpoint_is_loaded_and_part_of_the_key(model, tmp_path):
 def test_what_is_not_there_is_said_with_the_way_out(options, message):
     with pytest.raises(UserError, match=message):
         OpenClipImage(**options).open()
+
+
+def test_a_causal_tower_gives_the_same_without_the_padding(model):
+    trunk = OpenClipText(model, "random", max_tokens=20).trunk().eval()
+    ids = trunk.transform(["a red bird", "two people near the old stone house"])
+    for tokens in (True, False):
+        trunk.tokens = tokens
+        with torch.inference_mode():
+            whole = trunk({"ids": torch.nn.functional.pad(ids, (0, trunk.tower.context_length - ids.shape[1]))})
+            cut = trunk({"ids": ids[:, : int(ids.argmax(1).max()) + 1]})
+        torch.testing.assert_close(cut["pooled"], whole["pooled"], atol=1e-6, rtol=1e-5)
+        if tokens:
+            words = cut["mask"]
+            torch.testing.assert_close(
+                cut["tokens"][words], whole["tokens"][:, : words.shape[1]][words], atol=1e-6, rtol=1e-5
+            )

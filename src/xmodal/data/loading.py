@@ -121,14 +121,16 @@ class InMemory(Dataset[Batch]):
         self.whole = whole
 
     def __getitem__(self, positions: Tensor) -> Batch:
-        device = self.whole["label"].device
-        if device.type == "cuda":  # from pageable memory the copy would wait until the last step is done
-            positions = positions.pin_memory()
-        batch: Batch = take(self.whole, positions.to(device, non_blocking=True))
+        batch: Batch = take(self.whole, on_device_of(self.whole["label"], positions))
         return batch
 
     def __len__(self) -> int:
         return len(self.whole["label"])
+
+
+def on_device_of(there: Tensor, some: Tensor) -> Tensor:
+    """A tensor of the host where another lies; from pageable memory a copy would wait until the last step is done."""
+    return some.pin_memory().to(there.device, non_blocking=True) if there.is_cuda else some
 
 
 def in_memory_loader(whole: Batch, sampler: Sampler[Tensor]) -> DataLoader[Batch]:

@@ -16,11 +16,12 @@ from torch.nn.functional import one_hot
 from torch.utils.data import DataLoader
 
 from xmodal import paths
-from xmodal.batch import SIDES, Batch, Features, Raw, Side
+from xmodal.batch import SIDES, Batch, Features, Side
 from xmodal.data.loading import EpochSampler, LabelSampler, batch_loader, in_memory_loader
 from xmodal.data.pairs import Pairs, Pictures
 from xmodal.data.protocol import Index, Split
-from xmodal.data.raw import RawPairs, Reader, TrunkTraining
+from xmodal.data.raw import RawPairs, Read, Reader, Resident, TrunkTraining
+from xmodal.data.store import PictureForms, PixelStore
 from xmodal.encoders import Trunk, label_embeddings
 from xmodal.errors import UserError
 from xmodal.relevance import Relevance, Rule
@@ -29,6 +30,7 @@ __all__ = ["CrossModalDataModule", "Pairs", "Rule"]
 
 Role = Literal["train", "val_query", "val_database", "query", "database"]
 Scaling = Literal["none", "standard"]
+FITS = 0.3  # share of the free memory of a device that the pictures of a role may take
 
 
 class CrossModalDataModule(LightningDataModule):
@@ -83,7 +85,8 @@ class CrossModalDataModule(LightningDataModule):
             if trunk.trains(side) and kind != "none":
                 raise UserError(f"data.{side}_scaling is {kind!r}: features of a trained trunk change, say 'none'.")
         self._on_device: dict[Role, Batch] = {}
-        self._resident: dict[Role, Raw] = {}  # pictures that stay on the device
+        self._built: dict[Side, Trunk] = {}  # trunks that nobody has taken yet
+        self._resident: dict[Role, Resident] = {}  # pictures that stay on the device
 
     @abstractmethod
     def pairs(self) -> Pairs:
@@ -119,7 +122,10 @@ class CrossModalDataModule(LightningDataModule):
 
     @cached_property
     def _readers(self) -> dict[Side, Reader]:
-        return {side: Reader.of(self._trunk(side), side) for side in SIDES if self.trunk.trains(side)}
+        for side in SIDES:
+            if self.trunk.trains(side):
+                self._built[side] = self._trunk(side)
+        return {side: Reader.of(trunk, side) for side, trunk in self._built.items()}
 
     def _trunk(self, side: Side) -> Trunk:
         encoder = getattr(self, f"{side}_encoder", None)
@@ -129,7 +135,7 @@ class CrossModalDataModule(LightningDataModule):
 
     def trunks(self) -> dict[Side, Trunk]:
         """The trunks that a model trains, by side, each time with their first weights; none where all are frozen."""
-        return {side: self._trunk(side) for side in self._readers}
+        return {side: self._built.pop(side) if side in self._built else self._trunk(side) for side in self._readers}
 
     def _size(self, side: Side, name: str) -> int:
         if side in self._readers:
@@ -223,7 +229,9 @@ class CrossModalDataModule(LightningDataModule):
 
     @property
     def _evaluation_size(self) -> int:
-        return self.batch_size if self.trunk.sides != "none" else max(self.batch_size, 2048)
+        if self.trunk.sides == "none":
+            return max(self.batch_size, 2048)
+        return max(self.batch_size, 1024) if self._device.type == "cuda" else self.batch_size
 
     @property
     def _device(self) -> torch.device:
@@ -269,18 +277,44 @@ class CrossModalDataModule(LightningDataModule):
     def _batches(self, role: Role, sampler: EpochSampler | LabelSampler, *, shuffle: bool = False) -> DataLoader[Batch]:
         if not self.trunk.trains("image"):
             return in_memory_loader(self.role(role), sampler)
-        index = getattr(self._split, role)
-        whole = self._batch(index, torch.device("cpu"))  # a worker process must not touch the device
-        transform, pictures = self._readers["image"].transform, cast("Pictures", self._pairs.image)
-        pairs = RawPairs(
-            whole, self._pairs.of("image", index), pictures, transform, sampler, self.trunk if shuffle else None
-        )
-        workers = self.trunk.processes(sampler.world)
-        if not self.trunk.resident or role in ("query", "database"):  # which are seen once
-            return batch_loader(pairs, sampler, workers)
+        index, view = getattr(self._split, role), self._readers["image"].view
+        rows, form = self._pairs.of("image", index), "wide" if shuffle and self.trunk.augments else "whole"
+        if form == "wide" and view is None:
+            raise UserError("data.trunk.crop and flip need a trunk that sees the middle of a picture or all of it.")
+        read, workers = self._source(role, rows, form)
+        resident = isinstance(getattr(read, "__self__", None), Resident)
+        whole = self.role(role) if resident else self._batch(index, torch.device("cpu"))  # workers must not touch it
+        augment = (view, self.trunk) if form == "wide" else ()
+        return batch_loader(RawPairs(whole, rows, read, sampler, *augment), sampler, workers)
+
+    def _source(self, role: Role, rows: Index, form: str) -> tuple[Read, int]:
+        """Where the pictures of a role come from, and how many worker processes fetch them."""
+        workers = self.trunk.processes(self.trainer.world_size if self.trainer else 1)
+        if not self._store:
+            return self._forms.read, workers
+        self._store.fill(self._wanted(role, rows), workers)
+        if self._device.type != "cuda":
+            return self._store.read, 0  # which only copies what is in the memory already
         if role not in self._resident:
-            self._resident[role] = pairs.decoded(workers, self._device)
-        return in_memory_loader({**self.role(role), "image": self._resident[role]}, sampler)  # type: ignore[typeddict-item]
+            needed = len(np.unique(rows)) * int(np.prod(self._forms.shapes[form]))
+            free, _ = torch.cuda.mem_get_info(self._device)
+            if needed > FITS * free:
+                return self._store.read, min(workers, 4)
+            self._resident[role] = Resident(self._store.read, form, rows, self._device)
+        return self._resident[role].read, 0
+
+    @cached_property
+    def _forms(self) -> PictureForms:
+        reader = self._readers["image"]
+        return PictureForms(cast("Pictures", self._pairs.image), reader.transform, reader.view)
+
+    @property
+    def _store(self) -> PixelStore | None:
+        """Decoded pictures on disk, for datasets that have them; None: they are decoded in every epoch."""
+        return None
+
+    def _wanted(self, role: Role, rows: Index) -> dict[str, Index]:
+        return {"whole": rows} | ({"wide": rows} if role == "train" and self.trunk.augments else {})
 
     def _batch(self, index: Index, device: torch.device) -> Batch:
         sides = {side: self._features(side, index, device) for side in SIDES}

@@ -3,20 +3,22 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from xmodal.batch import Batch, Raw, Side
-from xmodal.data.loading import EpochSampler, LabelSampler, batch_loader, take
-from xmodal.data.pairs import Pictures
+from xmodal.data.loading import EpochSampler, LabelSampler, on_device_of, take
 from xmodal.data.protocol import Index
-from xmodal.encoders import ImageEncoder, PatchProduct, TextEncoder, Trunk
+from xmodal.encoders import ImageEncoder, PatchProduct, TextEncoder, Trunk, View, draws
 from xmodal.errors import UserError
+
+Read = Callable[[str, Index], tuple[Tensor, Tensor]]  # see `RawPairs`
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,10 @@ class TrunkTraining:
         crop: the least share of its area that a random crop leaves of a training picture; 1 shows whole pictures.
         flip: probability that a training picture is mirrored.
         workers: processes that decode pictures, no influence on the result; default: one per core, at most 16.
-        compile: let `torch.compile` fuse the trunks, in one of its modes; the first steps of a run then take a minute.
-            `reduce-overhead` also records them as CUDA graphs, for GPUs that wait for launches.
-        resident: decode the training and validation pictures once and keep their pixels on the device: 150 kB each at
-            224 px with TimmImage, 600 kB with OpenClipImage.
+        cache: keep decoded pictures on disk, so that each is decoded once, as long as there is room.
+        record: record training steps on a GPU as CUDA graphs, for GPUs that wait for launches.
+        compile: let `torch.compile` fuse the blocks of the trunks; the first step of a run then takes up to a minute.
+        resident: gone; pictures stay on the device by themselves where they fit.
 
     Raises:
         UserError: a value out of range, or one that acts on nothing.
@@ -46,10 +48,22 @@ class TrunkTraining:
     crop: float = 1.0
     flip: float = 0.0
     workers: int | None = None
-    compile: Literal["none", "default", "reduce-overhead", "max-autotune"] = "none"
-    resident: bool = False
+    cache: bool = True
+    record: bool = True
+    compile: bool | Literal["none", "default", "reduce-overhead", "max-autotune"] = False
+    resident: bool | None = None
 
     def __post_init__(self) -> None:
+        if self.resident is not None:
+            raise UserError(
+                "data.trunk.resident is gone: decoded pictures are kept on disk (data.trunk.cache) and stay on the "
+                "device by themselves where they fit, with crops and mirroring too."
+            )
+        if isinstance(self.compile, str):
+            raise UserError(
+                f"data.trunk.compile is {self.compile!r}: give true or false; steps are recorded as CUDA graphs "
+                "(data.trunk.record) either way."
+            )
         for name, value, good, allowed in (
             ("crop", self.crop, 0 < self.crop <= 1, "a share above 0, up to 1"),
             ("flip", self.flip, 0 <= self.flip <= 1, "a probability from 0 to 1"),
@@ -58,15 +72,18 @@ class TrunkTraining:
             if not good:
                 raise UserError(f"data.trunk.{name} is {value}: give {allowed}.")
         plain = TrunkTraining if self.sides == "none" else None
-        for name in ("frozen_layers", "checkpointing", "crop", "flip", "workers", "compile", "resident"):
+        for name in ("frozen_layers", "checkpointing", "crop", "flip", "workers", "cache", "record", "compile"):
             if plain and getattr(self, name) != getattr(plain, name):
                 raise UserError(f"data.trunk.{name} acts on trained trunks: say which with data.trunk.sides.")
-        if self.sides == "text" and (self.crop, self.flip, self.workers, self.resident) != (1.0, 0.0, None, False):
+        if self.sides == "text" and (self.crop, self.flip, self.workers, self.cache) != (1.0, 0.0, None, True):
             raise UserError(
-                "data.trunk.crop, flip, workers and resident act on pictures: say data.trunk.sides=both or image."
+                "data.trunk.crop, flip, workers and cache act on pictures: say data.trunk.sides=both or image."
             )
-        if self.resident and (self.crop, self.flip) != (1.0, 0.0):
-            raise UserError("data.trunk.crop and flip act when a picture is decoded: say data.trunk.resident=false.")
+
+    @property
+    def augments(self) -> bool:
+        """Whether training pictures are changed at random."""
+        return (self.crop, self.flip) != (1.0, 0.0)
 
     def trains(self, side: Side) -> bool:
         """Whether the trunk of a side is trained."""
@@ -92,20 +109,9 @@ class TrunkTraining:
         if self.checkpointing:
             trunk.set_checkpointing()
         PatchProduct.replace_in(trunk)
-        if self.compile != "none":
-            trunk.compile(mode=self.compile)
+        if self.compile:
+            trunk.compile_blocks()
         return trunk.to(memory_format=torch.channels_last)  # what convolutions are fastest in
-
-    def augment(self, picture: Image.Image, seed: tuple[int, int, int]) -> Image.Image:
-        """A random crop of the picture's own shape, mirrored or not; a function of (seed, epoch, index) only."""
-        draws = np.random.default_rng(seed)
-        side = float(np.sqrt(draws.uniform(self.crop, 1)))
-        width, height = (max(round(side * length), 1) for length in picture.size)
-        left, top = draws.integers(picture.width - width + 1), draws.integers(picture.height - height + 1)
-        flipped = draws.random() < self.flip
-        if (width, height) != picture.size:
-            picture = picture.crop((int(left), int(top), int(left) + width, int(top) + height))
-        return ImageOps.mirror(picture) if flipped else picture
 
 
 @dataclass(frozen=True)
@@ -114,10 +120,12 @@ class Reader:
 
     Args:
         transform: see `Trunk`.
+        view: see `Trunk`.
         sizes: of the trunk's features, by name.
     """
 
     transform: Callable[[Any], Tensor]
+    view: View | None
     sizes: dict[str, int]
 
     @classmethod
@@ -127,59 +135,90 @@ class Reader:
             raw = Raw(pixels=trunk.transform(Image.new("RGB", (64, 64)))[None])
         else:
             raw = Raw(ids=trunk.transform([""]))
-        with torch.inference_mode():
-            features: dict[str, Any] = dict(trunk.eval().forward(raw))  # not the compiled call
-        return cls(trunk.transform, {name: value.shape[-1] for name, value in features.items()})
+        modes = [(module, module.training) for module in trunk.modules()]
+        with torch.inference_mode(), torch.compiler.set_stance("force_eager"):
+            features: dict[str, Any] = dict(trunk.eval()(raw))
+        for module, mode in modes:
+            module.training = mode
+        return cls(trunk.transform, trunk.view, {name: value.shape[-1] for name, value in features.items()})
 
 
 class RawPairs(Dataset[Batch]):
-    """The pairs of a role; indexing with positions decodes the pictures of a batch, in a worker process.
+    """The pairs of a role; indexing with positions gives a batch whose pictures are decoded, read, or on the device.
 
     Args:
-        whole: every pair of the role on the CPU; the image side is empty.
+        whole: every pair of the role; the image side is empty.
         rows: (n,) row of the picture of each pair.
-        pictures: decoded when they are indexed; files and handles are opened by the process that reads.
-        transform: see `Trunk`.
+        read: gives pictures, (B, 3, H, W), and their widths and heights, (B, 2), for a form and rows.
         sampler: gives the positions; its epoch and seed decide the augmentation.
-        training: how training pictures are augmented; None: they are not.
+        view: of the trunk, where pictures are augmented; None: they are not.
+        training: how.
     """
 
     def __init__(
         self,
         whole: Batch,
         rows: Index,
-        pictures: Pictures,
-        transform: Callable[[Image.Image], Tensor],
+        read: Read,
         sampler: EpochSampler | LabelSampler,
+        view: View | None = None,
         training: TrunkTraining | None = None,
     ) -> None:
-        self.whole, self.rows, self.pictures, self.transform = whole, rows, pictures, transform
-        self.sampler, self.training = sampler, training
+        self.whole, self.rows, self.read, self.sampler = whole, rows, read, sampler
+        self.view, self.training, self.drawn = view, training, (-1, torch.empty(0))
 
     def __getitem__(self, positions: Tensor) -> Batch:
-        batch: Batch = take(self.whole, positions)
-        some = positions.tolist() or [0]  # a device without a pair of its own still needs to know the shape
-        pixels = [self._pixels(int(self.rows[position]), int(self.whole["index"][position])) for position in some]
-        return {**batch, "image": Raw(pixels=torch.stack(pixels)[: len(positions)])}  # type: ignore[typeddict-item]
+        batch: Batch = take(self.whole, on_device_of(self.whole["label"], positions))
+        some = positions.numpy() if len(positions) else np.zeros(1, np.int64)  # without a pair the shape is wanted
+        pixels, sizes = self.read("wide" if self.view else "whole", self.rows[some])
+        pixels, sizes = pixels[: len(positions)], sizes[: len(positions)]
+        raw = Raw(pixels=pixels)
+        if self.view and self.training:
+            draws = self._draws()[self.whole_index[positions]]
+            window = self.view.windows(draws, sizes, self.training.crop, self.training.flip)
+            raw["window"] = on_device_of(self.whole["label"], window)
+        return {**batch, "image": raw}  # type: ignore[typeddict-item]
+
+    @cached_property
+    def whole_index(self) -> Tensor:
+        """(n,) position in the dataset of each pair, on the host."""
+        return self.whole["index"].cpu()
+
+    def _draws(self) -> Tensor:
+        """The random numbers of the sampler's epoch, a function of seed, epoch and position in the dataset."""
+        epoch = self.sampler.epoch
+        if self.drawn[0] != epoch:
+            self.drawn = epoch, draws(self.sampler.seed, epoch, int(self.whole_index.max()) + 1)
+        return self.drawn[1]
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def decoded(self, workers: int, device: torch.device) -> Raw:
-        """The pixels of all pairs, (n, 3, H, W), on a device."""
-        pixels, done = torch.empty(0), 0
-        for batch in batch_loader(self, EpochSampler(len(self), 256), workers):
-            some = batch["image"]["pixels"]
-            if not done:
-                pixels = torch.empty((len(self), *some.shape[1:]), dtype=some.dtype, device=device)
-            pixels[done : done + len(some)] = some.to(device)
-            done += len(some)
-        return Raw(pixels=pixels)
 
-    def _pixels(self, row: int, index: int) -> Tensor:
-        picture = self.pictures[row]
-        if picture is None:
-            raise UserError(f"picture {row} could be read when the files were checked and cannot be read now.")
-        if self.training:
-            picture = self.training.augment(picture, (self.sampler.seed, self.sampler.epoch, index))
-        return self.transform(picture)
+class Resident:
+    """Pictures on the device, and their sizes on the host.
+
+    Args:
+        read: where they come from.
+        form: `whole` or `wide`.
+        rows: of the pictures that are wanted.
+        device: where they are to lie.
+    """
+
+    def __init__(self, read: Read, form: str, rows: Index, device: torch.device) -> None:
+        self.place = np.full(int(rows.max()) + 1, -1, np.int64)
+        unique = np.unique(rows)
+        self.place[unique] = np.arange(len(unique))
+        sizes = []
+        for start in range(0, len(unique), 256):
+            some, size = read(form, unique[start : start + 256])
+            if not start:
+                self.pixels = torch.empty((len(unique), *some.shape[1:]), dtype=some.dtype, device=device)
+            self.pixels[start : start + len(some)] = some.to(device)
+            sizes.append(size)
+        self.sizes = torch.cat(sizes)
+
+    def read(self, form: str, rows: Index) -> tuple[Tensor, Tensor]:
+        """See `RawPairs`; there is one form only."""
+        places = torch.from_numpy(self.place[rows])
+        return self.pixels.index_select(0, on_device_of(self.pixels, places)), self.sizes[places]

@@ -5,7 +5,7 @@ package open_clip_torch.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,26 +13,21 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from xmodal.batch import Features, Raw
 from xmodal.encoders.cache import Encode
 from xmodal.encoders.image import ImageEncoder, stamp
 from xmodal.encoders.text import TextEncoder
-from xmodal.encoders.trunk import Trunk, half, located, on_device
+from xmodal.encoders.trunk import PictureTrunk, Trunk, half, located, on_device
+from xmodal.encoders.view import View
 from xmodal.errors import UserError
 
 
 class ClipTower(Trunk):
-    """One side of an open_clip model.
+    """One side of an open_clip model, its `visual` or its `text`."""
 
-    Args:
-        tower: its `visual` or its `text`.
-    """
-
-    def __init__(self, tower: Any) -> None:  # noqa: ANN401 - open_clip's towers have no common type
-        super().__init__()
-        self.tower = tower
+    tower: Any
 
     @property
     def blocks(self) -> int:
@@ -47,26 +42,54 @@ class ClipTower(Trunk):
         """See `Trunk`."""
         self.tower.set_grad_checkpointing()
 
+    def compile_blocks(self) -> None:
+        """See `Trunk`; the blocks are alike, so that one is compiled for all, in a third of the time of the whole."""
+        for block in self.tower.transformer.resblocks:
+            block.compile()
 
-class ClipImage(ClipTower):
-    """Pictures: `pooled` is the unit embedding, `tokens` the patches in the joint space."""
+
+class ClipImage(ClipTower, PictureTrunk):
+    """Pictures: `pooled` is the unit embedding, `tokens` the patches in the joint space.
+
+    Args:
+        tower: the `visual` of an open_clip model.
+        mean: of the levels from 0 to 255, by colour.
+        deviation: the same.
+    """
+
+    def __init__(self, tower: Any, mean: Tensor, deviation: Tensor) -> None:  # noqa: ANN401 - open_clip has no type
+        super().__init__(mean, deviation)
+        self.tower = tower
 
     def forward(self, raw: Raw) -> Features:
         """See `Trunk`."""
         if not self.tokens:
-            return Features(pooled=F.normalize(self.tower(raw["pixels"]), dim=-1))
-        out = self.tower.forward_intermediates(raw["pixels"], indices=1, normalize_intermediates=True, output_fmt="NLC")
+            return Features(pooled=F.normalize(self.tower(self.pixels(raw)), dim=-1))
+        out = self.tower.forward_intermediates(
+            self.pixels(raw), indices=1, normalize_intermediates=True, output_fmt="NLC"
+        )
         tokens = out["image_intermediates"][-1] @ self.tower.proj
         return Features(pooled=F.normalize(out["image_features"], dim=-1), tokens=tokens)
 
 
 class ClipText(ClipTower):
-    """Texts: `pooled` is the unit embedding, `tokens` the word pieces in the joint space."""
+    """Texts: `pooled` is the unit embedding, `tokens` the word pieces in the joint space.
+
+    Args:
+        tower: the `text` of an open_clip model.
+    """
+
+    def __init__(self, tower: Any) -> None:  # noqa: ANN401 - open_clip's towers have no common type
+        super().__init__()
+        self.tower = tower
+        mask = getattr(tower, "attn_mask", None)
+        causal = mask is not None and bool((mask == float("-inf")).triu(1).any())
+        self.causal = causal and tower.pool_type == "argmax" and getattr(tower, "cls_emb", None) is None
 
     def forward(self, raw: Raw) -> Features:
         """See `Trunk`."""
         ids = raw["ids"].long()
-        padded = F.pad(ids, (0, int(self.tower.context_length) - ids.shape[1]))
+        padded = self._padded(ids)
         if not self.tokens:
             return Features(pooled=F.normalize(self.tower(padded), dim=-1))
         out = self.tower.forward_intermediates(padded, indices=1, normalize_intermediates=True, output_fmt="NLC")
@@ -75,6 +98,15 @@ class ClipText(ClipTower):
         end = ids.argmax(1)  # the end of a text has the highest id
         mask = torch.arange(ids.shape[1], device=ids.device) <= end[:, None]
         return Features(pooled=F.normalize(out["text_features"], dim=-1), tokens=tokens, mask=mask)
+
+    def _padded(self, ids: Tensor) -> Tensor:
+        """As many tokens as the tower asks for: no more than there are where a token only sees those before it."""
+        if not self.causal:
+            return F.pad(ids, (0, int(self.tower.context_length) - ids.shape[1]))
+        if (length := ids.shape[1]) != len(self.tower.attn_mask):
+            with torch.inference_mode(mode=False):  # a later training step keeps it for its backward pass
+                self.tower.attn_mask = torch.full((length, length), float("-inf"), device=ids.device).triu(1)
+        return ids
 
 
 class OpenClip:
@@ -98,8 +130,8 @@ class OpenClip:
         files = {part: stamp(path) for part, path in paths.items() if path.is_file()}
         return {"encoder": "open_clip", "model": self.model, "weights": self.weights, "files": files, "version": 1}
 
-    def _load(self, *, weights: bool) -> tuple[Any, Any, str]:
-        """The model, its picture preprocessing, and its name."""
+    def _load(self, *, weights: bool) -> tuple[Any, str]:
+        """The model, and its name."""
         import open_clip
 
         name = self.model
@@ -118,7 +150,7 @@ class OpenClip:
         try:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)  # for `random`; weights that are loaded replace what is drawn here
-                model, _, preprocess = open_clip.create_model_and_transforms(
+                model, _, _ = open_clip.create_model_and_transforms(
                     name,
                     pretrained=None if none or name.startswith(("hf-hub:", "local-dir:")) else pretrained,
                     load_weights=weights,
@@ -131,7 +163,7 @@ class OpenClip:
             ) from error
         finally:
             logging.disable(logging.NOTSET)
-        return model, preprocess, name
+        return model, name
 
     def _finish(self, trunk: Trunk, side: str, *, weights: bool) -> Trunk:
         """The trunk with what a checkpoint of this suite trained."""
@@ -154,11 +186,12 @@ class OpenClipImage(OpenClip, ImageEncoder):
         Raises:
             UserError: the weights cannot be found, or the model has no projection of patches into the joint space.
         """
-        model, preprocess, _ = self._load(weights=weights)
+        model, _ = self._load(weights=weights)
         if getattr(model.visual, "proj", None) is None:
             raise UserError(f"{self.model} has no projection of its patches: choose a ViT of open_clip.")
-        trunk = ClipImage(model.visual)
-        trunk.transform = preprocess
+        transform, view, mean, deviation = _levels(model)
+        trunk = ClipImage(model.visual, mean, deviation)
+        trunk.transform, trunk.view = transform, view
         return self._finish(trunk, "image", weights=weights)
 
     def open(self) -> Encode[Image.Image]:
@@ -202,7 +235,7 @@ class OpenClipText(OpenClip, TextEncoder):
         """
         import open_clip
 
-        model, _, name = self._load(weights=weights)
+        model, name = self._load(weights=weights)
         length = int(model.text.context_length)
         if not 2 < self.max_tokens <= length:
             raise UserError(f"text_encoder.max_tokens is {self.max_tokens}: {self.model} reads from 3 to {length}.")
@@ -219,3 +252,36 @@ class OpenClipText(OpenClip, TextEncoder):
             return half(trunk(Raw(ids=trunk.transform(texts).to(on_device()))))
 
         return encode
+
+
+class Levels:
+    """open_clip's own preparation of a picture without its last step, the normalisation.
+
+    Args:
+        prepare: a picture -> (3, H, W) from 0 to 1.
+    """
+
+    def __init__(self, prepare: Callable[[Image.Image], Tensor]) -> None:
+        self.prepare = prepare
+
+    def __repr__(self) -> str:
+        return repr(self.prepare)
+
+    def __call__(self, picture: Image.Image) -> Tensor:
+        """(3, H, W) uint8."""
+        return (self.prepare(picture) * 255).round().to(torch.uint8)
+
+
+def _levels(model: Any) -> tuple[Levels, View | None, Tensor, Tensor]:  # noqa: ANN401 - an open_clip model
+    """The preparation, how it looks at a picture, and mean and deviation of the levels."""
+    from open_clip import get_model_preprocess_cfg, image_transform
+
+    config = get_model_preprocess_cfg(model)
+    size, mode, filtered = config["size"], config["resize_mode"], config["interpolation"]
+    mean, deviation = (255 * torch.tensor(config[name]).view(3, 1, 1) for name in ("mean", "std"))
+    plain = {"mean": (0.0,) * 3, "std": (1.0,) * 3, "interpolation": filtered, "resize_mode": mode}
+    prepare = image_transform(size, is_train=False, fill_color=config.get("fill_color", 0), **plain)
+    side: int = size if isinstance(size, int) else size[0]
+    square = isinstance(size, int) or size[0] == size[1]
+    view = View(side, 1.0 if mode == "shortest" else None, filtered)
+    return Levels(prepare), view if square and mode in ("shortest", "squash") else None, mean, deviation

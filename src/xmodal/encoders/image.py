@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from xmodal.batch import Features, Raw
 from xmodal.encoders.cache import Encode
-from xmodal.encoders.trunk import Trunk, half, located, on_device
+from xmodal.encoders.trunk import PictureTrunk, Trunk, half, located, on_device
+from xmodal.encoders.view import View
 from xmodal.errors import UserError
 
 DECODING = 2  # of `open_picture`: part of the key of everything that is made of picture files
@@ -144,9 +145,9 @@ class TimmImage(ImageEncoder):
     def trunk(self, *, weights: bool = True) -> Trunk:
         """See `ImageEncoder`."""
         model = self._load(weights=weights)
-        transform, mean, deviation = self._preprocessing(model)
+        transform, view, mean, deviation = self._preprocessing(model)
         trunk = TimmTrunk(model, mean, deviation)
-        trunk.transform, trunk.encoder = transform, self
+        trunk.transform, trunk.view, trunk.encoder = transform, view, self
         if weights and self.weights.endswith(".ckpt"):
             trunk.load(located(self.weights), "image")
         return trunk
@@ -172,8 +173,8 @@ class TimmImage(ImageEncoder):
     def _preprocessing(
         self,
         trunk: Any,  # noqa: ANN401 - a timm model
-    ) -> tuple[Callable[[Image.Image], Tensor], Tensor, Tensor]:
-        """What a picture is turned into, (3, size, size) from 0 to 255, and the mean and deviation of those."""
+    ) -> tuple[Callable[[Image.Image], Tensor], View | None, Tensor, Tensor]:
+        """What a picture is turned into, (3, size, size) uint8, how it is looked at, mean and deviation of levels."""
         from timm.data.config import resolve_model_data_config
         from timm.data.transforms_factory import create_transform
 
@@ -189,7 +190,13 @@ class TimmImage(ImageEncoder):
         mean, deviation = (255 * torch.tensor(data[part]).view(3, 1, 1) for part in ("mean", "std"))
         if self.weights == "packaged":  # what these weights were trained with
             mean, deviation = torch.tensor(127.0), torch.tensor(128.0)
-        return pixels, mean, deviation
+        squashed, middle = rule["crop_mode"] == "squash", rule["crop_mode"] == "center"
+        view = View(
+            size,
+            None if squashed else rule["crop_pct"],
+            "bilinear" if rule["interpolation"] == "bilinear" else "bicubic",
+        )
+        return pixels, view if squashed or middle else None, mean, deviation
 
 
 def stamp(path: Path) -> str:
@@ -198,7 +205,7 @@ def stamp(path: Path) -> str:
     return f"{status.st_size} {status.st_mtime_ns}"
 
 
-class TimmTrunk(Trunk):
+class TimmTrunk(PictureTrunk):
     """A timm model as a trunk.
 
     Args:
@@ -207,21 +214,14 @@ class TimmTrunk(Trunk):
         deviation: the same.
     """
 
-    mean: Tensor
-    deviation: Tensor
-
     def __init__(self, model: Any, mean: Tensor, deviation: Tensor) -> None:  # noqa: ANN401 - timm has no type
-        super().__init__()
+        super().__init__(mean, deviation)
         model.reset_classifier(0)  # nothing reads it, and DDP refuses idle parameters
         self.model = model
-        self.register_buffer("mean", mean, persistent=False)  # on the device: no step waits for a copy
-        self.register_buffer("deviation", deviation, persistent=False)
 
     def forward(self, raw: Raw) -> Features:
         """See `Trunk`."""
-        grid = self.model.forward_features(
-            (raw["pixels"].float() - self.mean) / self.deviation
-        )  # (B, D, H, W), or (B, T, D) from a ViT
+        grid = self.model.forward_features(self.pixels(raw))  # (B, D, H, W), or (B, T, D) from a ViT
         features: Features = {"pooled": self.model.forward_head(grid, pre_logits=True)}  # a call stops torch.compile
         if self.tokens:
             features["tokens"] = grid.flatten(2).mT if grid.ndim == 4 else grid

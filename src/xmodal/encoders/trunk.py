@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from xmodal import paths
 from xmodal.batch import Features, Raw
 from xmodal.checkpoint import read_checkpoint
+from xmodal.encoders.view import View
 from xmodal.errors import UserError
 
 
@@ -21,12 +22,15 @@ class Trunk(nn.Module, ABC):
     """What an encoder reads, in; `Features`, with gradient, out.
 
     Attributes:
-        transform: a picture -> (3, H, W), or a list of texts -> (B, L) token ids; needs no weights and may be pickled.
+        transform: a picture -> (3, H, W) uint8, or a list of texts -> (B, L) token ids; needs no weights and may be
+            pickled.
+        view: how a picture's trunk looks at it; None where random windows cannot be made for it.
         tokens: whether the features hold tokens.
         encoder: what built the trunk; a checkpoint keeps it, and builds the trunk again without its first weights.
     """
 
     transform: Callable[[Any], Tensor]
+    view: View | None = None
     tokens: bool = True
     encoder: Any
 
@@ -46,6 +50,10 @@ class Trunk(nn.Module, ABC):
     @abstractmethod
     def set_checkpointing(self) -> None:
         """Compute activations again in the backward pass instead of keeping them."""
+
+    def compile_blocks(self) -> None:
+        """Let `torch.compile` fuse the trunk."""
+        self.compile()
 
     def freeze(self, count: int) -> None:
         """As `lock`; 0 freezes nothing.
@@ -86,6 +94,30 @@ class Trunk(nn.Module, ABC):
                 f"{path} holds no {side} trunk of this model ({str(error)[:200]}): give the checkpoint of a run that "
                 "trained one, and the model it trained."
             ) from error
+
+
+class PictureTrunk(Trunk):
+    """A trunk of pictures, which come as levels from 0 to 255 and are normalised where they are computed with.
+
+    Args:
+        mean: of the levels, by colour or of all.
+        deviation: the same.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, mean: Tensor, deviation: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean, persistent=False)  # on the device: no step waits for a copy
+        self.register_buffer("deviation", deviation, persistent=False)
+
+    def pixels(self, raw: Raw) -> Tensor:
+        """(B, 3, H, W) normalised; windows are cut out where there are any."""
+        levels = raw["pixels"]
+        if "window" in raw and self.view is not None:
+            levels = self.view.look(levels, raw["window"])
+        return (levels.float() - self.mean) / self.deviation
 
 
 class PatchProduct(nn.Module):

@@ -15,6 +15,12 @@ def _hosts(world: dist.ProcessGroup) -> dist.ProcessGroup:
     return cast("dist.ProcessGroup", dist.new_group(backend="gloo"))
 
 
+@lru_cache(maxsize=1)
+def _devices(world: dist.ProcessGroup) -> dist.ProcessGroup:
+    """A group of all processes of this `world`, so that what others ask of the default one does not wait for it."""
+    return cast("dist.ProcessGroup", dist.new_group())
+
+
 @dataclass
 class Shard:
     """What a process holds of the global batch: every `world`-th row from its rank on, which may be none.
@@ -57,14 +63,15 @@ class _GatherRows(torch.autograd.Function):
         padded = rows.new_zeros((-(-shard.size // shard.world), *rows.shape[1:]))
         padded[: len(rows)] = rows
         parts = [torch.empty_like(padded) for _ in range(shard.world)]
-        dist.all_gather(parts, padded)
+        dist.all_gather(parts, padded, group=_devices(cast("dist.ProcessGroup", dist.group.WORLD)))
         return torch.stack(parts, 1).flatten(0, 1)[: shard.size]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
         (gradient,) = gradients
         total = gradient.contiguous().clone()
-        dist.all_reduce(total)  # what every process's loss asks of these rows
+        own = _devices(cast("dist.ProcessGroup", dist.group.WORLD))
+        dist.all_reduce(total, group=own)  # what every process's loss asks of these rows
         return ctx.shard.of(total), None
 
 

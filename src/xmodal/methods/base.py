@@ -11,6 +11,7 @@ import torch
 from lightning import LightningModule
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
+from torch.compiler import set_stance
 from torch.nn import Module, ModuleDict
 from torch.optim import Optimizer
 
@@ -56,6 +57,7 @@ class RetrievalMethod(LightningModule):
 
     name: str
     weights: Any
+    steady = False  # whether a training step computes the same in every epoch
 
     def __init__(self, kind: Literal["binary", "real"]) -> None:
         super().__init__()
@@ -65,6 +67,7 @@ class RetrievalMethod(LightningModule):
         self.trunks = ModuleDict()  # those that are trained, by side
         self.standardisation = ModuleDict()  # of frozen features, by side
         self.shard = Shard()  # what this process holds of the training batch
+        self._full = 0  # pairs of the largest training batch
         self._relaxed: list[Tensor] = []  # outputs for the validation database of this epoch
         self._noted: dict[tuple[str, ...], Tensor] = {}  # of this epoch: sums of what `note` was given, and how often
         self.val_metrics = retrieval_metrics(self.kind, detail="map")
@@ -133,9 +136,11 @@ class RetrievalMethod(LightningModule):
 
     def with_features(self, batch: Batch) -> Batch:
         """The batch with features where it held what a trained trunk reads; called for every batch."""
-        with self.trainer.precision_plugin.forward_context():
-            features = {side: trunk(batch[side]) for side, trunk in self.trunks.items()}  # type: ignore[literal-required]
-        return cast("Batch", {**batch, **features})
+        self._full = max(self._full, len(batch["index"])) if self.training else self._full
+        whole = self.training and len(batch["index"]) == self._full  # compilation is for one size
+        with self.trainer.precision_plugin.forward_context(), set_stance("default" if whole else "force_eager"):
+            made = {side: trunk(batch[side]) for side, trunk in self.trunks.items()}  # type: ignore[literal-required]
+        return cast("Batch", {**batch, **made})
 
     def parameter_groups(self, part: Module | None = None) -> list[dict[str, Any]]:
         """The method's own parameters, and those of trained trunks at the rate `trunk_lr`.

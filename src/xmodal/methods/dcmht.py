@@ -53,6 +53,7 @@ class DCMHT(RetrievalMethod):
     """
 
     name = "dcmht"
+    steady = True
 
     def __init__(
         self,

@@ -48,6 +48,7 @@ class Pretrain(RetrievalMethod):
     """
 
     name = "pretrain"
+    steady = True
 
     def __init__(
         self,

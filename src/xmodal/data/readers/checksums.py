@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from xmodal.data.readers.files import Entry, Files, Photos, Pixels
@@ -39,6 +40,15 @@ def fingerprint(pictures: Photos | Pixels, folder: Path) -> str:
         for row in pictures.array:
             digest.update(np.ascontiguousarray(row).data)
     return digest.hexdigest()[:16]
+
+
+def marks(pictures: Photos | Pixels, folder: Path) -> NDArray[np.uint64]:
+    """(N,) a number, not 0, of what each picture holds; see `fingerprint`."""
+    if isinstance(pictures, Photos):
+        found = [each[:16] for each in checksums(pictures.files, pictures.found, folder)]
+    else:
+        found = [hashlib.sha256(np.ascontiguousarray(row).tobytes()).hexdigest()[:16] for row in pictures.array]
+    return np.array([int(hashlib.sha256(each.encode()).hexdigest()[:16], 16) or 1 for each in found], np.uint64)
 
 
 def checksums(files: Files, entries: Sequence[Entry | None], folder: Path) -> list[str]:

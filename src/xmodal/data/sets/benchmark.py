@@ -17,11 +17,12 @@ from xmodal.data.module import CrossModalDataModule, Pairs
 from xmodal.data.pairs import Pictures
 from xmodal.data.protocol import Index, Split
 from xmodal.data.readers import dialects
-from xmodal.data.readers.checksums import checksums, fingerprint
+from xmodal.data.readers.checksums import checksums, fingerprint, marks
 from xmodal.data.readers.files import Forms, Photos, Pixels, expected
 from xmodal.data.readers.release import Release
 from xmodal.data.recipes import Cut, Recipe
 from xmodal.data.sets.protocols import ours
+from xmodal.data.store import PictureForms, PixelStore
 from xmodal.encoders import (
     DECODING,
     Arrays,
@@ -29,6 +30,7 @@ from xmodal.encoders import (
     MiniLM,
     TextEncoder,
     TimmImage,
+    cached,
     check_images,
     encode_images,
     encode_texts,
@@ -220,14 +222,43 @@ class Benchmark(CrossModalDataModule):
             if self.trunk.trains("text"):
                 raise UserError(f"data.trunk.sides is {self.trunk.sides!r}, but {self.name} has text features here.")
             return _arrays(text)
-        if self.trunk.trains("text"):
-            return {"ids": self._readers["text"].transform(list(text)).numpy()}
         digest = hashlib.sha256("\0".join(text).encode()).hexdigest()[:16]
+        if self.trunk.trains("text"):
+            return self._token_ids({"dataset": self.name, "texts": digest}, list(text))
         split, train = self.split(), []
         if self.text_encoder.fits:
             train = [text[row] for row in (split.train if rows is None else np.unique(rows[split.train]))]
         key = {"dataset": self.name, "texts": digest}
         return encode_texts(self.folder, key, self.text_encoder, text, train, split.hash, tokens=self.tokens)
+
+    def _token_ids(self, key: dict[str, object], text: list[str]) -> Arrays:
+        """`ids` (N, L), made once, as long as the longest text (and a multiple of 8)."""
+        key |= {"ids": dict(self.text_encoder.key())}
+        arrays = cached(self.folder, "ids", key, lambda: {"ids": self._readers["text"].transform(text).numpy()})
+        longest = int(np.flatnonzero(arrays["ids"].any(0))[-1]) + 1
+        return {"ids": arrays["ids"][:, : -(-longest // 8) * 8]}
+
+    @cached_property
+    def _store(self) -> PixelStore | None:
+        """See `CrossModalDataModule`: every picture as its trunk reads it, those of training pairs for crops too."""
+        image = self.release.image
+        if not (self.trunk.cache and self.trunk.trains("image") and isinstance(image, (Photos, Pixels))):
+            return None
+        key = {"dataset": self.name, "decoding": DECODING, "transform": repr(self._readers["image"].transform)}
+        forms = PictureForms(image, self._readers["image"].transform, self._readers["image"].view)
+        store = PixelStore(self.folder, key | {"view": repr(forms.view)}, forms, marks(image, self.folder))
+        train = self.recipe.split(self.release.label, self.release.roles, self.val).train
+        rows = train if self.release.image_rows is None else np.unique(self.release.image_rows[train])
+        wanted = {"whole": np.arange(len(image))} | ({"wide": rows} if self.trunk.augments and forms.view else {})
+        needed, free = store.room(wanted)
+        if needed > free:
+            sys.stderr.write(
+                f"decoded pictures of {self.name} need {needed / 1e9:.1f} GB in {self.folder}, and "
+                f"{max(free, 0) / 1e9:.1f} GB are free: every epoch decodes them again\n"
+            )
+            return None
+        store.fill(wanted, self.trunk.processes(1))
+        return store
 
     @cached_property
     def _corrupt(self) -> Index:
@@ -236,9 +267,14 @@ class Benchmark(CrossModalDataModule):
         if not isinstance(image, Photos):
             return np.zeros(0, np.int64)
         arrays = self._image
-        if not isinstance(arrays, dict):
-            arrays = check_images(self.folder, self._image_key(image), image)
-        rows = np.flatnonzero(arrays["missing"])
+        missing: Any
+        if self._store:
+            missing = self._store.missing
+        elif isinstance(arrays, dict):
+            missing = arrays["missing"]
+        else:
+            missing = check_images(self.folder, self._image_key(image), image)["missing"]
+        rows = np.flatnonzero(missing)
         if len(rows) > self.max_corrupt:
             names = ", ".join(image.names[row] for row in rows[:10])
             raise UserError(
