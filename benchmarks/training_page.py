@@ -56,6 +56,21 @@ def trunks(rows):
     return table(head, lines)
 
 
+def end_to_end(rows):
+    """A line per device, number of devices and form."""
+    lines = [
+        [
+            row["form"], row["device"], row["devices"], row["batch_size"], row["workers"],
+            *("-" if row[name] == "nan" else row[name] for name in ("first", "epoch", "training")),
+            "-" if row["over_yardstick"] == "nan" else f"{float(row['over_yardstick']):.1f}x",
+            f"{100 * float(row['ceiling']):.1f} %",
+        ]
+        for row in rows
+    ]  # fmt: skip
+    head = ["form", "device", "GPUs", "batch", "workers", "first epoch, s", "later epoch, s", "its training, s"]
+    return table([*head, "over the yardstick", "of the bf16 ceiling"], lines)
+
+
 def filled(page, results):
     """The page with the tables of a folder of results.
 
@@ -69,6 +84,9 @@ def filled(page, results):
     texts = {"device": ", ".join(sorted({row["device"] for row in rows})) or NOT_YET}
     for part, form in (("features", features), ("trunk", trunks), ("two-gpus", trunks), ("largest", trunks)):
         texts[part] = form([row for row in rows if row["part"] == part])
+    whole = results / "end_to_end_speed.csv"
+    rows = list(csv.DictReader(whole.read_text().splitlines())) if whole.is_file() else []
+    texts["end-to-end"] = end_to_end(rows)
     for part in ("features", "trunk", "two-gpus"):
         profile = results / f"profile_{part}.txt"
         texts[f"profile {part}"] = f"```text\n{profile.read_text().strip()}\n```" if profile.is_file() else NOT_YET

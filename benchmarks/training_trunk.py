@@ -3,12 +3,10 @@
 The picture trunk dominates: the text side is a linear layer on made-up features. Forms, all forward + backward +
 optimizer at the same batch: `plain step`, a loop by hand in float32 on one batch that lies on the device (the bare
 step); `plain`, the same loop on a DataLoader of single pictures that PIL decodes; `xmodal decoding`, the suite's
-Trainer in bf16, compiled, JPEGs decoded by workers; `xmodal resident`, the same with the pictures' pixels kept on the
-device (`data.trunk.resident`); `xmodal recorded`, that with the trunk as CUDA graphs
-(`data.trunk.compile=reduce-overhead`). The share of the ceiling counts the model's own operations (FlopCounterMode,
-forward and backward) against an 8192-cubed bf16 matrix product timed in the same run. JPEGs of 500 x 375 are made up
-and lie in a zip. `largest` doubles the batch of the bare step until it does not fit. `two-gpus` starts itself with
-torchrun on one GPU and on two; with `--profile` it leaves where the time of rank 0 goes.
+Trainer in bf16, JPEGs decoded by workers in every epoch. The share of the ceiling counts the model's own operations
+(FlopCounterMode, forward and backward) against an 8192-cubed bf16 matrix product timed in the same run. JPEGs of 500
+x 375 are made up and lie in a zip. `largest` doubles the batch of the bare step until it does not fit. `two-gpus`
+starts itself with torchrun on one GPU and on two; with `--profile` it leaves where the time of rank 0 goes.
 """
 
 import io
@@ -205,22 +203,20 @@ def plain(options, folder):
     return len(pairs) / (time.perf_counter() - started)
 
 
-FORMS = {  # of ours: where the pictures are, and how the trunk is compiled
-    "xmodal recorded": (True, "reduce-overhead"),
-    "xmodal resident": (True, "default"),
-    "xmodal decoding": (False, "default"),
+FORMS = {  # of ours: whether the trunk is compiled
+    "xmodal decoding": False,
+    "xmodal decoding compiled": True,
 }
 
 
 def ours(options, folder, form, *, callbacks=(), batch_size=None, **settings):
     """Pictures per second through the suite's Trainer: bf16, compiled, fused."""
-    resident, compiled = FORMS[form]
     batch_size = batch_size or options.trunk_batch
-    training = TrunkTraining("image", compile=compiled if torch.cuda.is_available() else "none", resident=resident)
+    training = TrunkTraining("image", compile=FORMS[form])
     data = Drawn(folder, options.photos, options.rounds, options.model, batch_size=batch_size, trunk=training)
     seed_everything(0, verbose=False)
     model = Pretrain(DIM, "projected", trunk_lr=1e-4, image_dim=data.image_dim, text_dim=data.text_dim)
-    clock, epochs = Clock(), 4 if resident else 3  # no stop by time: processes would not stop together
+    clock, epochs = Clock(), 3  # no stop by time: processes would not stop together
     if settings.get("devices", 1) > 1:
         settings["strategy"] = OverDevices(model)
     fit(model, data, clock, epochs=epochs, precision="bf16-mixed", callbacks=callbacks, **settings)
@@ -255,8 +251,7 @@ def trunk(options):
                 continue
             share = rate * each / (ceiling * 1e12)
             plain_rate = found.get(base, math.nan)
-            peak = math.nan if form == "xmodal recorded" else None  # the pool of its graphs is not counted
-            table.add(options.model, options.trunk_batch, form, rate, plain=plain_rate, ceiling=share, peak=peak)
+            table.add(options.model, options.trunk_batch, form, rate, plain=plain_rate, ceiling=share)
 
 
 def largest(options):
@@ -290,11 +285,6 @@ def largest(options):
 
 
 TWO = [  # form, GPUs, batches of the first
-    ("xmodal recorded", 1, 1),
-    ("xmodal recorded", 2, 2),
-    ("xmodal recorded", 2, 1),
-    ("xmodal resident", 1, 1),
-    ("xmodal resident", 2, 2),
     ("xmodal decoding", 1, 1),
     ("xmodal decoding", 2, 2),
 ]
@@ -329,7 +319,6 @@ def two_gpus(options):
                 (options.folder / "profile_two-gpus.txt").write_text((folder / "profile_worker.txt").read_text())
                 return
             found.setdefault(form, rate)
-            peak = math.nan if form == "xmodal recorded" else peak
             table.add(options.model, batch_size, form, rate, plain=found[form], peak=peak, devices=devices)
 
 
