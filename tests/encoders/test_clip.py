@@ -59,7 +59,7 @@ def test_random_weights_are_the_same_again_and_leave_the_generator_alone(model):
 
 def test_a_local_checkpoint_is_loaded_and_part_of_the_key(model, tmp_path):
     encoder = OpenClipImage(model, "random")
-    trunk, _, _ = encoder._load(weights=True)
+    trunk, _ = encoder._load(weights=True)
     torch.save({name: value + 0.01 for name, value in trunk.state_dict().items()}, tmp_path / "weights.pt")
     local = OpenClipImage(model, str(tmp_path / "weights.pt"))
     assert not np.array_equal(local.open()([picture(0)])["pooled"], encoder.open()([picture(0)])["pooled"])
