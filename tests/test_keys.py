@@ -74,7 +74,7 @@ def test_what_is_derived_is_not_given(home, key):
         ("model.bits=null", "model.bits is null: give a whole number."),
         ("model.dropout=abc", "model.dropout is 'abc'; give a number."),
         ("save_codes=maybe", "save_codes is 'maybe'; give true or false."),
-        ("data.trunk.compile=x", "data.trunk.compile is 'x'; give none, default, reduce-overhead, max-autotune."),
+        ("data.trunk.compile=x", "none, default, reduce-overhead, max-autotune."),
         ("data.trunk=5", "data.trunk is '5'; give keys below it, such as data.trunk."),
         ("model.weights={graph: abc}", "model.weights.graph is 'abc'; give a number."),
         ("model.image_hidden=[a]", "model.image_hidden is '[a]'; give a list such as [a whole number, ...]."),
