@@ -150,7 +150,11 @@ def test_an_interrupted_run_goes_on_from_what_is_sound(tmp_path, capsys, sound, 
         assert (tmp_path / f"{name}.damaged").exists() == (state == "bad")
         assert (f"{name} is damaged" in err) == (state == "bad")
     assert (tmp_path / "last.ckpt.aside").exists() == ((last, best) in {("sound", "bad"), ("sound", None)})
-    assert resumable(tmp_path) == found  # another process, or the same command again
+    again = resumable(tmp_path)  # another process, or the same command again
+    assert (again is None) == (found is None)
+    if again:
+        assert again.read_bytes() == found.read_bytes()
+        assert (tmp_path / "last.ckpt").exists()
 
 
 def test_no_memory_is_no_damage(monkeypatch, tmp_path, sound):

@@ -176,6 +176,8 @@ def resumable(folder: Path) -> Path | None:
     known, going = _sound(best), _sound(last)
     if going and not known:
         _set_aside(last, "aside", f"{last} is of no use without a sound best.ckpt: the run begins anew")
+    if known and not going:
+        write_atomically(last, lambda file: file.write(best.read_bytes()))  # stays where no epoch follows the best
     return (last if going else best) if known else None
 
 
