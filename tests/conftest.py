@@ -28,9 +28,9 @@ def _wandb_stays_inside(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def _no_server(monkeypatch):
-    """Commands that are called in a test start no server for trials; those in processes of their own do."""
-    monkeypatch.setattr("xmodal.tuning.several.warm_up", lambda arguments: None)
+def _no_early_start(monkeypatch):
+    """Commands that are called in a test start their workers when there is something to do, and not before."""
+    monkeypatch.setattr("xmodal.studies.processes.Pool.start", lambda self: None)
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from xmodal.cli import Parsed
 from xmodal.records.record import TUNED as HEADER
 from xmodal.records.record import tuned_header
 from xmodal.run import configuration, size_names
-from xmodal.tuning.space import read_search
-from xmodal.tuning.study import _text
+from xmodal.studies.search import as_text
+from xmodal.studies.space import read_search
 
 FOLDERS = sorted(path for path in (CHECKOUT / "experiments").iterdir() if path.is_dir())
 SPACES = sorted((CHECKOUT / "sweeps").glob("*.yaml"))
@@ -72,7 +72,7 @@ def test_the_header_of_a_tuned_file_is_made_and_read_in_one_form():
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
 def test_the_keys_of_a_space_are_arguments(home, path):
     for end in (0, -1):
-        given = [f"--{key}={_text(axis.values[end])}" for key, axis in read_search(path).space.items()]
+        given = [f"--{key}={as_text(axis.values[end])}" for key, axis in read_search(path).space.items()]
         Parsed([*configuration(path.stem, "emoji"), size(path.stem), *given])
 
 

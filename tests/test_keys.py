@@ -6,8 +6,7 @@ from tests.conftest import CHECKOUT
 from xmodal.__main__ import main
 from xmodal.cli import Parsed
 from xmodal.errors import UserError
-from xmodal.run import configuration
-from xmodal.tuning.several import experiment_file
+from xmodal.run import configuration, experiment_file
 
 
 def refused(home, *arguments, files=()):

@@ -8,7 +8,7 @@ from xmodal.cli import Parsed
 from xmodal.errors import UserError
 from xmodal.run import configuration
 from xmodal.safe_yaml import parse_yaml, read_yaml
-from xmodal.tuning.space import read_search
+from xmodal.studies.space import read_search
 
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]\n" for level in range(1, 12)

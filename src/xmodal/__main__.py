@@ -13,19 +13,20 @@ COMMANDS = {  # name -> the module whose `main(argv)` runs it, and what it does
     "train": ("run", "fit one run and evaluate it once on the query set"),
     "fit": ("run", "fit one run and leave the query set closed"),
     "test": ("run", "evaluate a checkpoint"),
-    "sweep": ("tuning.command", "search a method's space with Optuna, then evaluate the best once"),
-    "ablate": ("tuning.ablate", "the full method and its variants under several seeds, as a table"),
-    "bits": ("tuning.sizes", "the tuned method over code lengths under several seeds, as a table and a figure"),
-    "plots": ("tuning.plots", "figures of a study and of the runs at its size"),
+    "sweep": ("commands.sweep", "search a method's space with Optuna, then evaluate the best once"),
+    "ablate": ("commands.ablate", "the full method and its variants under several seeds, as a table"),
+    "bits": ("commands.bits", "the tuned method over code lengths under several seeds, as a table and a figure"),
+    "plots": ("commands.plots", "figures of a study and of the runs at its size"),
     "smoke": ("commands.smoke", "one epoch of every method on a small subset"),
     "compare": ("commands.compare", "a table and a page of the runs at hand"),
-    "dashboard": ("tuning.dashboard", "the studies in a browser"),
+    "dashboard": ("commands.dashboard", "the studies in a browser"),
     "sync": ("commands.sync", "upload to W&B what was logged offline"),
     "workspace": ("commands.workspace", "save a W&B workspace for the suite's runs"),
     "evaluate": ("commands.evaluate", "metrics of codes made by anybody"),
     "prepare": ("commands.prepare", "check and convert a dataset"),
     "datasets": ("commands.datasets", "the datasets, what of them is here, and their protocols"),
-    "trial": ("tuning.trial", ""),  # not listed: the sweep starts it
+    "worker": ("studies.processes", ""),  # not listed: a search or a grid of runs starts the two
+    "trial": ("studies.trial", ""),
 }
 
 

@@ -1,0 +1,100 @@
+"""`xmodal ablate`: the full method and every variant of `experiments/<method>/ablations`, under several seeds.
+
+All runs have the budget, the data and the keys of the full method; a variant changes what its file says. Nothing is
+chosen by the table: it is a report, so every run is evaluated on the query set, once.
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+
+from xmodal import paths
+from xmodal.errors import UserError
+from xmodal.records.setups import Group, differences
+from xmodal.records.tables import Cell, Table
+from xmodal.run import configuration, experiment_file, overrides
+from xmodal.significance import PairedTest, holm
+from xmodal.studies.each_method import each_method
+from xmodal.studies.grid import Grid, add_grid_options, full_method, grid_pool, origin
+from xmodal.studies.processes import Pool
+
+FULL = "full method"
+COLUMNS = ("variant", "i2t", "t2i", "mean", "difference", "95 % interval", "p", "")
+
+
+def main(argv: Sequence[str]) -> int:
+    """`xmodal ablate METHOD DATA [--bits 64] [options] [any key of the configuration, for all runs]`.
+
+    The full method is the tuned file of that size where there is one, else the experiment file. Finished runs are used
+    again. Ends with a table, which is also written as Markdown, CSV and LaTeX beside the runs.
+    """
+    parser = argparse.ArgumentParser(prog="xmodal ablate", description=main.__doc__, allow_abbrev=False)
+    add_grid_options(parser)
+    options, rest = parser.parse_known_args(list(argv))
+    with grid_pool(options) as pool:
+        return each_method(options, lambda own: _ablate(own, rest, pool), _has_variants, pool)
+
+
+def _has_variants(method: str) -> bool:
+    return any((paths.experiments() / method / "ablations").glob("*.yaml"))
+
+
+def _ablate(options: argparse.Namespace, rest: Sequence[str], pool: Pool) -> None:
+    from xmodal.cli import Parsed
+
+    base = experiment_file(options.method, options.data)
+    variants = sorted((base.parent / "ablations").glob("*.yaml"))
+    if not variants:
+        raise UserError(f"{options.method} has no variants: {base.parent / 'ablations'} holds one file for each.")
+    keys = [*overrides(options), *rest]
+    size = int(Parsed([*configuration(options.method, options.data), *keys]).size)
+    file, full = full_method(options.method, options.data, size)
+    rows = {FULL: [*full, *keys]}
+    for path in variants:
+        marks = [f"--variant={path.stem}", f"--group={options.method}-{options.data}-{size}", "--job_type=ablation"]
+        rows[path.stem] = [*configuration(None, None, [file, path]), *marks, *keys]
+    grid = Grid(rows, options.seeds, pool)
+    shown = table(grid.groups(), str(file.relative_to(paths.experiments())))
+    sys.stdout.write(f"\n{shown.text()}\n")
+    sys.stdout.writelines(f"{path}\n" for path in shown.write(grid.rows[FULL][0].folder.parent / "ablation"))
+
+
+def table(groups: Mapping[str, Group], source: str) -> Table:
+    """Mean and spread over seeds of every row, and its difference to the full method.
+
+    Args:
+        groups: the runs of every row.
+        source: where the full method comes from.
+
+    Raises:
+        UserError: a variant answered other queries than the full method.
+    """
+    full, tests = groups[FULL], dict[str, PairedTest]()
+    changed = [name for name, found in groups.items() if found.records[0]["path"] != full.records[0]["path"]]
+    for name, both in zip(changed, differences([(groups[name], full) for name in changed]), strict=True):
+        if both is None:
+            raise UserError(f"{name} answered other queries than the {FULL}: the two cannot be compared.")
+        tests[name] = both["map"]
+    p_values = dict(zip(tests, holm([test.p_value for test in tests.values()]), strict=True))
+    rows: list[tuple[Cell, ...]] = []
+    for name, found in groups.items():
+        if name in tests:
+            test = tests[name]
+            interval = f"[{test.low:+.4f}, {test.high:+.4f}]"
+            better = "better" if test.difference > 0 else ""
+            against = (f"{test.difference:+.4f}", interval, f"{p_values[name]:.4f}", better)
+        else:
+            against = ("", "", "", "" if name == FULL else "changes nothing here")
+        scores = (found.spread(f"test/{key}") or "" for key in ("map_i2t", "map_t2i", "map"))
+        rows.append((name, *scores, *against))
+    return Table(
+        f"{full.method} on {full.dataset}, {full.size} {full.unit}: ablations, mAP@all on the query set",
+        COLUMNS,
+        tuple(rows),
+        (
+            f"Full method: {source}.",
+            "Difference: variant minus full method; its bootstrap interval and p (paired randomisation test, "
+            f"Holm-corrected for {len(tests)} variants) are over queries, of AP averaged over seeds and directions.",
+            *origin(groups.values()),
+        ),
+    )

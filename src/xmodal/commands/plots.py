@@ -1,0 +1,51 @@
+"""`xmodal plots`: what a study found, drawn, and precision over recall of the runs at its size."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from xmodal.errors import UserError
+from xmodal.records.figures import draw_curves
+from xmodal.records.setups import collect, group
+from xmodal.run import MAX_SIZE, configuration, size_argument, whole_list
+from xmodal.studies.front import AGAINST
+from xmodal.studies.plots import draw_study
+from xmodal.studies.storage import study_name
+
+
+def main(argv: Sequence[str]) -> int:
+    """`xmodal plots METHOD DATA --bits 64 [--storage URL]`: PNG files in the folder of that size; prints their paths.
+
+    Importance of the parameters and parallel coordinates of the study, if there is one; precision over recall of the
+    plain and tuned runs, if there are any. With `--against`, the front of that study, beside its table.
+    """
+    from xmodal.cli import Parsed
+
+    parser = argparse.ArgumentParser(prog="xmodal plots", description=main.__doc__, allow_abbrev=False)
+    parser.add_argument("method")
+    parser.add_argument("data")
+    parser.add_argument("--bits", help="code length of a binary method; several with --against")
+    parser.add_argument("--dim", help="embedding size of a real-valued method; several with --against")
+    parser.add_argument("--against", choices=AGAINST, help="draw the front of val/map against this")
+    parser.add_argument("--storage", help="URL of the study database; default: SQLite under runs/")
+    options = parser.parse_args(list(argv))
+    bits, dim, sizes = options.bits, options.dim, []
+    if options.against:
+        kind = "bits" if dim is None else "dim"
+        sizes = whole_list(kind.upper(), getattr(options, kind) or "", 1, MAX_SIZE)
+        bits, dim = (str(sizes[0]) if given else None for given in (bits, dim))
+    parsed = Parsed([*configuration(options.method, options.data), *size_argument(options.method, bits, dim)])
+    name = study_name(options.method, options.data, sizes or [parsed.size], options.against)
+    folder = parsed.folder.parents[1 if options.against else 0]
+    written = draw_study(folder, name, options.storage, options.against)
+    groups = {each.variant: each for each in group(collect(folder)[0]) if each.is_plain and each.queries is not None}
+    if groups and not options.against:
+        draw_curves(folder / "precision_recall.png", groups, name)
+        written.append(folder / "precision_recall.png")
+    if not written:
+        raise UserError(
+            f"nothing to draw: no two finished trials that differ in the study {name}"
+            + ("." if options.against else f", and no evaluated run in {folder}.")
+        )
+    sys.stdout.writelines(f"{path}\n" for path in written)
+    return 0

@@ -1,0 +1,183 @@
+"""`xmodal sweep`: the command line of a search, and the table that ends it."""
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import TrialState
+
+from xmodal import paths
+from xmodal.errors import UserError
+from xmodal.run import MAX_SIZE, add_run_options, experiment_file, whole, whole_list
+from xmodal.studies import front
+from xmodal.studies.each_method import HELP, each_method
+from xmodal.studies.jobs import run_jobs
+from xmodal.studies.processes import Pool
+from xmodal.studies.samplers import PRUNERS, SAMPLERS
+from xmodal.studies.search import Sweep
+from xmodal.studies.space import read_search
+from xmodal.studies.supervise import supervise
+from xmodal.studies.tuned import evaluate, write_tuned
+
+
+def main(argv: Sequence[str]) -> int:
+    """`xmodal sweep METHOD DATA --bits 64[,32,...] [options]`; ends with a table of bits and directions."""
+    options = _parse(argv)
+    if options.jobs:
+        run_jobs(search, argv, whole("JOBS", options.jobs, 1, 1024), options.job, shared=bool(options.storage))
+    with _pool(options) as pool:
+        return each_method(options, lambda own: _sweep(own, pool), _has_space, None if options.jobs else pool)
+
+
+def search(argv: Sequence[str]) -> None:
+    """What a job of `--jobs` does: the trials of `xmodal sweep`, and nothing after them."""
+    options = _parse(argv)
+    with _pool(options) as pool:
+
+        def trials(own: argparse.Namespace) -> None:
+            for sweep in _plan(own):
+                with sweep.open(_first(sweep)) as opened:
+                    supervise(sweep, opened, pool)
+
+        try:
+            each_method(options, trials, _has_space, pool)
+        except UserError as error:
+            if options.method != "all" and "," not in options.method:
+                raise
+            sys.stderr.write(f"{error}\n")  # the job did the others, and the command reports who failed
+
+
+def _pool(options: argparse.Namespace) -> Pool:
+    jobs = int(options.jobs or 1) if "SLURM_JOB_ID" not in os.environ else 1  # which share this machine
+    return Pool(_workers(options), _devices(options), jobs)
+
+
+def _sweep(options: argparse.Namespace, pool: Pool) -> None:
+    """All of one method: its studies, their evaluations and figures, and the table."""
+    records = [_study(sweep, pool) for sweep in _plan(options)]
+    if not options.against:
+        _print_table("dim" if options.dim else "bits", records)
+        sys.stdout.write(f"{records[-1]['path']}\n")
+
+
+def _study(sweep: Sweep, pool: Pool) -> dict[str, Any]:
+    """Search, write the tuned file, evaluate it once on the query set and draw the study; that run's record.
+
+    With `--against` there is no one best trial: the front is printed and stored, and the query set stays closed.
+    """
+    options, record, tuned = sweep.options, dict[str, Any](), Path()
+    with sweep.open(_first(sweep)) as opened:
+        if not options.jobs:  # which have searched already
+            supervise(sweep, opened, pool)
+        if not opened.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+            raise UserError(f"no trial of {sweep.name} was completed; see the reasons above, or raise TRIALS.")
+        if sweep.against:
+            sys.stdout.write(front.leave_front(opened.study, options.method, options.data, sweep.against))
+        else:
+            tuned = write_tuned(sweep, opened.study)
+    folder = paths.runs() / options.method / options.data
+    if not sweep.against:
+        record = evaluate(sweep, tuned, pool)
+        folder = Path(record["path"]).parents[1]
+    from xmodal.studies.plots import draw_study  # matplotlib takes a second
+
+    try:
+        for figure in draw_study(folder, sweep.name, options.storage, sweep.against):
+            sys.stderr.write(f"figure: {figure}\n")
+    except Exception as error:  # a search that is done does not fail for its figures
+        sys.stderr.write(f"no figures of {sweep.name}: {error}\n")
+    return record
+
+
+def _first(sweep: Sweep) -> list[dict[str, Any]]:
+    """Check the space; the points to try first, those of `--warm_start` before the untuned method."""
+    first, file = sweep.points(), sweep.options.warm_start
+    if file:
+        first.insert(0, sweep.warm_point(file))
+        if left := sorted(sweep.sought.space.keys() - first[0].keys()):
+            sys.stderr.write(f"warm start: {', '.join(left)} lie outside the space and are drawn\n")
+    return first
+
+
+def _has_space(method: str) -> bool:
+    return (paths.sweeps() / f"{method}.yaml").is_file()
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="xmodal sweep", description=main.__doc__, allow_abbrev=False)
+    parser.add_argument("method", help=HELP)
+    parser.add_argument("data")
+    add_run_options(parser)
+    parser.add_argument("--trials", help="finished trials the study shall have in the end; default: the sweep file's")
+    parser.add_argument("--minutes", help="start no trial after so many minutes; without --trials nothing else ends it")
+    parser.add_argument("--sampler", help=f"{', '.join(SAMPLERS)}; default: the sweep file's")
+    parser.add_argument("--sampler_seed", help="seed of the sampler; default: the sweep file's")
+    parser.add_argument("--pruner", help=f"{', '.join(PRUNERS)}; default: the sweep file's")
+    parser.add_argument("--warm_start", type=Path, help="experiment file, such as a tuned one, that is tried first")
+    parser.add_argument("--against", choices=front.AGAINST, help="search the Pareto front of val/map against this")
+    parser.add_argument("--workers", default="1", help="trials that run side by side; each has GPUs of its own")
+    parser.add_argument("--storage", help="URL of the study database; default: SQLite under runs/")
+    parser.add_argument("--jobs", help="search in so many jobs, of SLURM where there is one; see the README")
+    parser.add_argument("--job", action="append", default=[], help="a setting of submitit, such as slurm_partition=gpu")
+    options = parser.parse_args(list(argv))
+    for check in (_sizes, _workers, _devices, _settings):  # a slip is said at once, before anything is started
+        check(options)
+    return options
+
+
+def _plan(options: argparse.Namespace) -> list[Sweep]:
+    base = experiment_file(options.method, options.data)
+    searched = read_search(paths.sweeps() / f"{options.method}.yaml", _settings(options))
+    kind, sizes = _sizes(options)
+    studies = [sizes] if options.against else [[size] for size in sizes]
+    return [Sweep(options, base, searched, kind, each) for each in studies]
+
+
+def _sizes(options: argparse.Namespace) -> tuple[str, list[int]]:
+    kind, text = ("bits", options.bits) if options.bits else ("dim", options.dim)
+    if not text:
+        raise UserError(
+            "name the size of the study: BITS=64 (or BITS=16,32,64) for a binary method, DIM=256 for a real-valued one."
+        )
+    return kind, whole_list(kind.upper(), text, 1, MAX_SIZE)
+
+
+def _workers(options: argparse.Namespace) -> int:
+    return whole("WORKERS", options.workers, 1, 256)
+
+
+def _devices(options: argparse.Namespace) -> int:
+    return whole("DEVICES", options.devices or "1", 1, 1024)
+
+
+def _settings(options: argparse.Namespace) -> dict[str, Any]:
+    """What the command line says in place of the sweep file's header."""
+    given: dict[str, Any] = {}
+    if options.minutes:
+        given |= {"minutes": whole("MINUTES", options.minutes, 1, 1_000_000), "trials": None}
+    if options.trials:
+        given["trials"] = whole("TRIALS", options.trials, 1, 1_000_000)
+    if options.pruner:
+        given["pruner"] = {"name": options.pruner}
+    sampler = {"name": options.sampler} if options.sampler else {}
+    if options.sampler_seed:
+        sampler["seed"] = whole("SAMPLER_SEED", options.sampler_seed, 0, 2**31 - 1)
+    if sampler:
+        given["sampler"] = sampler
+    return given
+
+
+def _print_table(kind: str, records: Sequence[Mapping[str, Any]]) -> None:
+    sys.stdout.write(
+        f"\n{records[0]['method']} on {records[0]['dataset']}, query set, mAP@all\n"
+        f"{kind:>6}      i2t     t2i    mean     val\n"
+    )
+    for record in records:
+        i2t, t2i = record["metrics"]["test/map_i2t"], record["metrics"]["test/map_t2i"]
+        sys.stdout.write(
+            f"{record['size']:>6}   {i2t:.4f}  {t2i:.4f}  {(i2t + t2i) / 2:.4f}  {record['metrics']['val/map']:.4f}\n"
+        )
+    sys.stdout.write("\n")

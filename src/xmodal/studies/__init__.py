@@ -1,0 +1,1 @@
+"""Searches with Optuna and grids of runs: spaces, studies, and the processes that train."""

@@ -1,0 +1,85 @@
+"""`METHOD=dmsf,dcmh` or `METHOD=all` of `sweep`, `ablate` and `bits`: one method after another."""
+
+import argparse
+import sys
+import traceback
+from collections.abc import Callable
+
+from xmodal import paths
+from xmodal.errors import UserError
+from xmodal.records.wandb_mode import mode
+from xmodal.run import experiment_file, size_names
+from xmodal.studies.processes import Pool
+
+HELP = "a folder of experiments/, such as dmsf; several as dmsf,dcmh; or all"
+
+
+def each_method(
+    options: argparse.Namespace,
+    run: Callable[[argparse.Namespace], None],
+    ready: Callable[[str], bool],
+    pool: Pool | None = None,
+) -> int:
+    """Run a command for every method that `options.method` names; one that fails does not keep the others from running.
+
+    Where both `bits` and `dim` are given, a method takes the one that is its own (`bits`, if it has both).
+
+    Args:
+        options: the command line.
+        run: the command for one method.
+        ready: whether a method has the files that the command needs; `all` leaves the others out.
+        pool: workers that are started as soon as it is clear that something is to be run.
+
+    Returns:
+        0, the exit status of a command that did all.
+
+    Raises:
+        UserError: an unknown method or WANDB_MODE, nothing to run, or methods failed; the others have run by then.
+    """
+    chosen, left_out = options.method.split(","), list[str]()
+    if options.method == "all":
+        there = sorted(path.parent.name for path in paths.experiments().glob(f"*/{options.data}.yaml"))
+        chosen = [name for name in there if ready(name) and _fits(options, name)]
+        left_out = [name for name in there if name not in chosen]
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise UserError(f"METHOD is {options.method!r}, which names no method for {options.data!r}, or one twice.")
+    for name in chosen:
+        experiment_file(name, options.data)
+    mode()  # whether W&B answers is asked once, not by every trial
+    if pool is not None:
+        pool.start()
+    if len(chosen) == 1:
+        run(_of_method(options, chosen[0]))
+        return 0
+    left = f" (left out, for want of files or of a size: {', '.join(left_out)})" if left_out else ""
+    sys.stderr.write(f"{len(chosen)} methods: {', '.join(chosen)}{left}\n")
+    failed = []
+    for number, name in enumerate(chosen, 1):
+        sys.stderr.write(f"\n{name}, {number} of {len(chosen)}\n")
+        try:
+            run(_of_method(options, name))
+        except UserError as error:
+            failed.append(name)
+            sys.stderr.write(f"{name} failed: {error}\n")
+        except Exception:  # a night does not end with one method
+            failed.append(name)
+            sys.stderr.write(f"{name} failed:\n{traceback.format_exc()}")
+    if failed:
+        raise UserError(
+            f"{len(failed)} of {len(chosen)} methods failed: {', '.join(failed)}. The reasons are above. "
+            "The same command goes on with them."
+        )
+    return 0
+
+
+def _fits(options: argparse.Namespace, name: str) -> bool:
+    """Whether a method takes a size that is given, or none is."""
+    given = {kind for kind in ("bits", "dim") if getattr(options, kind) is not None}
+    return not given or bool(given.intersection(size_names(name)))
+
+
+def _of_method(options: argparse.Namespace, name: str) -> argparse.Namespace:
+    own: dict[str, str | None] = {"method": name}
+    if options.method != name and options.bits is not None and options.dim is not None:
+        own["dim" if "bits" in size_names(name) else "bits"] = None
+    return argparse.Namespace(**vars(options) | own)

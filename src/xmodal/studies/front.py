@@ -1,0 +1,54 @@
+"""The Pareto front of a search with two objectives: `val/map` against what a query costs."""
+
+import csv
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+
+from xmodal import paths
+from xmodal.errors import UserError
+from xmodal.files import write_atomically
+from xmodal.studies.space import Parameter, Search
+
+AGAINST = ("size", "latency")
+
+
+def second(against: str, path: str) -> float:
+    """The second objective of a trial, from its record: bits or dimensions, or milliseconds of a query."""
+    record = json.loads(Path(path).read_text())
+    return float(record["size"] if against == "size" else record["metrics"]["val/latency"])
+
+
+def with_axis(search: Search, key: str, axis: Parameter) -> Search:
+    """The space with the sizes of the codes or embeddings as an axis.
+
+    Raises:
+        UserError: the sweep file has that axis already.
+    """
+    if key in search.space:
+        raise UserError(f"{key} is an axis of the sweep file already: name one size, or take it out there.")
+    return replace(search, space={key: axis, **search.space})
+
+
+def leave_front(study: optuna.Study, method: str, data: str, against: str) -> str:
+    """Write the front to `runs/<method>/<dataset>/<study>-front.csv`; the table as text comes back.
+
+    A line has the trial, `val/map`, the second objective, the folder of its record below `runs/` (whose `config.yaml`
+    repeats it) and its parameters.
+    """
+    best = sorted(study.best_trials, key=lambda trial: trial.values[1])
+    keys = sorted({key for trial in best for key in trial.params})
+    lines = io.StringIO()
+    rows = csv.writer(lines, lineterminator="\n")
+    rows.writerow(["trial", "val/map", against, "path", *keys])
+    shown = f"\n{method} on {data}, validation pairs, val/map against {against}\n{against:>10}  val/map  trial\n"
+    for trial in best:
+        value, cost = trial.values
+        rows.writerow([trial.number, value, cost, trial.user_attrs["path"], *(trial.params.get(key) for key in keys)])
+        shown += f"{cost:>10.4g}   {value:.4f}  {trial.user_attrs['path']}\n"
+    path = paths.runs() / method / data / f"{study.study_name}-front.csv"
+    write_atomically(path, lines.getvalue())
+    return f"{shown}\n{path}\n"

@@ -1,0 +1,182 @@
+"""A grid of runs, the rows of a table times seeds: workers do one after another, and none of them twice.
+
+A run is `xmodal train` with a record: it is found again by the hash of its configuration, and goes on from its last
+checkpoint where it was interrupted.
+"""
+
+import argparse
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from xmodal import paths
+from xmodal.errors import UserError
+from xmodal.records import read_results
+from xmodal.records.setups import Group, Record
+from xmodal.run import add_run_options, configuration, experiment_file, whole, whole_list
+from xmodal.studies.each_method import HELP
+from xmodal.studies.processes import Pool, Task, whole_run
+
+
+def add_grid_options(parser: argparse.ArgumentParser) -> None:
+    """The arguments that `ablate` and `bits` share."""
+    parser.add_argument("method", help=HELP)
+    parser.add_argument("data", help="a file of that folder, such as emoji")
+    add_run_options(parser, seed=False)
+    parser.add_argument("--seeds", default="0,1,2", help="seeds of every row; default: 0,1,2")
+    parser.add_argument("--workers", default="1", help="runs that go side by side, dealt out over the GPUs; default: 1")
+
+
+def grid_pool(options: argparse.Namespace) -> Pool:
+    """Workers for the runs of a command line.
+
+    Raises:
+        UserError: a number is none.
+    """
+    return Pool(whole("WORKERS", options.workers, 1, 256), whole("DEVICES", options.devices or "1", 1, 1024))
+
+
+def full_method(method: str, dataset: str, size: int) -> tuple[Path, list[str]]:
+    """The file of the full method at a size, tuned where there is one, and the arguments of its runs.
+
+    They are those of `xmodal train` and of a sweep's last evaluation, so that these runs are found again.
+
+    Raises:
+        UserError: no such method, or no such dataset for it.
+    """
+    tuned, plain = tuned_file(method, dataset, size), experiment_file(method, dataset)
+    if not tuned.is_file():
+        return plain, configuration(None, None, [plain])
+    marks = [f"--group={method}-{dataset}-{size}", "--job_type=tuned"]
+    return tuned, [*configuration(None, None, [tuned]), *marks]
+
+
+def tuned_file(method: str, dataset: str, size: int) -> Path:
+    """Where a sweep writes its best trial."""
+    return paths.experiments() / method / "tuned" / f"{dataset}-{size}.yaml"
+
+
+class Run(NamedTuple):
+    """One run of a grid: arguments for `XmodalCLI`, and what they resolve to."""
+
+    arguments: tuple[str, ...]
+    folder: Path
+    hash: str
+    setup_hash: str
+
+    def record(self) -> Record | None:
+        """What the run left, if it was evaluated under this very configuration."""
+        kept = (self.folder / "evaluation.npz").is_file()
+        return next(
+            (
+                record
+                for record in read_results(self.folder)
+                if kept and record["config_hash"] == self.hash and "test/map" in record["metrics"]
+            ),
+            None,
+        )
+
+
+class Grid:
+    """Runs of every row under every seed.
+
+    Args:
+        rows: arguments for `XmodalCLI` by the row's name.
+        seeds: separated by commas.
+        pool: workers that run what is missing.
+
+    Raises:
+        UserError: a number is none, a configuration is refused, or two runs would share a folder.
+    """
+
+    def __init__(self, rows: Mapping[str, Sequence[str]], seeds: str, pool: Pool) -> None:
+        self.pool, self.seeds = pool, whole_list("SEEDS", seeds, 0, 2**31 - 1)
+        self.rows: dict[str, list[Run]] = {}
+        self.labels: dict[Run, str] = {}
+        setups: dict[tuple[str, int], Run] = {}
+        for name, row in rows.items():
+            for seed in self.seeds:
+                run = _resolved(row, seed)
+                run = setups.setdefault((run.setup_hash, seed), run)  # rows that differ in name only share their runs
+                self.rows.setdefault(name, []).append(run)
+                self.labels.setdefault(run, f"{name}, seed {seed}")
+        folders = [run.folder for run in self.labels]
+        if twice := {str(folder) for folder in folders if folders.count(folder) > 1}:
+            raise UserError(f"several runs would share the folder {', '.join(sorted(twice))}: give each a name.")
+        self.folder = folders[0].parents[1]  # runs/<method>/<dataset>
+
+    def groups(self) -> dict[str, Group]:
+        """Run what is missing; the runs of every row, in the order of the seeds.
+
+        Raises:
+            UserError: another grid is at work here, the folder cannot be written, or runs failed; the others end first.
+        """
+        with _alone(self.folder):
+            missing = [run for run in self.labels if run.record() is None]
+            failed = self._run(missing) if missing else []
+        if failed:
+            raise UserError(
+                f"{len(failed)} of {len(self.labels)} runs failed: {'; '.join(failed)}. The reasons are above. "
+                "The same command runs them again, and them only."
+            )
+        return {name: Group(tuple(run.record() or {} for run in runs)) for name, runs in self.rows.items()}
+
+    def _run(self, missing: Sequence[Run]) -> list[str]:
+        """Run them side by side; the labels of those that failed."""
+        failed: list[str] = []
+        total, done = len(self.labels), len(self.labels) - len(missing)
+        sys.stderr.write(f"{done} of {total} runs are done\n")
+        tasks = deque[Task]((whole_run, (run.arguments, self.pool.devices)) for run in missing)
+        runs = {run.arguments: run for run in missing}
+        with tqdm(total=total, initial=done, unit="run") as bar, closing(self.pool.run(tasks)) as outcomes:
+            for (_, (arguments, _)), outcome in filter(None, outcomes):
+                run = runs[arguments]
+                if isinstance(outcome, Exception):
+                    failed.append(self.labels[run])
+                    bar.write(f"{self.labels[run]} failed: {outcome}", file=sys.stderr)
+                else:
+                    score = (run.record() or {})["metrics"]["test/map"]
+                    bar.write(f"{self.labels[run]}: mAP {score:.4f}", file=sys.stderr)
+                bar.update()
+        return failed
+
+
+def origin(groups: Iterable[Group]) -> tuple[str, ...]:
+    """Notes of a table: seeds, queries, and the commits that the runs come from."""
+    records = [record for group in groups for record in group.records]
+    seeds = ", ".join(map(str, dict.fromkeys(record["seed"] for record in records)))
+    commits = sorted({f"{record['commit']}"[:10] + "+" * bool(record["dirty"]) for record in records})
+    return (
+        f"Mean +- sample deviation over seeds {seeds}; {records[0]['split_sizes']['query']} queries.",
+        f"Commit {', '.join(commits)} (+: with uncommitted changes).",
+    )
+
+
+def _resolved(row: Sequence[str], seed: int) -> Run:
+    from xmodal.cli import Parsed
+
+    arguments = (*row, f"--seed_everything={seed}")
+    parsed = Parsed(arguments)
+    return Run(arguments, parsed.folder, parsed.hash, parsed.setup_hash)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other grids out of a folder for as long as this process lives."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held = FileLock(folder / ".grid.lock").acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"another ablate or bits is at work in {folder}: wait for it, or end it.") from None
+    except OSError as error:
+        raise UserError(
+            f"cannot write {folder}: {error.strerror}. Make it writable, or move the suite's folders with XMODAL_HOME."
+        ) from error
+    with held:
+        yield

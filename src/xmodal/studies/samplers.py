@@ -1,0 +1,150 @@
+"""Samplers and pruners by name, and draws that depend on nothing but the seed, the trial's number and the history."""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from xmodal.errors import UserError
+
+SAMPLERS: Mapping[str, Any] = {
+    "tpe": optuna.samplers.TPESampler,  # multivariate by default since Optuna 5
+    "gp": optuna.samplers.GPSampler,
+    "random": optuna.samplers.RandomSampler,
+    "grid": optuna.samplers.BruteForceSampler,  # reads the grid off the space, conditions included
+    "cmaes": optuna.samplers.CmaEsSampler,
+}
+PRUNERS: Mapping[str, Any] = {
+    "none": optuna.pruners.NopPruner,
+    "median": optuna.pruners.MedianPruner,
+    "percentile": optuna.pruners.PercentilePruner,
+    "halving": optuna.pruners.SuccessiveHalvingPruner,
+    "hyperband": optuna.pruners.HyperbandPruner,
+    "threshold": optuna.pruners.ThresholdPruner,
+}
+AMONG_COMPLETE = ("median", "percentile")  # these compare a trial with complete ones only
+EXTRA = "pip install 'xmodal[search]'"
+
+
+class SeededPerTrial(BaseSampler):
+    """A fresh sampler for every trial, seeded by (seed, trial number).
+
+    A sampler with one stream of random numbers starts it anew when a study goes on, and draws its first points again;
+    two machines with one seed draw the same points from the start. The number of a trial is unique in its study.
+
+    Args:
+        name: of `SAMPLERS`.
+        arguments: of its class.
+        seed: of the whole study.
+    """
+
+    def __init__(self, name: str, arguments: Mapping[str, Any], seed: int) -> None:
+        self._name, self._arguments, self._seed = name, arguments, seed
+        self._samplers: dict[int, BaseSampler] = {}  # of the trials that run
+
+    def _of(self, trial: FrozenTrial) -> BaseSampler:
+        if trial.number not in self._samplers:
+            state = np.random.SeedSequence([self._seed, trial.number]).generate_state(1)
+            self._samplers[trial.number] = SAMPLERS[self._name](seed=int(state[0]), **self._arguments)
+        return self._samplers[trial.number]
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """See Optuna; so the others below."""
+        self._of(trial).before_trial(study, trial)
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """See Optuna."""
+        return self._of(trial).infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """See Optuna."""
+        return self._of(trial).sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:  # noqa: ANN401 - Optuna's own
+        """See Optuna."""
+        return self._of(trial).sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(
+        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        """See Optuna."""
+        self._of(trial).after_trial(study, trial, state, values)
+        del self._samplers[trial.number]
+
+
+class ReadsOnce(BasePruner):
+    """A pruner that reads the study once a trial, when the trial first asks, and not for every value.
+
+    A trial that ends meanwhile, beside others, is compared with as soon as another one first asks.
+
+    Args:
+        pruner: one that compares with complete trials.
+    """
+
+    def __init__(self, pruner: BasePruner) -> None:
+        self.pruner = pruner
+        self._asked: tuple[str, int] | None = None  # the trial that the copy was made for
+        self._copy: optuna.Study | None = None
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        """See Optuna."""
+        if self._copy is None or self._asked != (study.study_name, trial.number):
+            self._asked = study.study_name, trial.number
+            self._copy = optuna.create_study(direction=study.direction)
+            self._copy.add_trials(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
+        return self.pruner.prune(self._copy, trial)
+
+
+def make_sampler(entry: object) -> BaseSampler:
+    """A sampler from `{name: tpe, seed: 0, <arguments of Optuna's class>}`.
+
+    Raises:
+        UserError: an unknown name or argument, or a package is missing.
+    """
+    warnings.simplefilter("ignore", ExperimentalWarning)  # two of them, and the heartbeat of a study, are marked so
+    name, arguments = _named("sampler", SAMPLERS, entry)
+    seed = arguments.pop("seed", 0)
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise UserError(f"the sampler's seed is {seed!r}; give a whole number from 0.")
+
+    _build("sampler", name, lambda: SAMPLERS[name](seed=0, **arguments))
+    return SeededPerTrial(name, arguments, seed)
+
+
+def make_pruner(entry: object) -> BasePruner:
+    """A pruner from `{name: median, <arguments of Optuna's class>}`.
+
+    Raises:
+        UserError: an unknown name or argument.
+    """
+    name, arguments = _named("pruner", PRUNERS, entry)
+    pruner: BasePruner = _build("pruner", name, lambda: PRUNERS[name](**arguments))
+    return ReadsOnce(pruner) if name in AMONG_COMPLETE else pruner
+
+
+def _named(what: str, table: Mapping[str, Any], entry: object) -> tuple[str, dict[str, Any]]:
+    if not isinstance(entry, dict) or entry.get("name") not in table:
+        raise UserError(
+            f"{what} is {entry!r}; write {{name: ..., <Optuna's arguments>}} with a name of {', '.join(table)}."
+        )
+    return entry["name"], {key: value for key, value in entry.items() if key != "name"}
+
+
+def _build(what: str, name: str, make: Callable[[], Any]) -> Any:  # noqa: ANN401 - a sampler or a pruner
+    try:
+        return make()
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{what} {name} does not take these arguments: {error}") from error
+    except ImportError as error:
+        raise UserError(f"{what} {name} needs a package that is not installed: {EXTRA}. ({error})") from error

@@ -1,0 +1,221 @@
+"""A search: an Optuna study per method, dataset and size, and what each of its workers does.
+
+The study sees validation values only. It lives in SQLite below `runs/` (or behind `--storage`), so the same command
+goes on where a killed one stopped: a trial whose process vanished is recorded as failed and tried once more.
+"""
+
+import argparse
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import fail_stale_trials
+from optuna.trial import FrozenTrial, TrialState
+
+from xmodal import paths
+from xmodal.errors import UserError
+from xmodal.run import configuration, overrides, whole
+from xmodal.studies import front
+from xmodal.studies.processes import SpentError, TrialDivergedError, TrialError
+from xmodal.studies.space import Parameter, Search, Value
+from xmodal.studies.storage import (
+    DONE,
+    ERROR,
+    WORKER,
+    Direction,
+    OpenStudy,
+    give_up_after_failures,
+    open_study,
+    study_name,
+)
+
+
+class Sweep:
+    """One search. Workers get a copy of it.
+
+    Args:
+        options: the parsed command line.
+        base: the experiment file that is tuned.
+        search: the sweep file.
+        kind: `bits` or `dim`.
+        sizes: of the codes or embeddings; more than one, as an axis, with `--against` only.
+
+    Raises:
+        UserError: the command line is not usable for this method.
+    """
+
+    def __init__(
+        self, options: argparse.Namespace, base: Path, search: Search, kind: str, sizes: Sequence[int]
+    ) -> None:
+        self.options = argparse.Namespace(**vars(options) | {kind: str(sizes[0])})
+        self.base, self.kind, self.size = base, kind, sizes[0]
+        self.against: str | None = options.against
+        if len(sizes) > 1:
+            axis = Parameter("choice", tuple(sizes), {}, {})
+            search = front.with_axis(search, f"model.{kind}", axis)
+        self.sought = search
+        self.name = study_name(options.method, options.data, sizes, self.against)
+        self.arguments = [*configuration(options.method, options.data), *overrides(self.options)]
+        self.devices = whole("DEVICES", options.devices or "1", 1, 1024)
+
+    def open(self, first: Sequence[dict[str, Value]] = ()) -> AbstractContextManager[OpenStudy]:
+        """Open the study; `first` are points to try before any other."""
+        directions: list[Direction] = ["maximize", "minimize"] if self.against else ["maximize"]
+        return open_study(self.options.storage, self.name, directions, self.sought, first)
+
+    def work(self, worker: str, end: float | None) -> None:
+        """Run trials until the budget is used up.
+
+        Args:
+            worker: a name that no other worker has.
+            end: time after which no trial is started.
+
+        Raises:
+            UserError: the space or the database is not usable, or too many trials failed.
+            SpentError: a trial failed, which is recorded, and a new process shall go on.
+        """
+        spent: list[SpentError] = []
+        with self.open() as opened:
+            slots = Slots(opened, self.sought.trials, end)
+
+            def objective(trial: optuna.Trial) -> float | tuple[float, float]:
+                opened.storage.record_heartbeat(opened.trial_id(trial.number))  # a trial without one is never stale
+                trial.set_user_attr(WORKER, worker)
+                parameters = self._suggest(trial)
+                opened.lock.release()
+                try:
+                    return self._train(trial, parameters)
+                except SpentError as error:
+                    spent.append(error)
+                    raise
+
+            def ended(study: optuna.Study, trial: FrozenTrial) -> None:
+                if trial.state == TrialState.FAIL:
+                    give_up_after_failures(study)
+                if spent:
+                    raise spent[0]
+                if not slots.take():
+                    study.stop()
+
+            if slots.take():
+                opened.study.optimize(objective, catch=(TrialError,), callbacks=[ended])
+
+    def _suggest(self, trial: optuna.Trial) -> dict[str, Value]:
+        try:
+            return self.sought.suggest(trial)
+        except ValueError as error:  # Optuna's, for choices that have changed
+            raise UserError(
+                f"the study {self.name} was begun with another space ({error}): restore the sweep file, or begin anew "
+                "with another --storage."
+            ) from error
+
+    def _train(self, trial: optuna.Trial, parameters: dict[str, Value]) -> float | tuple[float, float]:
+        from xmodal.studies.trial import run_trial
+
+        variant = f"{self.against or 'trial'}-{trial.number:04d}"
+        keys = {**parameters, "variant": variant, "group": self.name, "job_type": "trial"}
+        arguments = [*self.arguments, *(f"--{key}={as_text(value)}" for key, value in keys.items())]
+
+        def answer(epoch: int, value: float) -> bool:
+            if self.against:  # Optuna prunes on one objective only
+                return False
+            trial.report(value, epoch)
+            return trial.should_prune()
+
+        try:
+            value, path, stopped = run_trial(arguments, self.devices, answer, timed=self.against == "latency")
+        except TrialError as error:
+            trial.set_user_attr(ERROR, str(error))
+            if isinstance(error, TrialDivergedError):
+                raise optuna.TrialPruned from error  # the sampler learns from it, as it does not from a failure
+            raise
+        trial.set_user_attr("path", str(Path(path).parent.relative_to(paths.runs())))
+        if stopped:
+            raise optuna.TrialPruned
+        return (value, front.second(self.against, path)) if self.against else value
+
+    def points(self) -> list[dict[str, Value]]:
+        """Parse one configuration with every key of the space; the points to try first come back.
+
+        Raises:
+            UserError: a key or a value is refused.
+        """
+        from xmodal.cli import Parsed
+
+        for key, axis in self.sought.space.items():
+            for value in axis.values:
+                try:
+                    Parsed([*self.arguments, *self._condition(key), f"--{key}={as_text(value)}"])
+                except UserError as error:
+                    raise UserError(
+                        f"the sweep space of {self.options.method} has {key} = {value!r}, which is refused: {error}"
+                    ) from error
+        return [self._point(Parsed(self.arguments))]  # the untuned method: tuning never ends below it
+
+    def warm_point(self, file: Path) -> dict[str, Value]:
+        """The point of an experiment file; keys that lie outside the space are left out.
+
+        Raises:
+            UserError: it is the file of another method.
+        """
+        from xmodal.cli import Parsed
+
+        warm = Parsed([*configuration(None, None, [file]), *overrides(self.options)])
+        if warm.method != self.options.method:
+            raise UserError(f"WARM_START {file} is of {warm.method}, not of {self.options.method}.")
+        return self._point(warm)
+
+    def _condition(self, key: str) -> list[str]:
+        """Arguments under which a conditional key is there."""
+        arguments: list[str] = []
+        for other, allowed in self.sought.space[key].when.items():
+            arguments += [*self._condition(other), f"--{other}={as_text(allowed[0])}"]
+        return arguments
+
+    def _point(self, parsed: Any) -> dict[str, Value]:  # noqa: ANN401 - importing Parsed takes seconds
+        values: dict[str, Value] = {}
+        for key in self.sought.space:
+            first, _, rest = key.partition(".")
+            values[key] = parsed.config.get(f"{first}.init_args.{rest}" if first in ("model", "data") else key)
+        return self.sought.point(values)
+
+
+class Slots:
+    """Lets trials begin, one at a time, while the budget lasts: finished and running trials are never more than it.
+
+    Args:
+        opened: the study.
+        trials: the budget, if there is one.
+        end: time after which no trial is started, if there is one.
+    """
+
+    def __init__(self, opened: OpenStudy, trials: int | None, end: float | None) -> None:
+        self.opened, self.trials, self.end = opened, trials, end
+
+    def take(self) -> bool:
+        """Whether a trial may be started; the study's lock is held then, until the trial has its parameters.
+
+        Waits where the last trials of the budget run elsewhere, because one of them may fail.
+        """
+        study, lock = self.opened.study, self.opened.lock
+        while True:
+            lock.acquire()
+            self.opened.bury(None, None)
+            fail_stale_trials(study)
+            states = [trial.state for trial in study.get_trials(deepcopy=False)]  # read once: trials end meanwhile
+            done, busy = sum(state in DONE for state in states), states.count(TrialState.RUNNING)
+            over = self.end is not None and time.time() >= self.end
+            if not over and (self.trials is None or done + busy < self.trials):
+                return True
+            lock.release()
+            if over or self.trials is None or done >= self.trials:
+                return False
+            time.sleep(1)
+
+
+def as_text(value: Value) -> str:
+    """A value as the command line has it."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,197 @@
+"""A search space from `sweeps/<method>.yaml`: read, checked, suggested from, and written back as an experiment file."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial
+
+from xmodal.errors import UserError
+from xmodal.safe_yaml import parse_yaml, read_yaml
+from xmodal.studies.samplers import make_pruner, make_sampler
+
+FORM = (
+    "{float: [low, high], log: true}, {int: [low, high], step: 2} or {choice: [a, b]}, with or without when: {key: [b]}"
+)
+SETTINGS = ("trials", "minutes", "sampler", "pruner", "space")
+Value = str | float | int | bool | None
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One axis of the space.
+
+    Args:
+        kind: `float`, `int` or `choice`.
+        values: low and high, or the choices.
+        options: `log` and `step`, as Optuna understands them.
+        when: other keys and the values under which this axis is there; without them it keeps the experiment's value.
+    """
+
+    kind: str
+    values: tuple[Any, ...]
+    options: Mapping[str, Any]
+    when: Mapping[str, Sequence[Value]]
+
+    @property
+    def distribution(self) -> BaseDistribution:
+        """As Optuna has it."""
+        if self.kind == "choice":
+            return CategoricalDistribution(self.values)
+        make = FloatDistribution if self.kind == "float" else IntDistribution
+        return make(*self.values, **self.options)
+
+    def suggest(self, trial: optuna.Trial, key: str) -> Value:
+        """A value for this trial."""
+        if self.kind == "choice":
+            chosen: Value = trial.suggest_categorical(key, self.values)
+            return chosen
+        suggest = trial.suggest_float if self.kind == "float" else trial.suggest_int
+        return suggest(key, *self.values, **self.options)
+
+    def holds(self, value: object) -> bool:
+        """Whether a value lies in the axis."""
+        if self.kind == "choice":
+            return value in self.values
+        low, high, step = *self.values, self.options.get("step")
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and low <= value <= high and (step is None or abs((value - low) / step % 1 - 0.5) > 0.5 - 1e-9)
+
+
+@dataclass(frozen=True)
+class Search:
+    """A whole sweep file.
+
+    Args:
+        trials: finished trials that end a study; None for no such limit.
+        minutes: after which no trial is started; None for no such limit.
+        sampler: of Optuna.
+        pruner: of Optuna.
+        space: axis per key of the configuration.
+    """
+
+    trials: int | None
+    minutes: float | None
+    sampler: optuna.samplers.BaseSampler
+    pruner: optuna.pruners.BasePruner
+    space: Mapping[str, Parameter]
+
+    def suggest(self, trial: optuna.Trial) -> dict[str, Value]:
+        """A value for every axis whose condition holds."""
+        return self._walk(lambda key: self.space[key].suggest(trial, key))
+
+    def point(self, values: Mapping[str, Value]) -> dict[str, Value]:
+        """The part of a configuration that a trial of this space can have: axes that are there and hold the value."""
+        return {
+            key: value
+            for key, value in self._walk(values.get).items()
+            if key in values and self.space[key].holds(value)
+        }
+
+    def changed(self, trials: Iterable[FrozenTrial]) -> list[str]:
+        """The keys under which the newest trials were drawn from another space than this one."""
+        drawn = {key: distribution for trial in trials for key, distribution in trial.distributions.items()}
+        here = {key: axis.distribution for key, axis in self.space.items() if key in drawn or not axis.when}
+        return sorted(key for key in drawn.keys() | here.keys() if drawn.get(key) != here.get(key))
+
+    def _walk(self, value: Callable[[str], Value]) -> dict[str, Value]:
+        found: dict[str, Value] = {}
+        for key, axis in self.space.items():
+            if all(other in found and found[other] in allowed for other, allowed in axis.when.items()):
+                found[key] = value(key)
+        return found
+
+
+def read_search(path: Path, given: Mapping[str, Any] | None = None) -> Search:
+    """Read a sweep file.
+
+    Args:
+        path: of the file.
+        given: settings of the command line, which replace the file's of the same name.
+
+    Raises:
+        UserError: there is none, or something in it is unknown or malformed.
+    """
+    if not path.is_file():
+        there = sorted(found.stem for found in path.parent.glob("*.yaml"))
+        raise UserError(f"no search space at {path}; there are spaces for: {', '.join(there)}.")
+    content = read_yaml(path)
+    if not isinstance(content, dict) or not content.get("space") or (content.keys() - set(SETTINGS)):
+        unknown = sorted(content.keys() - set(SETTINGS)) if isinstance(content, dict) else content
+        raise UserError(
+            f"{path} holds {unknown or 'no space'}; a sweep file has the keys {', '.join(SETTINGS)}, "
+            "and its space is not empty."
+        )
+    given = dict(given or {})
+    if isinstance(file := content.get("sampler", {"name": "tpe"}), dict) and "sampler" in given:
+        kept = {"seed": file.get("seed", 0)} if "name" in given["sampler"] else file
+        given["sampler"] = {**kept, **given["sampler"]}
+    content |= given
+    trials, minutes = content.get("trials", 24), content.get("minutes")
+    if trials is not None and (not isinstance(trials, int) or trials < 1):
+        raise UserError(f"{path}: trials is {trials!r}; give a whole number from 1.")
+    if minutes is not None and (not isinstance(minutes, int | float) or minutes <= 0):
+        raise UserError(f"{path}: minutes is {minutes!r}; give a number above 0.")
+    try:
+        sampler = make_sampler(content.get("sampler", {"name": "tpe"}))
+        pruner = make_pruner(content.get("pruner", {"name": "none"}))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    space: dict[str, Parameter] = {}
+    for key, entry in content["space"].items():
+        space[key] = _parameter(path, key, entry, space)
+        if content.get("sampler", {}).get("name") == "grid" and entry.keys() >= {"float"} and "step" not in entry:
+            raise UserError(f"{path}: {key} has no grid; give it a step or choices, or take another sampler.")
+    return Search(trials, minutes, sampler, pruner, space)
+
+
+def experiment_with(base: Path, parameters: Mapping[str, Value]) -> dict[str, Any]:
+    """An experiment file's content with values put in under their keys (`model.lr`, `data.batch_size`, ...)."""
+    content: dict[str, Any] = read_yaml(base)
+    for key, value in parameters.items():
+        first, *rest = key.split(".")
+        node = content.setdefault(first, {})
+        if first in ("model", "data"):
+            node = node.setdefault("init_args", {})
+        for part in rest[:-1]:
+            node = node.setdefault(part, {})
+        node[rest[-1]] = parse_yaml(value, key) if isinstance(value, str) else value
+    return content
+
+
+def _parameter(path: Path, key: str, entry: object, before: Mapping[str, Parameter]) -> Parameter:
+    if ".init_args" in key:
+        raise UserError(f"{path}: {key} is written shorter: write {key.replace('.init_args', '')}.")
+    if isinstance(entry, dict):
+        when = {other: found if isinstance(found, list) else [found] for other, found in _pairs(entry.get("when"))}
+        for other, found in when.items():
+            if other not in before or not found or not all(before[other].holds(value) for value in found):
+                raise UserError(
+                    f"{path}: {key} is there when {other} is in {found}; name an axis that stands above {key}, and "
+                    "values of it."
+                )
+        for kind in ("float", "int", "choice"):
+            values = entry.get(kind)
+            options = {name: value for name, value in entry.items() if name not in (kind, "when")}
+            if not isinstance(values, list) or not values or options.keys() - {"log", "step"}:
+                continue
+            if kind == "choice" and not options:
+                return Parameter(kind, tuple(values), options, when)
+            try:
+                low, high = values
+                made: Any = Parameter(kind, (low, high), options, when).distribution
+            except (TypeError, ValueError):
+                break
+            return Parameter(kind, (made.low, made.high), options, when)
+    raise UserError(f"{path}: {key} is {entry!r}; write {FORM}, with low <= high, and low > 0 where log is true.")
+
+
+def _pairs(when: object) -> Iterable[tuple[str, Any]]:
+    if when is None:
+        return ()
+    if not isinstance(when, dict):
+        raise UserError(f"when is {when!r}; write when: {{key: [values]}}.")
+    return when.items()

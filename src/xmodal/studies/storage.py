@@ -1,0 +1,300 @@
+"""Where studies live: SQLite below `runs/`, or any database by URL; PostgreSQL where several machines share a study."""
+
+import contextlib
+import copy
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+from zlib import crc32
+
+import optuna
+from filelock import FileLock, Timeout
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import Connection, NullPool, create_engine, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
+
+from xmodal import paths
+from xmodal.errors import UserError
+from xmodal.studies.samplers import EXTRA
+from xmodal.studies.space import Search, Value
+
+Direction = Literal["maximize", "minimize"]
+HEARTBEAT = 2  # seconds between the signs of life of a running trial
+GRACE = 30  # seconds without one after which a trial is dead; a busy disk or network may hold a few back
+PATIENCE = 60  # seconds to wait for a locked SQLite file
+DONE = (TrialState.COMPLETE, TrialState.PRUNED)
+DATABASE_ERRORS = (SQLAlchemyError, StorageInternalError, Timeout)
+WORKER, POINT, ERROR = "worker", "point", "error"  # user attributes: who runs a trial, what it was queued for, its end
+GIVE_UP = 3  # failures in a row at the end of which a search stops: something is wrong with all of them
+
+
+class Lock(Protocol):
+    """Held by one process at a time; a process that ends lets it go."""
+
+    def acquire(self) -> object:
+        """Wait for it."""
+
+    def release(self) -> None:
+        """Let it go, if it is held."""
+
+
+class AdvisoryLock:
+    """A lock of a PostgreSQL server, which opens with the connection that holds it.
+
+    Args:
+        url: of the database.
+    """
+
+    def __init__(self, url: URL) -> None:
+        self._engine = create_engine(url, poolclass=NullPool)
+        self._number = crc32(b"xmodal")
+        self._held: Connection | None = None
+
+    def acquire(self) -> None:
+        """Wait for it."""
+        self._held = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        self._held.execute(text("SELECT pg_advisory_lock(:number)"), {"number": self._number})
+
+    def release(self) -> None:
+        """Let it go, if it is held."""
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+
+
+class Storage(RDBStorage):
+    """Optuna's database with heartbeats, where a dead trial is tried once more.
+
+    Args:
+        url: of the database.
+    """
+
+    def __init__(self, url: URL) -> None:
+        sqlite = url.get_backend_name() == "sqlite"
+        super().__init__(
+            url.render_as_string(hide_password=False),
+            engine_kwargs={"connect_args": {"timeout": PATIENCE}} if sqlite else {"pool_pre_ping": True},
+            heartbeat_interval=HEARTBEAT,
+            grace_period=GRACE,
+            heartbeat_stale_trial_callback=retry,
+        )
+        if sqlite:
+            event.listen(self.engine, "connect", _keep_journal)
+            self.engine.dispose()  # the connections made so far
+
+    def record_heartbeat(self, trial_id: int) -> None:
+        """See Optuna; a beat that cannot be written is left out: the next may be, and others say what is wrong."""
+        with contextlib.suppress(StorageInternalError):
+            super().record_heartbeat(trial_id)
+
+
+def _keep_journal(connection: Any, _record: object) -> None:  # noqa: ANN401 - of whichever driver
+    """Empty the rollback journal after a commit and keep the file: to make and remove it takes a millisecond."""
+    if connection.execute("PRAGMA journal_mode").fetchone() == ("delete",):  # as it is unless somebody chose another
+        connection.execute("PRAGMA journal_mode=PERSIST")
+
+
+class OpenStudy(NamedTuple):
+    """A study, its database, and the lock under which its trials begin."""
+
+    study: optuna.Study
+    storage: Storage
+    lock: Lock
+
+    def trial_id(self, number: int) -> int:
+        """What the storage calls the trial of a number."""
+        study_id = self.storage.get_study_id_from_name(self.study.study_name)
+        return self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
+
+    def bury(self, worker: str | None, reason: str | None) -> list[int]:
+        """Fail the running trials of a worker that has ended and queue them once more; call it under the lock.
+
+        Args:
+            worker: its name; None for trials that ended before they had one: they get it under the lock.
+            reason: is kept with the trial; None for an interruption.
+
+        Returns:
+            The numbers of the trials.
+        """
+        running = self.study.get_trials(states=(TrialState.RUNNING,))
+        dead = [trial for trial in running if trial.user_attrs.get(WORKER) == worker]
+        for trial in dead:
+            if reason is not None:
+                self.storage.set_trial_user_attr(self.trial_id(trial.number), ERROR, reason)
+            self.storage.set_trial_state_values(self.trial_id(trial.number), TrialState.FAIL)
+            retry(self.study, trial)
+        return [trial.number for trial in dead]
+
+
+def study_name(method: str, dataset: str, sizes: Sequence[int], against: str | None) -> str:
+    """`dmsf-emoji-64`; sizes that are an axis stand side by side, and a second objective at the end."""
+    return "-".join([method, dataset, *map(str, sizes), *filter(None, [against])])
+
+
+def retry(study: optuna.Study, trial: FrozenTrial) -> None:
+    """Queue a trial whose process died once more, with the same parameters; a third time only one that was queued."""
+    again = copy.copy(trial)
+    again.user_attrs = {key: value for key, value in trial.user_attrs.items() if key == POINT}
+    RetryHeartbeatStaleTrialCallback(max_retry=None if POINT in again.user_attrs else 1)(study, again)
+
+
+def give_up_after_failures(study: optuna.Study) -> None:
+    """End a search whose last trials failed, each with a reason; interruptions and retries of a draw do not count.
+
+    Raises:
+        UserError: they did.
+    """
+    ended = [
+        trial
+        for trial in study.get_trials(deepcopy=False)
+        if trial.state in DONE or (trial.state == TrialState.FAIL and ERROR in trial.user_attrs and not _again(trial))
+    ]
+    if len(ended) >= GIVE_UP and all(trial.state == TrialState.FAIL for trial in ended[-GIVE_UP:]):
+        raise UserError(f"{GIVE_UP} trials of {study.study_name} failed one after the other; the last reason is above.")
+
+
+def _again(trial: FrozenTrial) -> bool:
+    """Whether the trial repeats a draw whose process died."""
+    return RetryHeartbeatStaleTrialCallback.retried_trial_number(trial) is not None and POINT not in trial.user_attrs
+
+
+@contextlib.contextmanager
+def open_study(
+    url: str | None,
+    name: str,
+    directions: Sequence[Direction],
+    search: Search,
+    first: Sequence[Mapping[str, Value]] = (),
+) -> Iterator[OpenStudy]:
+    """Open a study, or make it; its connections are closed in the end.
+
+    Args:
+        url: of the database; None is SQLite under `runs/`.
+        name: of the study.
+        directions: of its objectives.
+        search: the sweep file.
+        first: points that are tried before any other, unless they were; one whose trial failed is tried again.
+
+    Raises:
+        UserError: the database cannot be reached, read or written, or its driver is missing.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeats and some samplers are marked so
+    with readable_errors():
+        if url is None:
+            paths.runs().mkdir(parents=True, exist_ok=True)
+        parsed = make_url(url or f"sqlite:///{_default()}")
+        lock = _lock(parsed)
+        lock.acquire()  # the tables are made by one sweep
+        try:
+            storage = _connect(parsed)
+            study = optuna.create_study(
+                storage=storage,
+                study_name=name,
+                directions=directions,
+                load_if_exists=True,
+                sampler=search.sampler,
+                pruner=search.pruner,
+            )
+            tried = [trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.FAIL]
+            for point in first:
+                if not any(_is_of(trial, point) for trial in tried):
+                    study.enqueue_trial(dict(point), user_attrs={POINT: dict(point)})
+        finally:
+            lock.release()
+    try:
+        with readable_errors():
+            yield OpenStudy(study, storage, lock)
+    finally:
+        lock.release()
+        _close(storage)
+
+
+def _is_of(trial: FrozenTrial, point: Mapping[str, Value]) -> bool:
+    """Whether a trial was made for a point, or has its values."""
+    there = trial.params
+    return trial.user_attrs.get(POINT) == point or all(
+        key in there and there[key] == value for key, value in point.items()
+    )
+
+
+@contextlib.contextmanager
+def stored_study(url: str | None, name: str) -> Iterator[optuna.Study | None]:
+    """A study to read, None if there is no such study; its connections are closed in the end.
+
+    Args:
+        url: of the database; None is SQLite under `runs/`.
+        name: of the study.
+
+    Raises:
+        UserError: the database cannot be reached or read, or its driver is missing.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    if url is None and not _default().is_file():
+        yield None
+        return
+    with readable_errors():
+        storage = RDBStorage(url or f"sqlite:///{_default()}")
+    try:
+        study = None
+        with readable_errors(), contextlib.suppress(KeyError):
+            study = optuna.load_study(study_name=name, storage=storage)
+        yield study
+    finally:
+        _close(storage)
+
+
+def _default() -> Path:
+    return paths.runs() / "sweeps.db"
+
+
+def _close(storage: RDBStorage) -> None:
+    storage.remove_session()
+    storage.engine.dispose()
+
+
+def _connect(url: URL) -> Storage:
+    for _ in range(3):
+        with contextlib.suppress(IntegrityError, ProgrammingError):  # another machine makes the tables just now
+            return Storage(url)
+        time.sleep(1)
+    return Storage(url)
+
+
+@contextlib.contextmanager
+def readable_errors() -> Iterator[None]:
+    """Show the troubles of a database as one line.
+
+    Raises:
+        UserError: in place of the database's own errors.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except ImportError as error:
+        raise UserError(f"the database of --storage needs a driver: {EXTRA}. ({error})") from error
+    except Exception as error:
+        trouble: BaseException | None = error  # Optuna 5 may end in an UnboundLocalError of its own after a storage's
+        while trouble is not None and not isinstance(trouble, (*DATABASE_ERRORS, OSError)):
+            trouble = trouble.__context__
+        if trouble is None:
+            raise
+        reason = " ".join(str(trouble.__cause__ or trouble).split())[:300]
+        raise UserError(
+            f"cannot use the study database: {reason}. See that it is there, writable, not full and not locked, or "
+            "name another with --storage; then the same command goes on."
+        ) from error
+
+
+def _lock(url: URL) -> Lock:
+    if url.get_backend_name() == "postgresql":
+        return AdvisoryLock(url)
+    if url.get_backend_name() == "sqlite" and url.database and not url.database.startswith("file:"):
+        return FileLock(f"{url.database}.lock")
+    return FileLock(paths.runs() / "sweeps.lock")

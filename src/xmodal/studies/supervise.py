@@ -1,0 +1,124 @@
+"""The command's side of a search: it starts workers, replaces those that end too early, and shows what they do."""
+
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from datetime import datetime
+from typing import Self
+from uuid import uuid4
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+from tqdm import tqdm
+
+from xmodal.errors import UserError
+from xmodal.studies.processes import Pool, SpentError, Task, TrialDiedError
+from xmodal.studies.search import Sweep
+from xmodal.studies.storage import DONE, ERROR, GIVE_UP, OpenStudy, give_up_after_failures
+
+
+def supervise(sweep: Sweep, opened: OpenStudy, pool: Pool) -> None:
+    """Search with the workers of a pool until the budget is used up.
+
+    Raises:
+        UserError: the space or the database is not usable, too many trials failed, or workers die at once.
+    """
+    study, trials = opened.study, sweep.sought.trials
+    done = len(study.get_trials(deepcopy=False, states=DONE))
+    if trials is not None and done >= trials:
+        if changed := sweep.sought.changed(study.get_trials(deepcopy=False)):
+            sys.stderr.write(
+                f"study {sweep.name}: the space has changed ({', '.join(changed)}), and no trial is left to run in it: "
+                "what follows was found in the old one. Raise TRIALS, or begin anew with another --storage.\n"
+            )
+        return
+    sys.stderr.write(f"study {sweep.name}: {done} of {trials or 'any number of'} trials are done\n")
+    end = time.time() + 60 * sweep.sought.minutes if sweep.sought.minutes else None
+    names = [uuid4().hex for _ in range(pool.workers)]
+    with Display(sweep, study) as display:
+        try:
+            _follow(opened, pool, deque[Task]((sweep.work, (name, end)) for name in names), display)
+        except BaseException:  # the workers are killed, also by Ctrl-C
+            with suppress(Exception):  # the database may be what is wrong
+                for name in names:
+                    _bury(opened, name, None)
+            raise
+
+
+def _follow(opened: OpenStudy, pool: Pool, tasks: deque[Task], display: "Display") -> None:
+    """Replace workers that end before the budget is used up."""
+    vain = 0  # workers that died without a trial, one after the other
+    with closing(pool.run(tasks)) as outcomes:
+        for each in outcomes:
+            if each is not None:
+                task, outcome = each
+                if isinstance(outcome, TrialDiedError):
+                    vain = 0 if _bury(opened, task[1][0], str(outcome)) else vain + 1
+                    if vain == GIVE_UP:
+                        raise UserError(f"{GIVE_UP} processes of the search died before they had a trial: {outcome}.")
+                    give_up_after_failures(opened.study)
+                elif not isinstance(outcome, SpentError | None):
+                    display.refresh()
+                    raise outcome
+                if outcome is not None:
+                    tasks.append(task)
+            display.refresh()
+
+
+def _bury(opened: OpenStudy, worker: str, reason: str | None) -> list[int]:
+    opened.lock.acquire()
+    try:
+        return opened.bury(worker, reason)
+    finally:
+        opened.lock.release()
+
+
+class Display:
+    """A bar of the finished trials, and a line for each that ends while it is there.
+
+    Args:
+        sweep: the search.
+        study: its study.
+    """
+
+    def __init__(self, sweep: Sweep, study: optuna.Study) -> None:
+        self.study, self.against = study, sweep.against
+        trials = study.get_trials(deepcopy=False)
+        self.shown = {trial.number for trial in trials if trial.state.is_finished()}
+        done = sum(trial.state in DONE for trial in trials)
+        self.bar = tqdm(total=sweep.sought.trials, initial=done, desc=sweep.name, unit="trial")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+    def refresh(self) -> None:
+        """Read the study, and show what is new."""
+        trials = self.study.get_trials(deepcopy=False)
+        new = [trial for trial in trials if trial.state.is_finished() and trial.number not in self.shown]
+        for trial in sorted(new, key=lambda each: each.datetime_complete or datetime.max):
+            self.shown.add(trial.number)
+            self.bar.update(trial.state in DONE)
+            value = " ".join(f"{value:.4f}" for value in trial.values or ()) or trial.state.name.lower()
+            self.bar.write(f"trial {trial.number}: val/map {value}{self._best(trials)}", file=sys.stderr)
+            if ERROR in trial.user_attrs:
+                self.bar.write(f"trial {trial.number}: {trial.user_attrs[ERROR]}", file=sys.stderr)
+        values = [(trial.number, *max(trial.intermediate_values.items())) for trial in trials if _reports(trial)]
+        now = [f"trial {number} epoch {epoch + 1} val/map {value:.4f}" for number, epoch, value in values]
+        self.bar.set_postfix_str(", ".join(now), refresh=sys.stderr.isatty())
+
+    def _best(self, trials: Sequence[FrozenTrial]) -> str:
+        """The best of the trials that have been shown."""
+        ended = [trial for trial in trials if trial.state == TrialState.COMPLETE and trial.number in self.shown]
+        if self.against or not ended:
+            return ""
+        best = max(ended, key=lambda trial: trial.value or 0.0)
+        return f", best {best.value:.4f} (trial {best.number})"
+
+
+def _reports(trial: FrozenTrial) -> bool:
+    return trial.state == TrialState.RUNNING and bool(trial.intermediate_values)

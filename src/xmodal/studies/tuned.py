@@ -1,0 +1,65 @@
+"""What comes after a search: the best trial as an experiment file, evaluated once on the query set."""
+
+import argparse
+import sys
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import optuna
+import yaml
+from optuna.trial import TrialState
+
+from xmodal.errors import UserError
+from xmodal.files import write_atomically
+from xmodal.records import read_results
+from xmodal.records.record import tuned_header
+from xmodal.run import configuration, overrides
+from xmodal.studies.processes import Pool, whole_run
+from xmodal.studies.search import Sweep
+from xmodal.studies.space import experiment_with
+from xmodal.studies.storage import DONE
+
+
+def write_tuned(sweep: Sweep, study: optuna.Study) -> Path:
+    """Write the best trial of a study to `experiments/<method>/tuned/<dataset>-<size>.yaml`."""
+    best, data = study.best_trial, sweep.options.data
+    content = experiment_with(sweep.base, {f"model.{sweep.kind}": sweep.size, **best.params})
+    counts = {
+        state.name.lower(): len(study.get_trials(deepcopy=False, states=(state,))) for state in (*DONE, TrialState.FAIL)
+    }
+    command = f"xmodal sweep {sweep.options.method} {data}"
+    header = tuned_header(command, study.study_name, best.number, study.best_value, counts)
+    path = sweep.base.parent / "tuned" / f"{data}-{sweep.size}.yaml"
+    write_atomically(path, header + yaml.safe_dump(content, sort_keys=False))
+    return path
+
+
+def evaluate(sweep: Sweep, tuned: Path, pool: Pool) -> dict[str, Any]:
+    """The one evaluation on the query set, in a new process; a record of the same configuration is used again.
+
+    Args:
+        sweep: the search.
+        tuned: what `write_tuned` wrote.
+        pool: has the process, which has not trained before: its record tells its peak of memory.
+
+    Raises:
+        UserError: the evaluation failed.
+    """
+    from xmodal.cli import Parsed
+
+    options = argparse.Namespace(**vars(sweep.options) | {"bits": None, "dim": None})
+    arguments = [*configuration(None, None, [tuned]), *overrides(options), f"--group={sweep.name}", "--job_type=tuned"]
+    parsed = Parsed(arguments)
+    for record in read_results(parsed.folder):
+        if record["config_hash"] == parsed.hash:
+            return record
+    pool.end()
+    for _, outcome in filter(None, pool.run(deque([(whole_run, (arguments, sweep.devices))]))):
+        if isinstance(outcome, Exception):
+            sys.stderr.write(f"{outcome}\n")
+            raise UserError(
+                f"the best trial is written to {tuned}, but its evaluation failed; the reason is above."
+            ) from outcome
+        return next(read_results(Path(outcome).parent))
+    raise AssertionError  # a task has one outcome

@@ -1,1 +1,0 @@
-"""Searches with Optuna: studies, spaces, and trials in processes of their own."""

@@ -1,0 +1,130 @@
+"""Kills a search at a drawn moment and looks at what is left; `python -m tests.studies.kills 30` does so thirty times.
+
+The command, its session or one of its workers is killed by SIGKILL. Then no process may be left after ten seconds, the
+database is sound, and the same command ends with every trial done once and none running.
+"""
+
+import contextlib
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import optuna
+import yaml
+
+TRIALS = 4
+
+
+def command(home, **more):
+    """A search of seconds, in a session of its own."""
+    words = [sys.executable, "-m", "xmodal", "sweep", "dmsf", "emoji", "--bits=16", f"--trials={TRIALS}", "--workers=2"]
+    with (home / "log").open("a") as log:
+        return subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True, env={**os.environ, **more})
+
+
+def processes(home):
+    """Process id and command line of what works in this home."""
+    mark, found = f"XMODAL_HOME={home}".encode(), {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (
+                mark in (entry / "environ").read_bytes().split(b"\0")
+                and b"State:\tZ" not in (entry / "status").read_bytes()
+            ):
+                found[int(entry.name)] = (entry / "cmdline").read_bytes()
+    return found
+
+
+def ask(home, query):
+    """Rows of the study's database; None while there is none."""
+    with contextlib.suppress(sqlite3.OperationalError), contextlib.closing(_connect(home)) as connection:
+        return connection.execute(query).fetchall()
+    return None
+
+
+def _connect(home):
+    return sqlite3.connect(f"file:{home / 'runs' / 'sweeps.db'}?mode=ro", uri=True, timeout=60)
+
+
+def kill_and_go_on(home, seed):
+    """Kill one search, see what is left, and run it again; what was killed and when comes back."""
+    draw = random.Random(seed)
+    victim = draw.choice(["command", "session", "worker"])
+    begun, delay = draw.randrange(TRIALS), draw.uniform(0, 3)
+    process = command(home)
+    deadline = time.monotonic() + 200
+    while len(ask(home, "SELECT * FROM trials WHERE state != 'WAITING'") or ()) < begun:  # trials that have begun
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(delay)
+    workers = [pid for pid, line in processes(home).items() if b"xmodal\0worker" in line]
+    if victim == "worker" and workers:
+        os.kill(draw.choice(workers), signal.SIGKILL)
+        assert process.wait(300) == 0, (home / "log").read_text()  # the command goes on by itself
+    else:
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            os.killpg(process.pid, signal.SIGKILL) if victim == "session" else process.kill()
+        process.wait()
+    killed = time.monotonic()
+    while processes(home) and time.monotonic() < killed + 10:
+        time.sleep(0.05)
+    left = round(time.monotonic() - killed, 1)
+    assert not processes(home)
+    before = ask(home, "SELECT number, state FROM trials") or []
+    assert (ask(home, "PRAGMA integrity_check") or [("ok",)]) == [("ok",)]
+    if before:
+        with contextlib.closing(sqlite3.connect(home / "runs" / "sweeps.db")) as connection, connection:
+            connection.execute("UPDATE trial_heartbeats SET heartbeat = datetime(heartbeat, '-1 hour')")
+    again = command(home)
+    assert again.wait(300) == 0, (home / "log").read_text()
+    assert not processes(home)
+    assert ask(home, "PRAGMA integrity_check") == [("ok",)]
+    trials = optuna.load_study(study_name="dmsf-emoji-16", storage=f"sqlite:///{home / 'runs' / 'sweeps.db'}").trials
+    states = Counter(trial.state.name for trial in trials)
+    done = [trial for trial in trials if trial.state.name in ("COMPLETE", "PRUNED")]
+    assert states["RUNNING"] == 0, states
+    assert len(done) == TRIALS, states
+    assert len({str(trial.params) for trial in done}) == TRIALS  # none doubled
+    finished = {number for number, state in before if state in ("COMPLETE", "PRUNED")}
+    assert finished <= {trial.number for trial in done}  # none lost
+    interrupted = [trial.params.items() for trial in trials if trial.state.name == "FAIL"]
+    assert all(any(params <= trial.params.items() for trial in done) for params in interrupted)
+    untuned = {"model.weights.intra": 1.0, "model.fusion": "attention"}
+    assert untuned in [trial.params for trial in done if trial.state.name == "COMPLETE"]
+    assert not list(home.rglob("*.partial"))
+    return f"seed {seed}: {victim} after {begun} begun + {delay:.1f} s; gone after {left} s; {dict(states)}"
+
+
+def small(home, space, epochs=3):
+    """Files of a sweep of seconds: 64 pairs, few epochs."""
+    (home / "sweeps" / "dmsf.yaml").write_text(yaml.safe_dump(space))
+    path = home / "experiments" / "dmsf" / "emoji.yaml"
+    content = yaml.safe_load(path.read_text())
+    content["data"]["init_args"] = {"subset": 64, "batch_size": 8}
+    content["trainer"] = {"max_epochs": epochs}
+    content["gallery"] = False
+    path.write_text(yaml.safe_dump(content))
+
+
+if __name__ == "__main__":
+    import shutil
+
+    from tests.conftest import CHECKOUT
+    from tests.studies.test_study import SPACE
+
+    first, last = ([0] * 2 + [int(each) for each in sys.argv[1:]])[-2:]
+    for number in range(first, last):
+        with tempfile.TemporaryDirectory() as folder:
+            for name in ("experiments", "sweeps"):
+                shutil.copytree(CHECKOUT / name, Path(folder) / name)
+            os.environ["XMODAL_HOME"] = folder
+            small(Path(folder), SPACE)
+            print(kill_and_go_on(Path(folder), number), flush=True)

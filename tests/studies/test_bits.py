@@ -1,0 +1,126 @@
+"""The axis of code lengths, and the figures of a study, through the command line."""
+
+import json
+
+import optuna
+import pytest
+from PIL import Image
+
+from tests.records.records import write_run
+from tests.studies.conftest import SMALL, keep
+from xmodal.__main__ import main
+from xmodal.commands import bits
+from xmodal.records.setups import Group
+
+
+def drawn(path):
+    """A picture of some size with more than a background."""
+    with Image.open(path) as picture:
+        colours = picture.convert("RGB").getcolors(1 << 20)
+        return min(picture.size) > 200 and len(colours) > 20
+
+
+def test_a_length_without_a_tuned_file_borrows_the_nearest_and_says_so(home, capsys, started):
+    command = ["bits", "dmsf", "emoji", "--bits=24,16", "--seeds=0", *SMALL]
+    assert main(command) == 0
+    out, err = capsys.readouterr()
+    assert started == ["tuned-at-32-seed0", "tuned-seed0"]
+    found = json.loads((home / "runs/dmsf/emoji/24/tuned-at-32-seed0/result.json").read_text())
+    assert (found["size"], found["variant"], found["job_type"]) == (24, "tuned-at-32", "bits")
+    assert found["group"] == "dmsf-emoji-24"
+    assert "24 bits, seed 0: mAP" in err
+    rows = [line.split() for line in out.splitlines()[4:6]]
+    assert [(row[0], row[-1]) for row in rows] == [
+        ("24", "dmsf/tuned/emoji-32.yaml"),
+        ("16", "dmsf/tuned/emoji-16.yaml"),
+    ]
+    assert drawn(home / "runs/dmsf/emoji/bits.png")
+    assert drawn(home / "runs/dmsf/emoji/bits-precision_recall.png")
+    assert f"{found['metrics']['test/map_i2t']!r}," in (home / "runs/dmsf/emoji/bits.csv").read_text()
+    keep(home, "dmsf", "no_fusion")  # which changes nothing at 16 bits
+    assert main(["ablate", "dmsf", "emoji", "--bits=16", "--seeds=0", *SMALL]) == 0
+    assert len(started) == 2  # the full method of an ablation is the same run
+
+
+@pytest.mark.parametrize(
+    ("size", "borrowed"), [(8, 16), (16, 16), (22, 16), (24, 32), (90, 64), (91, 128), (4096, 128)]
+)
+def test_the_nearest_tuned_file_is_taken(home, size, borrowed):
+    file, arguments = bits.nearest_tuned("dmsf", "emoji", size)
+    assert file.name == f"emoji-{borrowed}.yaml"
+    variant = [argument for argument in arguments if argument.startswith("--variant=")][-1]
+    assert variant == ("--variant=tuned" if size == borrowed else f"--variant=tuned-at-{borrowed}")
+
+
+def test_a_method_that_was_never_tuned_runs_its_experiment_file(home):
+    file, arguments = bits.nearest_tuned("cca", "emoji", 64)
+    assert file == home / "experiments/cca/emoji.yaml"
+    assert not [argument for argument in arguments if "variant" in argument]
+
+
+def test_the_table_of_sizes(tmp_path):
+    groups = {}
+    for size, variant in ((16, "tuned-at-32"), (32, "tuned")):
+        folders = [write_run(tmp_path, size=size, seed=seed, variant=variant) for seed in (0, 1)]
+        groups[f"{size} bits"] = Group(tuple(json.loads((each / "result.json").read_text()) for each in folders))
+        for record in groups[f"{size} bits"].records:
+            record["metrics"] = {"test/map_i2t": size / 64, "test/map_t2i": 0.5, "test/map": 0.25 + record["seed"] / 4}
+            record["metrics"]["val/map"] = 1.0
+    assert bits.table(groups, dict.fromkeys(groups, "a.yaml")).text() == (
+        "dmsf on emoji: mAP@all on the query set\n"
+        "\n"
+        "bits  i2t               t2i               mean              val               weights\n"
+        "16    0.2500 +- 0.0000  0.5000 +- 0.0000  0.3750 +- 0.1768  1.0000 +- 0.0000  a.yaml\n"
+        "32    0.5000 +- 0.0000  0.5000 +- 0.0000  0.3750 +- 0.1768  1.0000 +- 0.0000  a.yaml\n"
+        "\n"
+        "Mean +- sample deviation over seeds 0, 1; 60 queries.\n"
+        "Commit cccccccccc (+: with uncommitted changes).\n"
+    )
+
+
+BAD = [
+    (["bits", "dmsf", "imagenet"], "DATA is 'imagenet'"),
+    (["bits", "dmsf", "emoji", "--bits=16,x"], "BITS is 'x'"),
+    (["bits", "dmsf", "emoji", "--bits=16,16"], "BITS is '16,16': name every number once"),
+    (["sweep", "dmsf", "emoji", "--bits=16,16"], "BITS is '16,16': name every number once"),
+    (["bits", "dmsf", "emoji", "--dim=16"], "dmsf takes BITS"),
+    (["bits", "dscmr", "emoji", "--bits=16"], "dscmr takes DIM"),
+    (["bits", "dmsf", "emoji", "--bits=16", "--dim=16"], "not both"),
+    (["plots", "dmsf", "emoji", "--bits=16"], "nothing to draw"),
+    (
+        ["plots", "dmsf", "emoji", "--bits=16", "--storage=sqlite:////nowhere/at/all.db"],
+        "cannot use the study database",
+    ),
+    (["plots", "dmsf", "emoji", "--bits=16", "--storage=nonsense"], "cannot use the study database"),
+]
+
+
+@pytest.mark.parametrize(("argv", "message"), BAD)
+def test_what_cannot_be_run_is_said_in_one_line(home, capsys, argv, message):
+    assert main(argv) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+    assert not (home / "runs").exists()
+
+
+def test_a_study_and_the_runs_at_its_size_are_drawn(home, capsys):
+    (home / "runs").mkdir()
+    study = optuna.create_study(
+        storage=f"sqlite:///{home / 'runs' / 'sweeps.db'}", study_name="dmsf-emoji-16", direction="maximize"
+    )
+    study.optimize(
+        lambda trial: (
+            trial.suggest_float("lr", 1e-4, 1, log=True) - (trial.suggest_categorical("net", ["a", "b"]) == "a")
+        ),
+        n_trials=6,
+    )
+    for variant in ("base", "tuned", "no_graph"):
+        write_run(home / "runs", size=16, variant=variant)
+    assert main(["plots", "dmsf", "emoji", "--bits=16"]) == 0
+    written = capsys.readouterr().out.splitlines()
+    folder = home / "runs/dmsf/emoji/16"
+    assert written == [
+        str(folder / f"{stem}.png") for stem in ("importance", "parallel_coordinates", "precision_recall")
+    ]
+    assert all(drawn(path) for path in written)

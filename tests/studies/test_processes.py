@@ -1,0 +1,147 @@
+"""Workers: what they share out, what becomes of a dead one, and that none outlives its command."""
+
+import os
+import subprocess
+import sys
+import time
+from collections import deque
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import CHECKOUT
+from tests.studies.jobs import die, refuse, where
+from xmodal.errors import UserError
+from xmodal.records import forget_peak, machine
+from xmodal.run import configuration
+from xmodal.studies import trial
+from xmodal.studies.processes import THREADS, Pool, TrialDiedError, device_groups, share_of_cores
+
+
+def test_workers_do_tasks_on_their_own_devices_and_dead_ones_are_replaced(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "6,7")
+    with Pool(2) as pool:
+        threads = str(pool.threads)
+        first = dict(filter(None, pool.run(deque([(where, ()), (die, ())]))))
+        assert isinstance(first[die, ()], TrialDiedError)
+        assert "exit status -9" in str(first[die, ()])
+        pid, *rest = first[where, ()]
+        assert rest in (["6", threads], ["7", threads])
+        again = [outcome for _, outcome in filter(None, pool.run(deque([(where, ()), (refuse, ())])))]
+        assert {type(each) for each in again} == {tuple, UserError}
+        assert pid in [each[0] for each in again if isinstance(each, tuple)]  # the living one goes on
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{pid}").exists()
+
+
+STARTS = "from xmodal.studies.processes import Child\nprint(Child('worker').process.pid, flush=True)\ninput()"
+
+
+@pytest.mark.parametrize("delay", [0, 0.7], ids=["at once", "while it imports"])
+def test_no_process_outlives_a_killed_command(delay):
+    command = subprocess.Popen(
+        [sys.executable, "-c", STARTS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=CHECKOUT
+    )
+    with command:
+        child = int(command.stdout.readline())
+        time.sleep(delay)
+        command.kill()
+    deadline = time.monotonic() + 10
+    while _lives(child) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _lives(child)
+
+
+def _lives(pid):
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+def test_a_wandb_service_that_is_gone_is_replaced(home, monkeypatch):
+    monkeypatch.delenv("WANDB_SERVICE", raising=False)
+    start = "import os, wandb; wandb.setup(); print(os.environ['WANDB_SERVICE'])"
+    gone = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, check=True).stdout.strip()
+    code = "import xmodal.records.loggers as l; from xmodal import paths; print(l.start_service(paths.runs()))"
+    environment = os.environ | {"WANDB_SERVICE": gone}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.splitlines()[-1] == "offline"
+
+
+@pytest.mark.parametrize(
+    ("visible", "workers", "devices", "dealt"),
+    [
+        (None, 5, 1, ["0", "1", "2", "3", "0"]),
+        (None, 3, 2, ["0,1", "2,3", "0,1"]),
+        ("6,7", 3, 1, ["6", "7", "6"]),
+        ("6,7", 2, 4, [None, None]),
+    ],
+)
+def test_gpus_are_dealt_round_robin(monkeypatch, visible, workers, devices, dealt):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert device_groups(workers, devices) == dealt
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert device_groups(2, 1) == [None, None]
+
+
+@pytest.mark.parametrize(("processes", "threads"), [(1, 12), (2, 6), (5, 2), (4, 3), (16, 1)])
+def test_a_process_has_its_share_of_the_cores(processes, threads, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(12)), raising=False)
+    assert share_of_cores(processes) == threads
+    monkeypatch.setenv(THREADS, str(threads))
+    before = torch.get_num_threads()
+    try:
+        with trial.as_if_alone():
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_trials_of_one_process_feel_nothing_of_each_other(home):
+    def run(method, *more):
+        heard = []
+        arguments = [*configuration(method, "emoji"), "--model.bits=8", "--data.subset=64", "--data.batch_size=8"]
+        arguments += ["--trainer.max_epochs=2", "--trainer.accelerator=cpu", "--gallery=false", *more]
+        arguments += [f"--trainer.default_root_dir={home / 'run'}", "--job_type=trial"]
+        trial.run_trial(arguments, 1, lambda epoch, value: bool(heard.append(value)))
+        return heard
+
+    first = run("dmsf")
+    assert len(first) == 2
+    run("scahn", "--seed_everything=1")
+    assert run("dmsf") == first
+    with pytest.raises(trial.TrialDivergedError):
+        run("dmsf", "--model.image_lr=1e38")
+    assert run("dmsf") == first
+
+
+def test_a_trial_leaves_its_process_as_it_was(monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "online")
+    found = []
+    monkeypatch.setattr(trial, "forget_peak", lambda: found.append("forgotten"))
+    with trial.as_if_alone():
+        os.environ.pop("WANDB_MODE")
+        os.environ["LEFT"] = "behind"
+    assert found == ["forgotten"]
+    assert os.environ["WANDB_MODE"] == "online"
+    assert "LEFT" not in os.environ
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux's")
+def test_a_trial_has_its_own_peak_of_memory():
+    forget_peak()
+    before = machine(torch.device("cpu"))["peak_memory"]
+    held = np.ones(300_000_000, np.int8)
+    assert machine(torch.device("cpu"))["peak_memory"] > before + 250_000_000
+    del held
+    forget_peak()
+    assert machine(torch.device("cpu"))["peak_memory"] < before + 50_000_000

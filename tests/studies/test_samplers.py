@@ -1,0 +1,111 @@
+"""Every sampler and pruner by its name: they search, they differ by seed, and a study that goes on draws new points."""
+
+import random
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from xmodal.studies.samplers import PRUNERS, SAMPLERS, make_pruner, make_sampler
+
+ARGUMENTS = {"percentile": {"percentile": 25.0}, "threshold": {"lower": 0.5}}
+
+
+@pytest.fixture(autouse=True)
+def _quiet():
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+def objective(trial):
+    kind = trial.suggest_categorical("kind", ["a", "b"])
+    x = trial.suggest_float("x", 0, 1, step=0.125)
+    bonus = trial.suggest_int("bonus", 1, 2) if kind == "b" else 0
+    return bonus - (x - 0.75) ** 2
+
+
+def searched(name, trials, storage=None, **arguments):
+    if name == "cmaes":
+        pytest.importorskip("cmaes", reason="the package cmaes is not installed: it is in the extra `search`")
+    study = optuna.create_study(
+        direction="maximize",
+        study_name="s",
+        storage=storage,
+        load_if_exists=True,
+        sampler=make_sampler({"name": name, **arguments}),
+    )
+    study.optimize(objective, n_trials=trials)
+    return study
+
+
+@pytest.mark.filterwarnings("ignore:.*greenlet")
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_samplers_search_and_obey_their_seed(name):
+    trials = 27 if name == "grid" else 8 if name == "gp" else 20
+    study = searched(name, trials, seed=1)
+    assert study.best_value > 1.7
+    assert {trial.state for trial in study.trials} == {TrialState.COMPLETE}
+    again = searched(name, 4, seed=1)
+    assert [trial.params for trial in again.trials] == [trial.params for trial in study.trials[:4]]
+    other = searched(name, 4, seed=2)
+    assert [trial.params for trial in other.trials] != [trial.params for trial in again.trials]
+
+
+def test_a_grid_covers_a_conditional_space_once():
+    study = searched("grid", None)
+    points = {tuple(trial.params.items()) for trial in study.trials}
+    assert len(study.trials) == len(points) == 9 + 9 * 2
+
+
+def test_a_study_that_goes_on_draws_what_the_uninterrupted_one_draws(tmp_path):
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    searched("random", 5, url)
+    broken = searched("random", 5, url)  # a new process has a new sampler
+    assert [trial.params for trial in broken.trials] == [trial.params for trial in searched("random", 10).trials]
+
+
+@pytest.mark.parametrize("name", PRUNERS)
+def test_pruners_stop_what_is_bad(name):
+    pruner = make_pruner({"name": name, **ARGUMENTS.get(name, {})})
+    study = optuna.create_study(direction="maximize", sampler=make_sampler({"name": "random"}), pruner=pruner)
+
+    def falling(trial):
+        for step in range(1, 20):
+            trial.report(1 - trial.number / 20 - step / 100, step)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+        return 0.0
+
+    study.optimize(falling, n_trials=12)
+    pruned = [trial for trial in study.trials if trial.state == TrialState.PRUNED]
+    assert bool(pruned) == (name != "none")
+
+
+@pytest.mark.parametrize("name", ["median", "percentile"])
+def test_a_pruner_that_reads_once_decides_as_optunas_own(name, tmp_path, monkeypatch):
+    reads = []
+    every = optuna.Study.get_trials
+    monkeypatch.setattr(optuna.Study, "get_trials", lambda self, *a, **k: reads.append(self) or every(self, *a, **k))
+    arguments = ARGUMENTS.get(name, {}) | {"n_startup_trials": 2, "n_warmup_steps": 3}
+
+    def noisy(trial):
+        draw = random.Random(trial.number)
+        for step in range(10):
+            trial.report(value := draw.random() + trial.number % 3, step)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+        return value
+
+    def ends(pruner, study_name):
+        url = f"sqlite:///{tmp_path / 'study.db'}"
+        study = optuna.create_study(direction="maximize", storage=url, study_name=study_name, pruner=pruner)
+        reads.clear()
+        study.optimize(noisy, n_trials=15)
+        read = reads.count(study)
+        return [(each.state, each.last_step) for each in study.trials], read
+
+    ours = make_pruner({"name": name, **arguments})
+    found, once = ends(ours, "first")
+    expected, often = ends(PRUNERS[name](**arguments), "second")
+    assert found == expected == ends(ours, "third")[0]  # studies are told apart
+    assert {state for state, _ in found} == {TrialState.COMPLETE, TrialState.PRUNED}
+    assert (once, often) == (15, sum(step + 1 for _, step in found))

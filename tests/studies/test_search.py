@@ -1,0 +1,353 @@
+"""The search itself, with trials that are played: budgets, warm starts, conditions, fronts, GPUs and the database."""
+
+import contextlib
+import csv
+import json
+import sqlite3
+import time
+
+import optuna
+import pytest
+import yaml
+from optuna.trial import TrialState
+
+from tests.studies.conftest import Killed
+from xmodal.__main__ import main
+from xmodal.studies import storage, trial
+from xmodal.studies.processes import TrialDivergedError, TrialError, device_groups
+
+SPACE = {
+    "trials": 4,
+    "sampler": {"name": "random", "seed": 0},
+    "space": {
+        "model.fusion": {"choice": ["none", "attention"]},
+        "model.dropout": {"float": [0.0, 0.5], "when": {"model.fusion": "attention"}},
+    },
+}
+
+
+@pytest.fixture
+def played(home, monkeypatch, inline):
+    """A sweep whose trials end at once; what they were started with is kept in `played.seen`."""
+
+    class Played:
+        seen: list
+        value = staticmethod(lambda arguments: 0.5)
+
+    played = Played()
+    played.home, played.seen = home, []
+
+    def run_trial(arguments, devices, answer, *, timed):
+        keys = dict(each.lstrip("-").split("=", 1) for each in arguments)
+        played.seen.append(keys | {"timed": timed})
+        value = played.value(keys)
+        answer(0, value)
+        folder = home / "runs" / "dmsf" / "emoji" / keys["variant"]
+        folder.mkdir(parents=True)
+        record = {"size": int(keys["model.bits"]), "metrics": {"val/map": value, "val/latency": 8 / len(folder.name)}}
+        (folder / "result.json").write_text(json.dumps(record))
+        return trial.Ended(value, str(folder / "result.json"), stopped=False)
+
+    monkeypatch.setattr(trial, "run_trial", run_trial)
+    monkeypatch.setattr("xmodal.commands.sweep.evaluate", lambda sweep, tuned, pool: {"path": str(tuned)})
+    monkeypatch.setattr("xmodal.commands.sweep._print_table", lambda kind, records: None)
+    write(home, SPACE)
+    return played
+
+
+def write(home, content):
+    (home / "sweeps" / "dmsf.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+def sweep(*options):
+    return main(["sweep", "dmsf", "emoji", "--bits=16", *options])
+
+
+@contextlib.contextmanager
+def opened(home, name="dmsf-emoji-16"):
+    """A study, whose connections are closed in the end."""
+    database = optuna.storages.RDBStorage(f"sqlite:///{home / 'runs' / 'sweeps.db'}")
+    yield optuna.load_study(study_name=name, storage=database)
+    database.remove_session()
+    database.engine.dispose()
+
+
+def trials(home, name="dmsf-emoji-16"):
+    return stored(f"sqlite:///{home / 'runs' / 'sweeps.db'}", name)
+
+
+def stored(url, name="dmsf-emoji-16"):
+    """The trials of a study, read over a connection that is closed."""
+    database = optuna.storages.RDBStorage(url)
+    found = optuna.load_study(study_name=name, storage=database).trials
+    database.remove_session()
+    database.engine.dispose()
+    return found
+
+
+def test_conditional_keys_reach_the_trial_only_under_their_condition(played):
+    assert sweep("--trials=8") == 0
+    assert len(played.seen) == 8
+    assert {keys["model.fusion"] for keys in played.seen} == {"none", "attention"}
+    assert all(("model.dropout" in keys) == (keys["model.fusion"] == "attention") for keys in played.seen)
+    tuned = yaml.safe_load((played.home / "experiments/dmsf/tuned/emoji-16.yaml").read_text())
+    assert tuned["model"]["init_args"]["fusion"] == played.seen[0]["model.fusion"]
+
+
+def test_time_ends_a_search(played):
+    played.value = lambda keys: time.sleep(2) or 0.5
+    content = SPACE | {"trials": None, "minutes": 0.1}
+    write(played.home, content)
+    assert sweep() == 0
+    first = len(played.seen)
+    assert 1 <= first <= 3
+    assert sweep(f"--trials={first}") == 0  # a number of trials ends it as well
+    assert len(played.seen) == first
+
+
+def test_workers_side_by_side_run_as_many_trials_as_were_asked_for(played):
+    played.value = lambda keys: time.sleep(0.2) or 0.5
+    assert sweep("--trials=5", "--workers=4") == 0
+    assert len(played.seen) == 5
+    failing = iter([True, False, True])
+
+    def now_and_then(keys):
+        if next(failing, False):
+            raise TrialError("not this one")
+        return 0.5
+
+    played.value = now_and_then
+    assert sweep("--trials=8", "--workers=2") == 0  # those that fail are made up for
+    assert [each.state for each in trials(played.home)].count(TrialState.COMPLETE) == 8
+    assert len(played.seen) == 10
+
+
+def test_a_tuned_file_is_tried_first(played, capsys):
+    file = played.home / "warm.yaml"
+    content = yaml.safe_load((played.home / "experiments/dmsf/emoji.yaml").read_text())
+    content["model"]["init_args"] |= {"fusion": "attention", "dropout": 0.25, "bits": 64}
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+    assert sweep(f"--warm_start={file}", "--trials=2") == 0
+    assert (played.seen[0]["model.fusion"], played.seen[0]["model.dropout"]) == ("attention", "0.25")
+    assert played.seen[0]["model.bits"] == "16"
+    assert played.seen[1]["model.dropout"] != "0.25"  # then the untuned method
+    assert sweep(f"--warm_start={file}", "--trials=3") == 0
+    assert len({keys.get("model.dropout") for keys in played.seen}) == 3  # not tried again
+    content["model"]["init_args"]["dropout"] = 0.9
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+    capsys.readouterr()
+    assert sweep(f"--warm_start={file}", "--trials=4") == 0
+    assert "model.dropout lie outside the space and are drawn" in capsys.readouterr().err
+    file.write_text((played.home / "experiments/cca/emoji.yaml").read_text())
+    assert sweep(f"--warm_start={file}") == 2
+    assert "is of cca, not of dmsf" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("against", ["size", "latency"])
+def test_two_objectives_end_in_a_front(played, capsys, against):
+    played.value = lambda keys: (
+        {"16": 0.4, "32": 0.6, "64": 0.5}[keys["model.bits"]] + float(keys.get("model.dropout", 0)) / 100
+    )
+    assert main(["sweep", "dmsf", "emoji", "--bits=16,32,64", f"--against={against}", "--trials=12"]) == 0
+    out = capsys.readouterr().out
+    name = f"dmsf-emoji-16-32-64-{against}"
+    found = trials(played.home, name)
+    assert [len(trial.values) for trial in found] == [2] * 12
+    assert {keys["timed"] for keys in played.seen} == {against == "latency"}
+    with (played.home / f"runs/dmsf/emoji/{name}-front.csv").open() as file:
+        front = list(csv.DictReader(file))
+    points = [(float(row["val/map"]), float(row[against])) for row in front]
+    for value, cost in points:
+        assert not any(t.values[0] >= value and t.values[1] < cost for t in found)
+        assert not any(t.values[0] > value and t.values[1] <= cost for t in found)
+        assert f"{value:.4f}" in out
+    if against == "size":
+        assert {cost for _, cost in points} == {16, 32}  # 64 bits cost more and find less
+    assert all((played.home / "runs" / row["path"] / "result.json").is_file() for row in front)
+    figure = played.home / f"runs/dmsf/emoji/{name}-front.png"
+    assert figure.stat().st_size > 5000
+    figure.unlink()
+    assert main(["plots", "dmsf", "emoji", "--bits=16,32,64", f"--against={against}"]) == 0
+    assert capsys.readouterr().out == f"{figure}\n"
+    assert figure.is_file()
+    tuned = played.home / "experiments/dmsf/tuned/emoji-16.yaml"
+    assert "Pareto" not in tuned.read_text()
+
+
+def test_workers_share_the_gpus_out(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
+    assert device_groups(2, 1) == ["4", "5"]
+    assert device_groups(3, 2) == ["4,5", "6,7", "4,5"]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    assert device_groups(2, 1) == [None, None]
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_a_space_that_changed_under_a_study_is_said(played, capsys, workers):
+    assert sweep("--trials=1") == 0
+    write(played.home, SPACE | {"space": {"model.fusion": {"choice": ["none", "concat"]}}})
+    assert sweep("--trials=5", f"--workers={workers}") == 2
+    assert "was begun with another space" in capsys.readouterr().err
+
+
+def fate(*fates):
+    """The value of a trial, or what it raises, one after the other."""
+    coming = iter(fates)
+
+    def value(keys):
+        if (now := next(coming, None)) is not None:
+            raise now
+        return 0.5
+
+    return value
+
+
+def test_a_process_that_dies_is_tried_once_more_and_a_diverged_one_is_pruned(played, capsys):
+    played.value = fate(None, Killed("gone"), TrialDivergedError("val/map is nan"))
+    assert sweep("--trials=4") == 0
+    found = trials(played.home)
+    assert [trial.state.name for trial in found] == ["COMPLETE", "FAIL", "PRUNED", "COMPLETE", "COMPLETE"]
+    assert found[1].user_attrs["error"] == "gone"
+    assert found[2].params == found[1].params  # the retry
+    assert found[2].user_attrs["error"] == "val/map is nan"
+    err = capsys.readouterr().err
+    assert "trial 1: gone" in err
+    assert "trial 2: val/map is nan" in err
+
+
+def test_a_drawn_trial_is_not_tried_a_third_time(played):
+    played.value = fate(None, Killed("gone"), Killed("gone"))
+    assert sweep("--trials=3") == 0
+    found = trials(played.home)
+    assert [trial.state.name for trial in found] == ["COMPLETE", "FAIL", "FAIL", "COMPLETE", "COMPLETE"]
+    assert found[1].params == found[2].params != found[3].params
+
+
+def test_processes_that_always_die_end_a_search(played, capsys):
+    played.value = fate(*[Killed("gone")] * 9)
+    assert sweep() == 2
+    assert "3 trials of dmsf-emoji-16 failed one after the other" in capsys.readouterr().err
+    assert len(played.seen) == 3
+
+
+def test_the_untuned_method_survives_any_number_of_interruptions(played):
+    untuned = {"model.fusion": "attention", "model.dropout": 0.3}
+    for _ in range(4):
+        played.value = fate(KeyboardInterrupt())
+        assert sweep("--trials=2") == 130
+    played.value = fate(TrialError("the disk is full"))  # nor does an error that is mended make an end of it
+    assert sweep("--trials=2") == 0
+    played.value = fate()
+    assert sweep("--trials=3") == 0
+    found = trials(played.home)
+    complete = [trial for trial in found if trial.state == TrialState.COMPLETE]
+    assert len(complete) == 3
+    assert [trial.params for trial in complete].count(found[0].params) == 1
+    assert found[0].params.keys() == untuned.keys()
+    assert TrialState.RUNNING not in {trial.state for trial in found}
+
+
+def test_a_trial_that_died_before_its_first_sign_of_life_is_tried_again(played):
+    assert sweep("--trials=1") == 0
+    with opened(played.home) as study:
+        study.ask()  # as a process leaves it that is killed right there
+    assert sweep("--trials=2") == 0
+    assert [trial.state.name for trial in trials(played.home)] == ["COMPLETE", "FAIL", "COMPLETE"]
+
+
+def test_no_trial_left_in_a_space_that_changed_is_said(played, capsys):
+    assert sweep("--trials=2") == 0
+    assert "the space has changed" not in capsys.readouterr().err
+    assert sweep("--trials=2") == 0
+    assert "the space has changed" not in capsys.readouterr().err
+    changed = {**SPACE["space"], "model.dropout": {"float": [0.0, 0.6], "when": {"model.fusion": "attention"}}}
+    write(played.home, SPACE | {"space": changed})
+    assert sweep("--trials=2") == 0
+    err = capsys.readouterr().err
+    assert "the space has changed (model.dropout), and no trial is left to run in it" in err
+    assert sweep("--trials=3") == 0
+    assert "the space has changed" not in capsys.readouterr().err
+
+
+def test_failures_of_trials_side_by_side_end_a_search(played, capsys):
+    def value(keys):
+        raise TrialError("out of memory")
+
+    played.value = value
+    assert sweep("--trials=4", "--workers=4") == 2
+    assert "3 trials of dmsf-emoji-16 failed one after the other" in capsys.readouterr().err
+    assert len(played.seen) <= 8
+
+
+def test_a_grid_ends_its_study(played):
+    write(played.home, SPACE | {"trials": 10, "space": {"model.fusion": {"choice": ["none", "attention", "concat"]}}})
+    assert sweep("--sampler=grid") == 0
+    assert sorted(keys["model.fusion"] for keys in played.seen) == ["attention", "concat", "none"]
+
+
+def test_a_locked_database_is_said_and_then_the_search_goes_on(played, capsys, monkeypatch):
+    monkeypatch.setattr(storage, "PATIENCE", 0.2)
+    assert sweep("--trials=1") == 0
+    database = played.home / "runs" / "sweeps.db"
+
+    def locks(keys):
+        connection = sqlite3.connect(database, check_same_thread=False)
+        while not connection.execute("SELECT * FROM trial_heartbeats WHERE trial_id = 2").fetchall():
+            time.sleep(0.02)  # until the trial has given a sign of life
+        connection.execute("BEGIN EXCLUSIVE")
+        played.connection = connection
+        return 0.5
+
+    played.value = locks
+    capsys.readouterr()
+    assert sweep("--trials=2") == 2
+    err = capsys.readouterr().err
+    assert "cannot use the study database" in err
+    assert "database is locked" in err
+    played.connection.close()
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE trial_heartbeats SET heartbeat = datetime(heartbeat, '-1 hour')")
+    played.value = lambda keys: 0.5
+    assert sweep("--trials=3") == 0
+    assert sorted(trial.state.name for trial in trials(played.home)) == ["COMPLETE"] * 3 + ["FAIL"]
+
+
+def test_sqlites_journal_file_is_kept_unless_somebody_chose_another_mode(played):
+    assert sweep("--trials=1") == 0
+    database = played.home / "runs" / "sweeps.db"
+    assert database.with_name("sweeps.db-journal").stat().st_size > 0
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("PRAGMA journal_mode=WAL").fetchone() == ("wal",)
+    assert sweep("--trials=2") == 0
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_a_database_that_cannot_be_written_is_said(played, capsys):
+    assert sweep("--trials=1") == 0
+    capsys.readouterr()
+    database = played.home / "runs" / "sweeps.db"
+    assert sweep("--trials=2", f"--storage=sqlite:///file:{database}?mode=ro&uri=true") == 2
+    assert "readonly database" in capsys.readouterr().err
+    database.write_text("no database")
+    assert sweep("--trials=2") == 2
+    assert "not a database" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("postgresql+psycopg://user:secret@127.0.0.1:1/none", "cannot use the study database"),
+        ("oracle://127.0.0.1/none", "needs a driver"),
+        ("nonsense", "Could not parse"),
+    ],
+)
+def test_a_database_out_of_reach_is_said_without_its_password(played, capsys, url, message):
+    if "psycopg" in url:
+        pytest.importorskip("psycopg", reason="psycopg is not installed: it is in the extra `search`")
+    assert sweep(f"--storage={url}") == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert "secret" not in err
+    assert err.count("\n") == 1

@@ -1,0 +1,133 @@
+import optuna
+import pytest
+import yaml
+
+from tests.conftest import CHECKOUT
+from xmodal.errors import UserError
+from xmodal.studies.samplers import ReadsOnce, make_sampler
+from xmodal.studies.space import experiment_with, read_search
+
+GOOD = {
+    "trials": 3,
+    "space": {
+        "model.lr": {"float": [0.1, 1.0], "log": True},
+        "model.layers": {"int": [1, 3]},
+        "model.fusion": {"choice": ["a", None]},
+    },
+}
+
+
+def read(tmp_path, content):
+    path = tmp_path / "method.yaml"
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return read_search(path)
+
+
+def test_values_lie_in_the_axes(tmp_path):
+    search = read(tmp_path, GOOD)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(20):
+        trial = study.ask()
+        values = {key: axis.suggest(trial, key) for key, axis in search.space.items()}
+        assert all(search.space[key].holds(value) for key, value in values.items())
+    assert not search.space["model.lr"].holds(2.0)
+    assert not search.space["model.layers"].holds(True)
+    assert not search.space["model.fusion"].holds("b")
+
+
+def test_an_axis_is_there_only_under_its_condition(tmp_path):
+    space = {
+        "model.fusion": {"choice": ["none", "attention"]},
+        "model.heads": {"int": [2, 8], "step": 2, "when": {"model.fusion": "attention"}},
+        "model.temperature": {"float": [0.1, 1.0], "when": {"model.heads": [4, 8]}},
+    }
+    search = read(tmp_path, {"space": space})
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    seen = [search.suggest(study.ask()) for _ in range(60)]
+    for values in seen:
+        assert ("model.heads" in values) == (values["model.fusion"] == "attention")
+        assert ("model.temperature" in values) == (values.get("model.heads") in (4, 8))
+    assert {len(values) for values in seen} == {1, 2, 3}
+    default = {"model.fusion": "attention", "model.heads": 3, "model.temperature": 0.5}
+    assert search.point(default) == {
+        "model.fusion": "attention"
+    }  # 3 is off the steps, and then there is no temperature
+    assert search.point({"model.fusion": "none", "model.heads": 4}) == {"model.fusion": "none"}
+
+
+def test_the_command_line_replaces_the_header(tmp_path):
+    path = tmp_path / "method.yaml"
+    path.write_text(yaml.safe_dump(GOOD | {"sampler": {"name": "tpe", "seed": 5, "n_startup_trials": 2}}))
+    search = read_search(
+        path, {"trials": None, "minutes": 3, "sampler": {"name": "random"}, "pruner": {"name": "median"}}
+    )
+    assert (search.trials, search.minutes) == (None, 3)
+    assert isinstance(search.pruner, ReadsOnce)
+    assert isinstance(search.pruner.pruner, optuna.pruners.MedianPruner)
+
+    def draws(sampler):
+        study = optuna.create_study(sampler=sampler)
+        return [search.suggest(study.ask()) for _ in range(3)]
+
+    assert draws(search.sampler) == draws(make_sampler({"name": "random", "seed": 5}))  # the file's seed stays
+    other = read_search(path, {"sampler": {"seed": 6}})
+    assert draws(other.sampler) == draws(make_sampler({"name": "tpe", "seed": 6, "n_startup_trials": 2}))
+
+
+BAD = [
+    ({"space": {}}, "no space"),
+    ({"space": GOOD["space"], "trails": 3}, "trails"),
+    ({"space": GOOD["space"], "trials": 0}, "trials is 0"),
+    ({"space": {"model.lr": {"float": [1, 0.1]}}}, "model.lr"),
+    ({"space": {"model.lr": {"float": [0, 1], "log": True}}}, "low > 0"),
+    ({"space": {"model.lr": {"flot": [0, 1]}}}, "write {float"),
+    ({"space": {"model.lr": {"float": [0, 1], "lag": True}}}, "write {float"),
+    ({"space": {"model.lr": 3}}, "write {float"),
+    ({"space": GOOD["space"], "sampler": {"name": "Best"}}, "tpe, gp, random, grid, cmaes"),
+    ({"space": GOOD["space"], "sampler": {"name": "tpe", "sead": 1}}, "sead"),
+    ({"space": GOOD["space"], "sampler": {"name": "tpe", "seed": -1}}, "seed is -1"),
+    ({"space": GOOD["space"], "sampler": {"name": "grid"}}, "model.lr has no grid"),
+    ({"space": GOOD["space"], "minutes": 0}, "minutes is 0"),
+    ({"space": {"a.b": {"choice": [1], "when": 3}}}, "when is 3"),
+    ({"space": {"a.b": {"choice": [1], "when": {"c.d": [1]}}}}, "stands above a.b"),
+    ({"space": {"c.d": {"choice": [1]}, "a.b": {"choice": [1], "when": {"c.d": [2]}}}}, "values of it"),
+    ({"space": GOOD["space"], "pruner": {"name": "tpe"}}, "median, percentile"),
+    ("a: [", "is no YAML"),
+    ("[]", "holds"),
+]
+
+
+@pytest.mark.parametrize(("content", "message"), BAD)
+def test_a_malformed_file_is_said(tmp_path, content, message):
+    with pytest.raises(UserError, match=message):
+        read(tmp_path, content)
+
+
+def test_a_missing_file_lists_those_there(tmp_path):
+    (tmp_path / "dmsf.yaml").touch()
+    with pytest.raises(UserError, match="there are spaces for: dmsf"):
+        read_search(tmp_path / "dsmf.yaml")
+
+
+def test_values_go_where_the_parser_finds_them(tmp_path):
+    base = tmp_path / "base.yaml"
+    base.write_text("model: {class_path: DMSF, init_args: {lr: 1.0}}\ndata: {class_path: Emoji}\n")
+    values = {
+        "model.weights.intra": 2.0,
+        "model.lr": 0.5,
+        "model.hidden": "[8, 4]",
+        "data.batch_size": 32,
+        "trainer.max_epochs": 7,
+    }
+    assert experiment_with(base, values) == {
+        "model": {"class_path": "DMSF", "init_args": {"lr": 0.5, "weights": {"intra": 2.0}, "hidden": [8, 4]}},
+        "data": {"class_path": "Emoji", "init_args": {"batch_size": 32}},
+        "trainer": {"max_epochs": 7},
+    }
+
+
+@pytest.mark.parametrize("path", sorted((CHECKOUT / "sweeps").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_files_of_the_suite_are_read(path):
+    search = read_search(path)
+    assert search.trials >= 20
+    assert (CHECKOUT / "experiments" / path.stem).is_dir()
