@@ -27,12 +27,6 @@ def _wandb_stays_inside(tmp_path_factory):
         os.environ[variable] = str(tmp_path_factory.mktemp("wandb"))
 
 
-@pytest.fixture(autouse=True)
-def _no_early_start(monkeypatch):
-    """Commands that are called in a test start their workers when there is something to do, and not before."""
-    monkeypatch.setattr("xmodal.studies.processes.Pool.start", lambda self: None)
-
-
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     """A checkout's folders in a temporary place; the emoji caches of the checkout are read."""

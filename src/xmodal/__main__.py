@@ -25,9 +25,9 @@ COMMANDS = {  # name -> the module whose `main(argv)` runs it, and what it does
     "evaluate": ("commands.evaluate", "metrics of codes made by anybody"),
     "prepare": ("commands.prepare", "check and convert a dataset"),
     "datasets": ("commands.datasets", "the datasets, what of them is here, and their protocols"),
-    "worker": ("studies.processes", ""),  # not listed: a search or a grid of runs starts the two
-    "trial": ("studies.trial", ""),
+    "trial": ("studies.trial", ""),  # not listed: a search or a grid of runs starts it for several devices
 }
+FORKING = ("sweep", "ablate", "bits")  # their trainings are forks, which share the cores
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,6 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command not in COMMANDS:
         sys.stderr.write(f"xmodal {command}: no such command; the commands are: {', '.join(listed)}.\n")
         return 2
+    if command in FORKING:  # before anything reads the two
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # until a training says how many
+        os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # to ask for CUDA must not initialise it
     try:
         module = import_module(f"xmodal.{COMMANDS[command][0]}")
         status = int(module.main(command, rest) if COMMANDS[command][0] == "run" else module.main(rest))

@@ -1,6 +1,7 @@
-"""Kills a search at a drawn moment and looks at what is left; `python -m tests.studies.kills 30` does so thirty times.
+"""Kills a search at a drawn moment and sees what is left; by hand: `python -m tests.studies.kills FIRST LAST FOLDER`.
 
-The command, its session or one of its workers is killed by SIGKILL. Then no process may be left after ten seconds, the
+The command, its session or one of its workers is killed by SIGKILL. FOLDER is where the runs lie, which may be
+another file system than `TMPDIR`. Then no process may be left after ten seconds, the
 database is sound, and the same command ends with every trial done once and none running.
 """
 
@@ -65,7 +66,7 @@ def kill_and_go_on(home, seed):
         assert time.monotonic() < deadline
         time.sleep(0.02)
     time.sleep(delay)
-    workers = [pid for pid, line in processes(home).items() if b"xmodal\0worker" in line]
+    workers = [pid for pid, line in processes(home).items() if pid != process.pid and b"xmodal\0sweep" in line]
     if victim == "worker" and workers:
         os.kill(draw.choice(workers), signal.SIGKILL)
         assert process.wait(300) == 0, (home / "log").read_text()  # the command goes on by itself
@@ -120,9 +121,8 @@ if __name__ == "__main__":
     from tests.conftest import CHECKOUT
     from tests.studies.test_study import SPACE
 
-    first, last = ([0] * 2 + [int(each) for each in sys.argv[1:]])[-2:]
-    for number in range(first, last):
-        with tempfile.TemporaryDirectory() as folder:
+    for number in range(int(sys.argv[1]), int(sys.argv[2])):
+        with tempfile.TemporaryDirectory(dir=sys.argv[3]) as folder:
             for name in ("experiments", "sweeps"):
                 shutil.copytree(CHECKOUT / name, Path(folder) / name)
             os.environ["XMODAL_HOME"] = folder

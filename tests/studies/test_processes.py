@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import time
-from collections import deque
 from pathlib import Path
 
 import numpy as np
@@ -12,48 +11,56 @@ import pytest
 import torch
 
 from tests.conftest import CHECKOUT
-from tests.studies.jobs import die, refuse, where
-from xmodal.errors import UserError
 from xmodal.records import forget_peak, machine
 from xmodal.run import configuration
 from xmodal.studies import trial
-from xmodal.studies.processes import THREADS, Pool, TrialDiedError, device_groups, share_of_cores
+from xmodal.studies.processes import THREADS, device_groups, share_of_cores
+
+TASKS = """
+from collections import deque
+from tests.studies.jobs import die, refuse, where
+from xmodal.studies.processes import Pool
+pool = Pool(2)
+print(pool.threads)
+for (function, _), outcome in filter(None, pool.run(deque((each, ()) for each in (where, die, where, refuse, where)))):
+    print(function.__name__, type(outcome).__name__, *(outcome if isinstance(outcome, tuple) else [outcome]))
+"""
 
 
-def test_workers_do_tasks_on_their_own_devices_and_dead_ones_are_replaced(monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "6,7")
-    with Pool(2) as pool:
-        threads = str(pool.threads)
-        first = dict(filter(None, pool.run(deque([(where, ()), (die, ())]))))
-        assert isinstance(first[die, ()], TrialDiedError)
-        assert "exit status -9" in str(first[die, ()])
-        pid, *rest = first[where, ()]
-        assert rest in (["6", threads], ["7", threads])
-        again = [outcome for _, outcome in filter(None, pool.run(deque([(where, ()), (refuse, ())])))]
-        assert {type(each) for each in again} == {tuple, UserError}
-        assert pid in [each[0] for each in again if isinstance(each, tuple)]  # the living one goes on
-    deadline = time.monotonic() + 10
-    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not Path(f"/proc/{pid}").exists()
-
-
-STARTS = "from xmodal.studies.processes import Child\nprint(Child('worker').process.pid, flush=True)\ninput()"
-
-
-@pytest.mark.parametrize("delay", [0, 0.7], ids=["at once", "while it imports"])
-def test_no_process_outlives_a_killed_command(delay):
-    command = subprocess.Popen(
-        [sys.executable, "-c", STARTS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=CHECKOUT
+def test_tasks_are_done_side_by_side_on_their_own_devices():
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "6,7"}
+    done = subprocess.run(
+        [sys.executable, "-c", TASKS], cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=True
     )
+    threads, *lines = [line.split(maxsplit=2) for line in done.stdout.splitlines()]
+    told = {name: words for name, *words in lines}
+    assert sorted(name for name, *_ in lines) == ["die", "refuse", "where", "where", "where"]
+    assert told["die"] == ["TrialDiedError", "the trial's process died (exit status -9)"]
+    assert told["refuse"] == ["UserError", "no"]
+    found = [words.split() for name, _, words in lines if name == "where"]
+    assert len({pid for pid, *_ in found}) == 3
+    assert {visible for _, visible, _ in found} <= {"6", "7"}
+    assert {each for *_, each in found} == set(threads)
+
+
+LASTING = """
+from collections import deque
+from tests.studies.jobs import last
+from xmodal.studies.processes import Pool
+list(Pool(1).run(deque([(last, ())])))
+"""
+
+
+def test_no_process_outlives_a_killed_command():
+    command = subprocess.Popen([sys.executable, "-c", LASTING], stdout=subprocess.PIPE, text=True, cwd=CHECKOUT)
     with command:
-        child = int(command.stdout.readline())
-        time.sleep(delay)
+        task, grandchild = map(int, command.stdout.readline().split())
         command.kill()
     deadline = time.monotonic() + 10
-    while _lives(child) and time.monotonic() < deadline:
+    while (_lives(task) or _lives(grandchild)) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not _lives(child)
+    assert not _lives(task)
+    assert not _lives(grandchild)
 
 
 def _lives(pid):

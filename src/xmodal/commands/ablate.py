@@ -31,8 +31,8 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="xmodal ablate", description=main.__doc__, allow_abbrev=False)
     add_grid_options(parser)
     options, rest = parser.parse_known_args(list(argv))
-    with grid_pool(options) as pool:
-        return each_method(options, lambda own: _ablate(own, rest, pool), _has_variants, pool)
+    pool = grid_pool(options)
+    return each_method(options, lambda own: _ablate(own, rest, pool), _has_variants)
 
 
 def _has_variants(method: str) -> bool:

@@ -28,8 +28,8 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="xmodal bits", description=main.__doc__, allow_abbrev=False)
     add_grid_options(parser)
     options, rest = parser.parse_known_args(list(argv))
-    with grid_pool(options) as pool:
-        return each_method(options, lambda own: _bits(own, rest, pool), lambda method: True, pool)
+    pool = grid_pool(options)
+    return each_method(options, lambda own: _bits(own, rest, pool), lambda method: True)
 
 
 def _bits(options: argparse.Namespace, rest: Sequence[str], pool: Pool) -> None:

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from optuna.trial import TrialState
-
 from xmodal import paths
 from xmodal.errors import UserError
 from xmodal.run import MAX_SIZE, add_run_options, experiment_file, whole, whole_list
@@ -20,7 +18,7 @@ from xmodal.studies.samplers import PRUNERS, SAMPLERS
 from xmodal.studies.search import Sweep
 from xmodal.studies.space import read_search
 from xmodal.studies.supervise import supervise
-from xmodal.studies.tuned import evaluate, write_tuned
+from xmodal.studies.tuned import check_complete, evaluate, write_tuned
 
 
 def main(argv: Sequence[str]) -> int:
@@ -28,26 +26,26 @@ def main(argv: Sequence[str]) -> int:
     options = _parse(argv)
     if options.jobs:
         run_jobs(search, argv, whole("JOBS", options.jobs, 1, 1024), options.job, shared=bool(options.storage))
-    with _pool(options) as pool:
-        return each_method(options, lambda own: _sweep(own, pool), _has_space, None if options.jobs else pool)
+    pool = _pool(options)
+    return each_method(options, lambda own: _sweep(own, pool), _has_space)
 
 
 def search(argv: Sequence[str]) -> None:
     """What a job of `--jobs` does: the trials of `xmodal sweep`, and nothing after them."""
     options = _parse(argv)
-    with _pool(options) as pool:
+    pool = _pool(options)
 
-        def trials(own: argparse.Namespace) -> None:
-            for sweep in _plan(own):
-                with sweep.open(_first(sweep)) as opened:
-                    supervise(sweep, opened, pool)
+    def trials(own: argparse.Namespace) -> None:
+        for sweep in _plan(own):
+            with sweep.open(_first(sweep), forks=True) as opened:
+                supervise(sweep, opened, pool)
 
-        try:
-            each_method(options, trials, _has_space, pool)
-        except UserError as error:
-            if options.method != "all" and "," not in options.method:
-                raise
-            sys.stderr.write(f"{error}\n")  # the job did the others, and the command reports who failed
+    try:
+        each_method(options, trials, _has_space)
+    except UserError as error:
+        if options.method != "all" and "," not in options.method:
+            raise
+        sys.stderr.write(f"{error}\n")  # the job did the others, and the command reports who failed
 
 
 def _pool(options: argparse.Namespace) -> Pool:
@@ -69,11 +67,10 @@ def _study(sweep: Sweep, pool: Pool) -> dict[str, Any]:
     With `--against` there is no one best trial: the front is printed and stored, and the query set stays closed.
     """
     options, record, tuned = sweep.options, dict[str, Any](), Path()
-    with sweep.open(_first(sweep)) as opened:
+    with sweep.open(_first(sweep), forks=True) as opened:
         if not options.jobs:  # which have searched already
             supervise(sweep, opened, pool)
-        if not opened.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-            raise UserError(f"no trial of {sweep.name} was completed; see the reasons above, or raise TRIALS.")
+        check_complete(opened.study)
         if sweep.against:
             sys.stdout.write(front.leave_front(opened.study, options.method, options.data, sweep.against))
         else:

@@ -9,7 +9,6 @@ from xmodal import paths
 from xmodal.errors import UserError
 from xmodal.records.wandb_mode import mode
 from xmodal.run import experiment_file, size_names
-from xmodal.studies.processes import Pool
 
 HELP = "a folder of experiments/, such as dmsf; several as dmsf,dcmh; or all"
 
@@ -18,7 +17,6 @@ def each_method(
     options: argparse.Namespace,
     run: Callable[[argparse.Namespace], None],
     ready: Callable[[str], bool],
-    pool: Pool | None = None,
 ) -> int:
     """Run a command for every method that `options.method` names; one that fails does not keep the others from running.
 
@@ -28,7 +26,6 @@ def each_method(
         options: the command line.
         run: the command for one method.
         ready: whether a method has the files that the command needs; `all` leaves the others out.
-        pool: workers that are started as soon as it is clear that something is to be run.
 
     Returns:
         0, the exit status of a command that did all.
@@ -46,8 +43,6 @@ def each_method(
     for name in chosen:
         experiment_file(name, options.data)
     mode()  # whether W&B answers is asked once, not by every trial
-    if pool is not None:
-        pool.start()
     if len(chosen) == 1:
         run(_of_method(options, chosen[0]))
         return 0

@@ -1,21 +1,25 @@
-"""Processes of a command: workers that import the suite once, do one task after another, and end with the command."""
+"""Processes of a command: forks of it that train side by side, and end with it."""
 
 import contextlib
 import ctypes
+import gc
 import os
 import signal
-import subprocess
 import sys
 import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from multiprocessing import Pipe, connection
+from multiprocessing import Pipe, connection, get_context
+from multiprocessing.process import BaseProcess
 from threading import Thread
-from typing import Any, Self
+from typing import Any
+
+from tqdm import tqdm
 
 from xmodal.errors import UserError
 
+tqdm.monitor_interval = 0  # or there is a thread in the command, of which forks know nothing
 THREADS = "XMODAL_THREADS"  # variable: CPU threads of a process that trains
 Task = tuple[Callable[..., Any], tuple[Any, ...]]  # a function of a module, and its arguments
 
@@ -83,117 +87,103 @@ def device_groups(workers: int, devices: int) -> list[str | None]:
     return [groups[worker % len(groups)] if groups else None for worker in range(workers)]
 
 
-class Child:
-    """A process of our own in a session of its own (Ctrl-C is for the command), with a pipe between us and it.
+def begin(parent: int) -> None:
+    """Make this process one of a command: in a session of its own, because Ctrl-C is for the command, and mortal."""
+    end_with_parent(parent)
+    os.setsid()
 
-    Args:
-        command: `worker`, or `trial` where Lightning must find the arguments of its other ranks on the command line.
-        arguments: further words of the command line.
-        threads: of the CPU; None where this process has been told already.
-    """
 
-    def __init__(self, command: str, *arguments: str, threads: int | None = None) -> None:
-        self.pipe, theirs = Pipe()
-        environment = {"OMP_NUM_THREADS": "1", **os.environ}  # not Lightning's share of all cores
-        if threads is not None:
-            environment[THREADS] = str(threads)
-        with theirs:  # and closed, so that a dead process closes the pipe
-            words = [sys.executable, "-m", "xmodal", command, str(theirs.fileno()), str(os.getpid()), *arguments]
-            self.process = subprocess.Popen(
-                words, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env=environment, start_new_session=True
-            )
-
-    def receive(self) -> Any:  # noqa: ANN401 - what the other side has sent
-        """The next message.
-
-        Raises:
-            TrialDiedError: the process has ended instead.
-        """
-        try:
-            return self.pipe.recv()
-        except (EOFError, OSError):
-            raise TrialDiedError(f"the trial's process died (exit status {self.process.wait()})") from None
-
-    def end(self, patience: float = 0) -> None:
-        """End the process, and the ranks that it has started.
-
-        Args:
-            patience: seconds that it may take to end by itself.
-        """
-        self.pipe.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(patience)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+def end(pid: int) -> None:
+    """End a process of ours, and what it has started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 class Pool:
-    """Workers side by side, each with its own devices; one that dies or fails is replaced by a new one.
+    """Does tasks in processes side by side, a process for each, with devices of its own.
+
+    A process is a fork of the command, which has imported the suite and has neither trained nor begun to use CUDA.
 
     Args:
-        workers: how many.
-        devices: of one worker.
+        workers: how many processes.
+        devices: of one of them.
         sharing: commands on this machine that share its cores.
     """
 
     def __init__(self, workers: int, devices: int = 1, sharing: int = 1) -> None:
         self.workers, self.devices = workers, devices
         self.threads = share_of_cores(workers * devices * sharing)
-        self.idle: list[Child] = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.end()
-
-    def end(self) -> None:
-        """End the processes; a task to come finds new ones."""
-        while self.idle:
-            self.idle.pop().end()
-
-    def start(self) -> None:
-        """Start the processes: they import the suite while this one goes on."""
-        while len(self.idle) < self.workers:
-            self.idle.append(Child("worker", threads=self.threads))
 
     def run(self, tasks: deque[Task]) -> Generator[tuple[Task, Any] | None, None, None]:
-        """Do tasks in the workers, as many at once as there are workers.
+        """Do tasks, as many at once as there are workers.
 
         Args:
             tasks: are taken from the left; more may come while they are done.
 
         Yields:
             A task that was done and what its function returned, or the `TrialError` or `UserError` that it raised; and
-            None once a second.
+            None every two seconds.
         """
-        places = list(enumerate(device_groups(self.workers, self.devices)))[::-1]
-        busy: dict[Any, tuple[Child, tuple[int, str | None], Task]] = {}
+        import wandb.apis.public  # noqa: F401 - `wandb.init` imports it, and that is most of a start
+
+        from xmodal.studies import trial  # noqa: F401 - for the tasks
+
+        gc.collect()
+        gc.freeze()  # no collection of a fork looks at what is here, or makes a copy of its pages
+        places = device_groups(self.workers, self.devices)[::-1]
+        busy: dict[Any, tuple[BaseProcess, str | None, Task]] = {}
         try:
             while tasks or busy:
                 while tasks and places:
-                    child = self.idle.pop(0) if self.idle else Child("worker", threads=self.threads)
-                    place, task = places.pop(), tasks.popleft()
-                    with contextlib.suppress(OSError):  # it has died already, as we hear below
-                        child.pipe.send((place[1], *task))
-                    busy[child.pipe] = child, place, task
-                for pipe in connection.wait(list(busy), 1):
-                    child, place, task = busy.pop(pipe)
+                    visible, task = places.pop(), tasks.popleft()
+                    pipe, process = self._fork(visible, task)
+                    busy[pipe] = process, visible, task
+                ready: list[Any] = connection.wait(list(busy), 2)
+                for pipe in ready:
+                    process, visible, task = busy.pop(pipe)
                     try:
-                        outcome = child.receive()
-                    except TrialDiedError as error:
-                        outcome = error
-                    if isinstance(outcome, Exception):
-                        child.end()
-                    else:
-                        self.idle.append(child)
-                    places.append(place)
+                        outcome = pipe.recv()
+                    except (EOFError, OSError):
+                        process.join()
+                        outcome = TrialDiedError(f"the trial's process died (exit status {process.exitcode})")
+                    _end(process)
+                    places.append(visible)
                     yield task, outcome
                 yield None
         finally:
-            for child, _, _ in busy.values():
-                child.end()
+            for process, _, _ in busy.values():
+                _end(process)
+
+    def _fork(self, visible: str | None, task: Task) -> tuple[Any, BaseProcess]:
+        ours, theirs = Pipe()
+        with theirs:  # and closed, so that a dead process closes the pipe
+            arguments = (theirs, os.getpid(), {THREADS: str(self.threads)}, visible, task)
+            process = get_context("fork").Process(target=_do, args=arguments)
+            process.start()
+        return ours, process
+
+
+def _end(process: BaseProcess) -> None:
+    end(process.pid or 0)
+    process.kill()  # one that has not begun a session yet
+    process.join()
+
+
+def _do(pipe: Any, parent: int, environment: dict[str, str], visible: str | None, task: Task) -> None:  # noqa: ANN401
+    """What a fork does: call a function and send what it returns."""
+    begin(parent)
+    os.environ.update(environment)
+    if visible is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible  # before anything asks CUDA
+    function, arguments = task
+    outcome: Any
+    try:
+        outcome = function(*arguments)
+    except (TrialError, UserError) as error:
+        outcome = error
+    except Exception:
+        outcome = TrialError(traceback.format_exc())
+    pipe.send(outcome)
 
 
 def whole_run(arguments: Sequence[str], devices: int) -> str:
@@ -201,28 +191,3 @@ def whole_run(arguments: Sequence[str], devices: int) -> str:
     from xmodal.studies.trial import run_whole
 
     return run_whole(arguments, devices)
-
-
-def main(argv: Sequence[str]) -> int:
-    """`xmodal worker FD PARENT`: call the functions that arrive on the pipe, until it is closed."""
-    end_with_parent(int(argv[1]))
-    pipe = connection.Connection(int(argv[0]))
-    import wandb.apis.public  # noqa: F401 - `wandb.init` imports it, and that is most of a start
-
-    from xmodal.studies import trial  # noqa: F401 - for the tasks to come
-
-    while True:
-        try:
-            visible, function, arguments = pipe.recv()
-        except EOFError:
-            return 0
-        if visible is not None:
-            os.environ["CUDA_VISIBLE_DEVICES"] = visible  # the same for all tasks, and set before anything asks CUDA
-        outcome: Any
-        try:
-            outcome = function(*arguments)
-        except (TrialError, UserError) as error:
-            outcome = error
-        except Exception:
-            outcome = TrialError(traceback.format_exc())
-        pipe.send(outcome)

@@ -61,10 +61,10 @@ class Sweep:
         self.arguments = [*configuration(options.method, options.data), *overrides(self.options)]
         self.devices = whole("DEVICES", options.devices or "1", 1, 1024)
 
-    def open(self, first: Sequence[dict[str, Value]] = ()) -> AbstractContextManager[OpenStudy]:
-        """Open the study; `first` are points to try before any other."""
+    def open(self, first: Sequence[dict[str, Value]] = (), *, forks: bool = False) -> AbstractContextManager[OpenStudy]:
+        """Open the study: with points to try before any other, and in a process that forks others meanwhile."""
         directions: list[Direction] = ["maximize", "minimize"] if self.against else ["maximize"]
-        return open_study(self.options.storage, self.name, directions, self.sought, first)
+        return open_study(self.options.storage, self.name, directions, self.sought, first, forks=forks)
 
     def work(self, worker: str, end: float | None) -> None:
         """Run trials until the budget is used up.

@@ -72,13 +72,15 @@ class Storage(RDBStorage):
 
     Args:
         url: of the database.
+        forks: close every connection after use, because a process that is forked must not inherit one.
     """
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, *, forks: bool) -> None:
         sqlite = url.get_backend_name() == "sqlite"
+        pool = {"poolclass": NullPool} if forks else {"pool_pre_ping": True}
         super().__init__(
             url.render_as_string(hide_password=False),
-            engine_kwargs={"connect_args": {"timeout": PATIENCE}} if sqlite else {"pool_pre_ping": True},
+            engine_kwargs=pool | ({"connect_args": {"timeout": PATIENCE}} if sqlite else {}),
             heartbeat_interval=HEARTBEAT,
             grace_period=GRACE,
             heartbeat_stale_trial_callback=retry,
@@ -170,6 +172,8 @@ def open_study(
     directions: Sequence[Direction],
     search: Search,
     first: Sequence[Mapping[str, Value]] = (),
+    *,
+    forks: bool,
 ) -> Iterator[OpenStudy]:
     """Open a study, or make it; its connections are closed in the end.
 
@@ -179,6 +183,7 @@ def open_study(
         directions: of its objectives.
         search: the sweep file.
         first: points that are tried before any other, unless they were; one whose trial failed is tried again.
+        forks: whether the process forks others meanwhile.
 
     Raises:
         UserError: the database cannot be reached, read or written, or its driver is missing.
@@ -192,7 +197,7 @@ def open_study(
         lock = _lock(parsed)
         lock.acquire()  # the tables are made by one sweep
         try:
-            storage = _connect(parsed)
+            storage = _connect(parsed, forks)
             study = optuna.create_study(
                 storage=storage,
                 study_name=name,
@@ -258,12 +263,12 @@ def _close(storage: RDBStorage) -> None:
     storage.engine.dispose()
 
 
-def _connect(url: URL) -> Storage:
+def _connect(url: URL, forks: bool) -> Storage:
     for _ in range(3):
         with contextlib.suppress(IntegrityError, ProgrammingError):  # another machine makes the tables just now
-            return Storage(url)
+            return Storage(url, forks=forks)
         time.sleep(1)
-    return Storage(url)
+    return Storage(url, forks=forks)
 
 
 @contextlib.contextmanager

@@ -39,7 +39,8 @@ def supervise(sweep: Sweep, opened: OpenStudy, pool: Pool) -> None:
     names = [uuid4().hex for _ in range(pool.workers)]
     with Display(sweep, study) as display:
         try:
-            _follow(opened, pool, deque[Task]((sweep.work, (name, end)) for name in names), display)
+            tasks = deque[Task]((sweep.work, (name, end)) for name in names)
+            _follow(opened, pool, tasks, display)
         except BaseException:  # the workers are killed, also by Ctrl-C
             with suppress(Exception):  # the database may be what is wrong
                 for name in names:
@@ -58,6 +59,7 @@ def _follow(opened: OpenStudy, pool: Pool, tasks: deque[Task], display: "Display
                     vain = 0 if _bury(opened, task[1][0], str(outcome)) else vain + 1
                     if vain == GIVE_UP:
                         raise UserError(f"{GIVE_UP} processes of the search died before they had a trial: {outcome}.")
+                    display.refresh()
                     give_up_after_failures(opened.study)
                 elif not isinstance(outcome, SpentError | None):
                     display.refresh()

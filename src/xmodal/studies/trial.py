@@ -9,8 +9,10 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from statistics import median
+from subprocess import Popen
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -24,7 +26,15 @@ from xmodal.errors import UserError
 from xmodal.methods import RetrievalMethod
 from xmodal.records import forget_peak
 from xmodal.run import leave_record, train
-from xmodal.studies.processes import Child, SpentError, TrialDivergedError, TrialError, end_with_parent, threads_here
+from xmodal.studies.processes import (
+    SpentError,
+    TrialDiedError,
+    TrialDivergedError,
+    TrialError,
+    end,
+    end_with_parent,
+    threads_here,
+)
 from xmodal.studies.storage import DATABASE_ERRORS
 
 Answer = Callable[[int, float], bool]  # takes an epoch and its val/map, and says whether to stop
@@ -189,19 +199,26 @@ def _trial(arguments: Sequence[str], answer: Answer | None, *, timed: bool) -> E
 
 def _elsewhere(task: str, arguments: Sequence[str], answer: Answer) -> Any:  # noqa: ANN401 - a tuple or a path
     """Run a task of several devices in processes of its own; its outcome comes back."""
-    child = Child("trial", task, *arguments)
+    pipe, theirs = Pipe()
+    with theirs:  # and closed, so that a dead process closes the pipe
+        words = [sys.executable, "-m", "xmodal", "trial", str(theirs.fileno()), str(os.getpid()), task, *arguments]
+        process = Popen(words, pass_fds=[theirs.fileno()], start_new_session=True)
     try:
         while True:
-            match child.receive():
+            match pipe.recv():
                 case ("epoch", epoch, value):
-                    child.pipe.send(answer(epoch, value))
+                    pipe.send(answer(epoch, value))
                 case ("done", outcome):
-                    child.process.wait()  # for its own W&B service
+                    process.wait()  # for its own W&B service
                     return outcome
                 case error:
                     raise error
+    except (EOFError, ConnectionError):
+        raise TrialDiedError(f"the trial's process died (exit status {process.wait()})") from None
     finally:
-        child.end()
+        end(process.pid)  # ranks that outlive their leader as well
+        process.wait()
+        pipe.close()
 
 
 def main(argv: Sequence[str]) -> int:

@@ -21,6 +21,16 @@ from xmodal.studies.space import experiment_with
 from xmodal.studies.storage import DONE
 
 
+def check_complete(study: optuna.Study) -> None:
+    """Nothing comes after a search without a trial that ended well.
+
+    Raises:
+        UserError: no trial was completed.
+    """
+    if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        raise UserError(f"no trial of {study.study_name} was completed; see the reasons above, or raise TRIALS.")
+
+
 def write_tuned(sweep: Sweep, study: optuna.Study) -> Path:
     """Write the best trial of a study to `experiments/<method>/tuned/<dataset>-<size>.yaml`."""
     best, data = study.best_trial, sweep.options.data
@@ -41,7 +51,7 @@ def evaluate(sweep: Sweep, tuned: Path, pool: Pool) -> dict[str, Any]:
     Args:
         sweep: the search.
         tuned: what `write_tuned` wrote.
-        pool: has the process, which has not trained before: its record tells its peak of memory.
+        pool: makes the process, which has not trained before: its record tells its peak of memory.
 
     Raises:
         UserError: the evaluation failed.
@@ -54,7 +64,6 @@ def evaluate(sweep: Sweep, tuned: Path, pool: Pool) -> dict[str, Any]:
     for record in read_results(parsed.folder):
         if record["config_hash"] == parsed.hash:
             return record
-    pool.end()
     for _, outcome in filter(None, pool.run(deque([(whole_run, (arguments, sweep.devices))]))):
         if isinstance(outcome, Exception):
             sys.stderr.write(f"{outcome}\n")
