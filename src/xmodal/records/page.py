@@ -158,8 +158,9 @@ def _curve(group: Group, name: str) -> list[tuple[float, float, float]]:
 def _runs(folder: Callable[[Record], str], groups: Sequence[Group], ranked: Sequence[Contest]) -> dict[str, Any]:
     """What the side-by-side view needs: all runs with their settings, less those that all share, and galleries."""
     runs = [(each, record) for each in groups for record in each.records]
+    own_keys = {"seed_everything": "seed", "job_type": "job_type"}  # which the runs of a setup do not share
     settings = [
-        each.settings and each.settings | {"seed_everything": str(record["seed"]), "job_type": record["job_type"]}
+        each.settings | {key: str(record[name]) for key, name in own_keys.items() if key in each.settings}
         for each, record in runs
     ]
     kept = [set(own.items()) for own in settings if own]
