@@ -33,7 +33,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from measuring import Clock, Table, fit, peak_megabytes, reset_peak, wait
 from profiling import Profiled
 from xmodal.batch import Raw
-from xmodal.cli import OverDevices
 from xmodal.data import CrossModalDataModule, Pairs
 from xmodal.data.protocol import make_split
 from xmodal.data.raw import TrunkTraining
@@ -41,6 +40,7 @@ from xmodal.data.readers.files import Files, Photos
 from xmodal.encoders import TimmImage
 from xmodal.losses import info_nce
 from xmodal.methods import Pretrain
+from xmodal.trainer import OverDevices
 
 SIZE, TEXT, DIM = (500, 375), 384, 512
 

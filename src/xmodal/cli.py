@@ -5,23 +5,18 @@ The constructors of the method and of the data module are the only schema. The o
 """
 
 import argparse
-import contextlib
 import json
 import logging
-import re
-import shutil
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-import torch
 import yaml
 from lightning import Callback, LightningModule, Trainer, seed_everything
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
 
 from xmodal import data, fast, methods, paths
@@ -30,13 +25,13 @@ from xmodal.checks import check_name, check_numbers
 from xmodal.data.loading import epoch_seed
 from xmodal.errors import UserError
 from xmodal.files import remove_leftovers, write_atomically
+from xmodal.folder import clear
 from xmodal.keys import BASES, WORDS, Given
 from xmodal.records.loggers import close, loggers
-from xmodal.records.record import PER_RUN, YAML, config_hash, leaves
-from xmodal.safe_yaml import read_yaml
+from xmodal.records.record import PER_RUN, YAML, config_hash
+from xmodal.trainer import OverDevices, check_trainer, several
 
 OVERWRITE = "--overwrite"
-LEFTOVERS = ("checkpoints", "metrics", "result.json", "codes.npz", "evaluation.npz", "gallery.png")
 LINKED = (
     "image_dim",
     "text_dim",
@@ -47,19 +42,6 @@ LINKED = (
     "num_train",
     "standardised",
 )  # properties of the data that a method's constructor may ask for
-DEVICES, PROCESSES = 1024, 64  # at most in a node: GPUs, or processes of a CPU
-TRAINER = {
-    "max_epochs": ("a whole number from 1", 1),
-    "min_epochs": ("a whole number from 0, or null", 0),
-    "check_val_every_n_epoch": ("a whole number from 1", 1),
-    "limit_train_batches": ("a number of batches or a share above 0", 1e-9),
-    "limit_val_batches": ("a number of batches or a share above 0", 1e-9),
-    "limit_test_batches": ("a number of batches or a share above 0", 1e-9),
-    "accumulate_grad_batches": ("a whole number from 1", 1),
-    "gradient_clip_val": ("a number above 0, or null", 1e-30),
-    "num_nodes": ("a whole number from 1", 1),
-    "val_check_interval": ("a number of batches or a share above 0, or null", 1e-9),
-}  # the least that a run can use
 DERIVED = {"data.seed": "seed_everything"} | {f"model.{name}": f"data.{name}" for name in LINKED}
 
 
@@ -190,7 +172,8 @@ class XmodalCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - the trainer's own arguments
         """The trainer with the run's folder, loggers, checkpoints, and the strategy that several devices need."""
-        self._clear()
+        told = self.overwrite or self.config.job_type != "train"  # commands own the folders of their variants
+        clear(self.folder, self.config_dump, overwrite=told)
         self._begin()
         config = self.config_init.trainer
         config.callbacks = [*(config.callbacks or []), SeedEpoch(self.config.seed_everything), *self.callbacks]
@@ -206,7 +189,7 @@ class XmodalCLI(LightningCLI):
                 if self.logs
                 else False
             )
-        if config.strategy == "auto" and _several(config):
+        if config.strategy == "auto" and several(config):
             trained = self.datamodule.trunk.sides != "none"  # whose batch statistics are of each device's own pairs
             kwargs["strategy"] = OverDevices(self.model, broadcast_buffers=trained)
         fast.choose(config, self.model, self.datamodule.trunk, kwargs)
@@ -228,24 +211,7 @@ class XmodalCLI(LightningCLI):
                     raise UserError(f"{first}.{name} is null: give {WORDS[self.given.known[f'{first}.{name}']]}.")
             check_numbers(first, arguments)
         check_name("variant", self.config.variant)
-        trainer = self.config.trainer
-        for name, (words, low) in TRAINER.items():
-            if (value := trainer[name]) is not None and value < low:
-                raise UserError(f"trainer.{name} is {value}: give {words}.")
-        count = int(trainer.devices) if re.fullmatch(r"\d{1,9}", str(trainer.devices)) else 1
-        most = DEVICES if trainer.accelerator != "cpu" and torch.cuda.is_available() else PROCESSES
-        if count > most:
-            raise UserError(f"trainer.devices is {count}: give a number from 1 to {most}.")
-        if str(trainer.precision).startswith("64"):
-            raise UserError(
-                "trainer.precision is 64 bits, and features are of 32: give 32-true, 16-mixed or bf16-mixed."
-            )
-        for name in ("max_epochs", "check_val_every_n_epoch"):
-            if trainer[name] is None:
-                raise UserError(f"trainer.{name} is null: give {TRAINER[name][0]}.")
-        for name in ("fast_dev_run", "barebones", "overfit_batches"):
-            if trainer[name]:
-                raise UserError(f"trainer.{name} leaves out what a record needs: take `xmodal smoke` or data.subset.")
+        check_trainer(self.config.trainer)
 
     def instantiate_classes(self) -> None:
         """Build everything; what a constructor refuses is one line."""
@@ -255,47 +221,6 @@ class XmodalCLI(LightningCLI):
             if isinstance(cause := _user_error(error), UserError):
                 raise cause from None
             raise _unusable(error) from error
-
-    def _clear(self) -> None:
-        """Make room in the folder: remove what an earlier run left there, of this setup unless told otherwise.
-
-        What this very run, on any devices, left when it was interrupted stays. Commands that run many configurations
-        own the folders of their variants, and need not be told. Processes that are not started by Lightning come here
-        together: what another one removes first is no error.
-
-        Raises:
-            UserError: the folder holds files that no run made, or another configuration's run.
-        """
-        there = [path for name in LEFTOVERS if (path := self.folder / name).exists()]
-        config = self.folder / "config.yaml"
-        if not config.exists() and not there:
-            return
-        try:
-            before = read_yaml(config) if config.exists() else None
-        except UserError:
-            before = None
-        if not isinstance(before, dict) or not before.keys() >= {*PER_RUN, "model", "data"}:
-            raise UserError(
-                f"{self.folder} holds {(there or [config])[0].name}, which no run here wrote: name another."
-            )
-        if _anywhere(before) == _anywhere(self.config_dump) and not (self.folder / "result.json").is_file():
-            return
-        old, new = (dict(leaves(_anywhere(each))) for each in (before, self.config_dump))
-        for key in sorted(old.keys() | new.keys()):
-            one, other = (each.get(key, "absent")[:60] for each in (old, new))
-            if one != other and key not in PER_RUN and not self.overwrite and self.config.job_type == "train":
-                raise UserError(
-                    f"{self.folder} holds a run with {key.replace('.init_args', '')} {one}, not {other}: give "
-                    "--variant=NAME to keep both, or --overwrite."
-                )
-        try:
-            for path in there:
-                while path.is_dir():
-                    with contextlib.suppress(FileNotFoundError):
-                        shutil.rmtree(path)
-                path.unlink(missing_ok=True)
-        except OSError as error:
-            raise UserError(f"cannot clear the run's folder {self.folder}: {error}.") from error
 
     @rank_zero_only
     def _begin(self) -> None:
@@ -332,51 +257,6 @@ def _quieten() -> None:
         "Be aware that when using `ckpt_path`, callbacks used to create the checkpoint",  # `xmodal test` needs none
     ):
         warnings.filterwarnings("ignore", message)
-
-
-def _anywhere(config: Any) -> Any:  # noqa: ANN401 - what a configuration dumps
-    """A configuration without the devices it runs on."""
-    if not isinstance(config, dict) or not isinstance(config.get("trainer"), dict):
-        return config
-    return config | {"trainer": config["trainer"] | {"devices": None, "num_nodes": None}}
-
-
-class OverDevices(DDPStrategy):
-    """DDP for a method: gradients lie in the buffers that are summed over the devices, and are not copied there.
-
-    Two optimizers leave parameters without gradient in each backward pass, which plain DDP does not allow.
-
-    Args:
-        model: whose training is spread.
-        broadcast_buffers: send the buffers of the first process to the others before each step. Code tables, queues
-            and prototypes need not be: every process makes the same ones out of gathered rows.
-    """
-
-    def __init__(self, model: LightningModule, *, broadcast_buffers: bool = False) -> None:
-        super().__init__(
-            find_unused_parameters=not model.automatic_optimization,
-            gradient_as_bucket_view=True,
-            broadcast_buffers=broadcast_buffers,
-        )
-
-    def configure_ddp(self) -> None:
-        """A closed form, which every process computes from the whole training set, has no gradients to sum."""
-        if self.model is not None and any(parameter.requires_grad for parameter in self.model.parameters()):
-            super().configure_ddp()
-
-
-def _several(trainer: Any) -> bool:  # noqa: ANN401 - its arguments
-    devices = trainer.devices
-    if trainer.num_nodes > 1:
-        return True
-    if isinstance(devices, (list, tuple)):
-        return len(devices) > 1
-    text = str(devices)
-    return (
-        "," in text
-        or (text.isdigit() and int(text) > 1)
-        or (text in ("-1", "auto") and trainer.accelerator != "cpu" and torch.cuda.device_count() > 1)
-    )
 
 
 def _imported(class_path: str) -> Any:  # noqa: ANN401 - a method or a data module

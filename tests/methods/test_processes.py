@@ -22,8 +22,8 @@ from tests.methods import toy
 from tests.methods.test_every_method import pytestmark as harmless
 from tests.methods.toy import REGISTRY, build
 from tests.methods.training import make_trainer
-from xmodal.cli import OverDevices
 from xmodal.data.protocol import Split
+from xmodal.trainer import OverDevices
 
 pytestmark = [
     *harmless,

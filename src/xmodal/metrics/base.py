@@ -163,8 +163,7 @@ class CrossModalRetrieval(Metric, ABC):
             split: (state["image"], state["text"], relevance(state, labels))
             for split, state in zip(get_args(Split), (query, database), strict=True)
         }
-        self._queries = query["index"][:, 0].cpu()
-        self._values, self._curves = {}, {}
+        self._queries, self._values, self._curves = query["index"][:, 0].cpu(), {}, {}
         every = (ACROSS, WITHIN) if self.within else (ACROSS,)
         together = every if "group" not in query else [(direction,) for part in every for direction in part]
         for directions in together:

@@ -6,20 +6,20 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
-from zlib import crc32
+from typing import Any, Literal, NamedTuple
 
 import optuna
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Connection, NullPool, create_engine, event, text
+from sqlalchemy import NullPool, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from xmodal import paths
 from xmodal.errors import UserError
+from xmodal.studies.lock import Lock, lock_of
 from xmodal.studies.samplers import EXTRA
 from xmodal.studies.space import Search, Value
 
@@ -31,40 +31,6 @@ DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 DATABASE_ERRORS = (SQLAlchemyError, StorageInternalError, Timeout)
 WORKER, POINT, ERROR = "worker", "point", "error"  # user attributes: who runs a trial, what it was queued for, its end
 GIVE_UP = 3  # failures in a row at the end of which a search stops: something is wrong with all of them
-
-
-class Lock(Protocol):
-    """Held by one process at a time; a process that ends lets it go."""
-
-    def acquire(self) -> object:
-        """Wait for it."""
-
-    def release(self) -> None:
-        """Let it go, if it is held."""
-
-
-class AdvisoryLock:
-    """A lock of a PostgreSQL server, which opens with the connection that holds it.
-
-    Args:
-        url: of the database.
-    """
-
-    def __init__(self, url: URL) -> None:
-        self._engine = create_engine(url, poolclass=NullPool)
-        self._number = crc32(b"xmodal")
-        self._held: Connection | None = None
-
-    def acquire(self) -> None:
-        """Wait for it."""
-        self._held = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        self._held.execute(text("SELECT pg_advisory_lock(:number)"), {"number": self._number})
-
-    def release(self) -> None:
-        """Let it go, if it is held."""
-        if self._held is not None:
-            self._held.close()
-            self._held = None
 
 
 class Storage(RDBStorage):
@@ -194,7 +160,7 @@ def open_study(
         if url is None:
             paths.runs().mkdir(parents=True, exist_ok=True)
         parsed = make_url(url or f"sqlite:///{_default()}")
-        lock = _lock(parsed)
+        lock = lock_of(parsed)
         lock.acquire()  # the tables are made by one sweep
         try:
             storage = _connect(parsed, forks)
@@ -295,11 +261,3 @@ def readable_errors() -> Iterator[None]:
             f"cannot use the study database: {reason}. See that it is there, writable, not full and not locked, or "
             "name another with --storage; then the same command goes on."
         ) from error
-
-
-def _lock(url: URL) -> Lock:
-    if url.get_backend_name() == "postgresql":
-        return AdvisoryLock(url)
-    if url.get_backend_name() == "sqlite" and url.database and not url.database.startswith("file:"):
-        return FileLock(f"{url.database}.lock")
-    return FileLock(paths.runs() / "sweeps.lock")

@@ -135,19 +135,6 @@ class Emoji(CrossModalDataModule):
         return arrays["pixels"].view(np.uint8)
 
 
-class Drawings:
-    """Pictures out of an array (N, H, W, C), made when they are indexed: a cached encoding asks for none."""
-
-    def __init__(self, pixels: NDArray[np.uint8]) -> None:
-        self._pixels = pixels
-
-    def __len__(self) -> int:
-        return len(self._pixels)
-
-    def __getitem__(self, position: int, /) -> Image.Image:
-        return Image.fromarray(self._pixels[position])
-
-
 @cache
 def _version(package: str) -> str:
     try:

@@ -1,0 +1,53 @@
+"""The lock of a study database: one process at a time makes tables or begins a trial."""
+
+from typing import Protocol
+from zlib import crc32
+
+from filelock import FileLock
+from sqlalchemy import Connection, NullPool, create_engine, text
+from sqlalchemy.engine import URL
+
+from xmodal import paths
+
+
+class Lock(Protocol):
+    """Held by one process at a time; a process that ends lets it go."""
+
+    def acquire(self) -> object:
+        """Wait for it."""
+
+    def release(self) -> None:
+        """Let it go, if it is held."""
+
+
+class AdvisoryLock:
+    """A lock of a PostgreSQL server, which opens with the connection that holds it.
+
+    Args:
+        url: of the database.
+    """
+
+    def __init__(self, url: URL) -> None:
+        self._engine = create_engine(url, poolclass=NullPool)
+        self._number = crc32(b"xmodal")
+        self._held: Connection | None = None
+
+    def acquire(self) -> None:
+        """Wait for it."""
+        self._held = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        self._held.execute(text("SELECT pg_advisory_lock(:number)"), {"number": self._number})
+
+    def release(self) -> None:
+        """Let it go, if it is held."""
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+
+
+def lock_of(url: URL) -> Lock:
+    """The lock of a database: of the server, or a file beside it."""
+    if url.get_backend_name() == "postgresql":
+        return AdvisoryLock(url)
+    if url.get_backend_name() == "sqlite" and url.database and not url.database.startswith("file:"):
+        return FileLock(f"{url.database}.lock")
+    return FileLock(paths.runs() / "sweeps.lock")

@@ -1,0 +1,86 @@
+"""What a run asks of Lightning's trainer: which of its values can be used, and the strategy for several devices."""
+
+import re
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.strategies import DDPStrategy
+
+from xmodal.errors import UserError
+
+DEVICES, PROCESSES = 1024, 64  # at most in a node: GPUs, or processes of a CPU
+TRAINER = {
+    "max_epochs": ("a whole number from 1", 1),
+    "min_epochs": ("a whole number from 0, or null", 0),
+    "check_val_every_n_epoch": ("a whole number from 1", 1),
+    "limit_train_batches": ("a number of batches or a share above 0", 1e-9),
+    "limit_val_batches": ("a number of batches or a share above 0", 1e-9),
+    "limit_test_batches": ("a number of batches or a share above 0", 1e-9),
+    "accumulate_grad_batches": ("a whole number from 1", 1),
+    "gradient_clip_val": ("a number above 0, or null", 1e-30),
+    "num_nodes": ("a whole number from 1", 1),
+    "val_check_interval": ("a number of batches or a share above 0, or null", 1e-9),
+}  # the least that a run can use
+
+
+def check_trainer(trainer: Any) -> None:  # noqa: ANN401 - its arguments
+    """Refuse what the parser takes and no run can use.
+
+    Raises:
+        UserError: such a value, and what can be used.
+    """
+    for name, (words, low) in TRAINER.items():
+        if (value := trainer[name]) is not None and value < low:
+            raise UserError(f"trainer.{name} is {value}: give {words}.")
+    count = int(trainer.devices) if re.fullmatch(r"\d{1,9}", str(trainer.devices)) else 1
+    most = DEVICES if trainer.accelerator != "cpu" and torch.cuda.is_available() else PROCESSES
+    if count > most:
+        raise UserError(f"trainer.devices is {count}: give a number from 1 to {most}.")
+    if str(trainer.precision).startswith("64"):
+        raise UserError("trainer.precision is 64 bits, and features are of 32: give 32-true, 16-mixed or bf16-mixed.")
+    for name in ("max_epochs", "check_val_every_n_epoch"):
+        if trainer[name] is None:
+            raise UserError(f"trainer.{name} is null: give {TRAINER[name][0]}.")
+    for name in ("fast_dev_run", "barebones", "overfit_batches"):
+        if trainer[name]:
+            raise UserError(f"trainer.{name} leaves out what a record needs: take `xmodal smoke` or data.subset.")
+
+
+class OverDevices(DDPStrategy):
+    """DDP for a method: gradients lie in the buffers that are summed over the devices, and are not copied there.
+
+    Two optimizers leave parameters without gradient in each backward pass, which plain DDP does not allow.
+
+    Args:
+        model: whose training is spread.
+        broadcast_buffers: send the buffers of the first process to the others before each step. Code tables, queues
+            and prototypes need not be: every process makes the same ones out of gathered rows.
+    """
+
+    def __init__(self, model: LightningModule, *, broadcast_buffers: bool = False) -> None:
+        super().__init__(
+            find_unused_parameters=not model.automatic_optimization,
+            gradient_as_bucket_view=True,
+            broadcast_buffers=broadcast_buffers,
+        )
+
+    def configure_ddp(self) -> None:
+        """A closed form, which every process computes from the whole training set, has no gradients to sum."""
+        if self.model is not None and any(parameter.requires_grad for parameter in self.model.parameters()):
+            super().configure_ddp()
+
+
+def several(trainer: Any) -> bool:  # noqa: ANN401 - its arguments
+    """Whether a run asks for more than one process."""
+    devices = trainer.devices
+    if trainer.num_nodes > 1:
+        return True
+    if isinstance(devices, (list, tuple)):
+        return len(devices) > 1
+    text = str(devices)
+    return (
+        "," in text
+        or (text.isdigit() and int(text) > 1)
+        or (text in ("-1", "auto") and trainer.accelerator != "cpu" and torch.cuda.device_count() > 1)
+    )
