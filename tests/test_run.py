@@ -123,6 +123,20 @@ def test_a_checkpoint_of_another_configuration_is_refused(home, capsys):
     assert "bits is 16 in the checkpoint, 32 asked for" in err
 
 
+def test_a_checkpoint_older_than_an_argument_evaluates_to_the_same_numbers(home, capsys):
+    """What the constructor of its time did not have cannot contradict what is asked for."""
+    _, out, _ = run(capsys, "train", "dcmht", "emoji", "--bits", 16, "--epochs", 1, *SMALL)
+    trained, folder = record_of(out)["metrics"], Path(out.splitlines()[-1]).parent
+    checkpoint = folder / "checkpoints" / "best.ckpt"
+    state = torch.load(checkpoint, weights_only=False)  # our own, of a moment ago
+    for name in ("init", "standardised"):
+        del state["hyper_parameters"][name]
+    torch.save(state, checkpoint)
+    code, out, err = run(capsys, "test", "--ckpt_path", checkpoint)
+    assert code == 0, err
+    assert record_of(out)["metrics"] == {name: value for name, value in trained.items() if name != "val/map"}
+
+
 @pytest.mark.parametrize("method", ["dmsf", "cca"])
 def test_a_killed_run_goes_on_and_ends_the_same(home, method, monkeypatch):
     """Killed by SIGKILL after its second epoch, then the same command: bit-equal to the run that was left alone."""

@@ -212,10 +212,10 @@ def evaluate(arguments: Sequence[str], checkpoint: Path) -> Path:
     own = [f"--variant=test-{mark}", "--job_type=test", "--trainer.default_root_dir=null"]
     with XmodalCLI([*arguments, *own], checkpoints=False) as cli:
         asked = cli.model.hparams
-        for key in sorted(trained.keys() | asked.keys()):
-            if trained.get(key) != asked.get(key):
+        for key in sorted(trained):  # an argument that is newer than the checkpoint contradicts nothing in it
+            if trained[key] != asked.get(key):
                 raise UserError(
-                    f"{key.lstrip('_')} is {trained.get(key)!r} in the checkpoint, {asked.get(key)!r} asked for: "
+                    f"{key.lstrip('_')} is {trained[key]!r} in the checkpoint, {asked.get(key)!r} asked for: "
                     "give the checkpoint's own."
                 )
         cli.trainer.test(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True, verbose=False)
