@@ -83,14 +83,10 @@ class RetrievalMethod(LightningModule):
         kinds = get_type_hints(type(self).__init__)
         given: dict[str, Any] = {}
         for name, value in self.hparams_initial.items():
-            number = kinds.get(name) is float and isinstance(value, int)
-            given[name] = (
-                float(value)
-                if number
-                else asdict(value)
-                if is_dataclass(value) and not isinstance(value, type)
-                else value
-            )
+            if is_dataclass(value) and not isinstance(value, type):
+                given[name] = asdict(value)
+            else:  # a whole number given for a real one is one
+                given[name] = float(value) if kinds.get(name) is float and isinstance(value, int) else value
         check_numbers("model", given)
 
     def setup(self, stage: str) -> None:
