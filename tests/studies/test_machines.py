@@ -21,7 +21,7 @@ from xmodal.studies.jobs import run_jobs
 @pytest.fixture
 def postgres():
     """The URL of a server of its own, reached through a socket in its folder."""
-    psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed: it is in the extra `search`")
+    psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed: it is in the extra `sweeps`")
     found = shutil.which("initdb") or next(map(str, Path("/usr/lib/postgresql").glob("*/bin/initdb")), None)
     if found is None:
         pytest.skip("no PostgreSQL here: install the server (Debian: postgresql), as .ci/run does")
@@ -91,7 +91,7 @@ def test_jobs_search_and_the_command_ends_the_study(played, monkeypatch):  # noq
 
 
 def test_jobs_run_in_processes_of_their_own(home):
-    pytest.importorskip("submitit", reason="submitit is not installed: it is in the extra `search`")
+    pytest.importorskip("submitit", reason="submitit is not installed: it is in the extra `sweeps`")
     if shutil.which("srun"):
         pytest.skip("there is SLURM here, and the local executor is what this test is about")
     (home / "seen").mkdir()

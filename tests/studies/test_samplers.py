@@ -25,7 +25,7 @@ def objective(trial):
 
 def searched(name, trials, storage=None, **arguments):
     if name == "cmaes":
-        pytest.importorskip("cmaes", reason="the package cmaes is not installed: it is in the extra `search`")
+        pytest.importorskip("cmaes", reason="the package cmaes is not installed: it is in the extra `sweeps`")
     study = optuna.create_study(
         direction="maximize",
         study_name="s",

@@ -345,7 +345,7 @@ def test_a_database_that_cannot_be_written_is_said(played, capsys):
 )
 def test_a_database_out_of_reach_is_said_without_its_password(played, capsys, url, message):
     if "psycopg" in url:
-        pytest.importorskip("psycopg", reason="psycopg is not installed: it is in the extra `search`")
+        pytest.importorskip("psycopg", reason="psycopg is not installed: it is in the extra `sweeps`")
     assert sweep(f"--storage={url}") == 2
     err = capsys.readouterr().err
     assert message in err

@@ -30,7 +30,7 @@ PRUNERS: Mapping[str, Any] = {
     "threshold": optuna.pruners.ThresholdPruner,
 }
 AMONG_COMPLETE = ("median", "percentile")  # these compare a trial with complete ones only
-EXTRA = "pip install 'xmodal[search]'"
+EXTRA = "pip install 'xmodal[sweeps]'"
 
 
 class SeededPerTrial(BaseSampler):
