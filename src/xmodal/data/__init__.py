@@ -8,6 +8,7 @@ from xmodal.data.sets.fashion import Fashion
 from xmodal.data.sets.fashionvc import FashionVC
 from xmodal.data.sets.flickr8k import Flickr8k
 from xmodal.data.sets.flickr30k import Flickr30k
+from xmodal.data.sets.folder import Folder
 from xmodal.data.sets.food71 import Food71
 from xmodal.data.sets.iapr_tc12 import IAPRTC12
 from xmodal.data.sets.mirflickr25k import MIRFlickr25K
@@ -27,6 +28,7 @@ __all__ = [
     "FashionVC",
     "Flickr8k",
     "Flickr30k",
+    "Folder",
     "Food71",
     "MIRFlickr25K",
     "NUSWide",

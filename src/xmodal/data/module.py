@@ -5,7 +5,7 @@ from abc import abstractmethod
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import Any, ClassVar, Literal, Self, cast
 
 import numpy as np
 import torch
@@ -54,6 +54,7 @@ class CrossModalDataModule(LightningDataModule):
     """
 
     name: str
+    labels_from: ClassVar[str | None] = None  # argument without which there are no labels; None: there always are some
 
     def __init__(
         self,

@@ -89,6 +89,28 @@ class Cut:
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """Queries drawn from all pairs, whatever their number, as for a folder of one's own.
+
+    Args:
+        words: see `Recipe`.
+        query: number of queries; a few more where pictures have several captions.
+        database: `test`: the queries' own pairs are the gallery; `train`: everything that is not a query.
+    """
+
+    words: str
+    query: int
+    database: Literal["test", "train"]
+
+    def split(self, label: NDArray[np.generic], roles: Roles, val: int, group: Index | None = None) -> Split:
+        """See `Recipe`."""
+        drawing = Drawing(len(label), group)
+        order = drawing.pairs(np.random.default_rng(0).permutation(drawing.pictures))
+        query, pool = np.split(order, [drawing.cut(order, self.query)])
+        return make_split(np.sort(pool), np.sort(query), val, seed=1, database=self.database, group=group)
+
+
+@dataclass(frozen=True)
 class PerLabel:
     """Queries and training pairs drawn label by label among the pairs that no earlier label took, as DJSRH does.
 

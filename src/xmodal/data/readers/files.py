@@ -1,27 +1,26 @@
-"""Files of a dataset's folder, zips included and never unpacked; pictures are decoded on demand."""
+"""Files of a dataset's folder, those in zips, tars and Parquet files included; pictures are decoded on demand."""
 
 import json
 import os
+import re
 import stat
 import sys
-import zipfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from xmodal.data.readers.archives import Opened, Zip
 from xmodal.data.readers.text import decoded, split_lines
 from xmodal.encoders import open_picture
 from xmodal.errors import UserError
 
-LARGEST = 200 * 2**20  # bytes of one file inside a zip; no photo of any dataset comes near
-RATIO, SMALL = 200, 2**22  # unpacked to packed, of anything that is not small; no picture compresses like that
+INSIDE = re.compile(r"(.+?\.(?:tar|parquet))/(.+)", re.IGNORECASE)  # a member of a tar, a row of a Parquet file
 SKIPPED = ("features", "__MACOSX")  # our own cache; what a Mac adds to its zips
 
 
@@ -45,13 +44,6 @@ class Entry:
     stamp: tuple[int, int, int, int]
 
 
-class Archive(NamedTuple):
-    """A zip that a process has open; its threads take turns, for Python 3.12's `zipfile` seeks where others read."""
-
-    handle: zipfile.ZipFile
-    lock: Lock
-
-
 class Files:
     """Everything below a folder, looked up by file name; may be forked and pickled: each process opens its own handles.
 
@@ -65,9 +57,9 @@ class Files:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._entries: dict[str, list[Entry]] = defaultdict(list)
-        self._archives: dict[tuple[int, Path], Archive] = {}
+        self._opened, self._stamps = Opened(), dict[Path, tuple[int, int, int, int]]()
         for path, status in _walk(str(root), ()) if root.is_dir() else ():
-            stamp = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+            stamp = _stamp(status)
             if path.lower().endswith(".zip"):
                 self._add_zip(Path(path), stamp)
             else:
@@ -78,7 +70,7 @@ class Files:
 
     def _add_zip(self, path: Path, stamp: tuple[int, int, int, int]) -> None:
         try:
-            members = self._open(path).handle.infolist()
+            members = cast("Zip", self._opened[path]).handle.infolist()
         except Exception as error:  # zipfile raises anything on a damaged directory
             raise UserError(f"{path} is damaged ({error}): download it again.") from error
         for member in members:
@@ -105,6 +97,8 @@ class Files:
         Raises:
             UserError: several files fit equally well.
         """
+        if inside := INSIDE.match(name):
+            return self._inside(name, self.root / inside[1], inside[2])
         parts = [part for part in name.strip().replace("\\", "/").split("/") if part not in ("", ".")]
         several = self._entries.get(parts[-1].lower(), []) if parts else []
         for change in (str, str.lower):  # im1.JPG is im1.jpg where there is no im1.jpg
@@ -119,6 +113,15 @@ class Files:
                     return fits[0]
         return None
 
+    def _inside(self, name: str, path: Path, member: str) -> Entry | None:
+        """A member of a tar or a row of a Parquet file, which are named in full."""
+        if path not in self._stamps:
+            try:
+                self._stamps[path] = _stamp(path.stat())
+            except OSError:
+                return None
+        return Entry(name, path, member, self._stamps[path])
+
     def read(self, entry: Entry) -> bytes:
         """The content of a file.
 
@@ -128,14 +131,10 @@ class Files:
         if not entry.member:
             return entry.path.read_bytes()
         try:
-            archive = self._open(entry.path)
-            member = archive.handle.getinfo(entry.member)
-            _bounded(member, entry)
-            with archive.lock:
-                return archive.handle.read(member)
+            return self._opened[entry.path].read(entry.member)
         except UserError:
             raise
-        except Exception as error:  # zipfile, zlib and lzma have no common base
+        except Exception as error:  # zipfile, zlib, lzma, tarfile and pyarrow have no common base
             raise UserError(f"{entry.name} in {entry.path} is damaged ({error}).") from error
 
     def text(self, entry: Entry) -> str:
@@ -157,14 +156,9 @@ class Files:
         except (ValueError, RecursionError) as error:
             raise UserError(f"{entry.path} is damaged ({error}): download it again.") from error
 
-    def _open(self, path: Path) -> Archive:
-        key = (os.getpid(), path)
-        if key not in self._archives:
-            self._archives[key] = Archive(zipfile.ZipFile(path), Lock())
-        return self._archives[key]
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_archives": {}}
+def _stamp(status: os.stat_result) -> tuple[int, int, int, int]:
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def _walk(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, os.stat_result]]:
@@ -189,14 +183,6 @@ def _walk(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str
             yield from _walk(item.path, (*above, place))
         elif stat.S_ISREG(status.st_mode):
             yield item.path, status
-
-
-def _bounded(member: zipfile.ZipInfo, entry: Entry) -> None:
-    size, packed = member.file_size, max(member.compress_size, 1)
-    if size > LARGEST or (size > SMALL and size > RATIO * packed):
-        raise UserError(
-            f"{entry.name} in {entry.path} would unpack from {packed} to {size} bytes: this is no dataset's file."
-        )
 
 
 def expected(forms: Forms) -> str:

@@ -1,0 +1,261 @@
+"""Tables of pictures and texts as people have them: CSV, TSV, JSON Lines, Parquet, COCO's JSON, and tar shards.
+
+Every form becomes columns: a list of cells by name, all of the same length. Pictures inside a Parquet file or a tar are
+named `<file>/<where in it>`, as `xmodal.data.readers.files` finds them.
+"""
+
+import csv
+import glob
+import json
+import re
+import tarfile
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+from xmodal.data.readers.text import decoded
+from xmodal.errors import UserError
+
+Columns = dict[str, list[Any]]
+PICTURES = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm")
+ROLES = {
+    **dict.fromkeys(("train", "training", "restval"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing", "query"), "test"),
+}  # how people write the roles of a split
+LARGEST = 2**31  # bytes of a table that is read as text; a larger one belongs into Parquet
+
+
+def read_table(table: str | Path, wanted: Collection[str] | None = None) -> Columns:
+    """The cells of a table by column.
+
+    Args:
+        table: a file, a folder of parts, or a pattern of them such as `shards/*.tar`; parts follow one another.
+        wanted: columns to keep; None: all.
+
+    Returns:
+        Columns of equal length. Where parts are named after roles (`train-0.parquet`, `test-0.parquet`) and have no
+        column `split`, there is one.
+
+    Raises:
+        UserError: there is no such file, its form is not known, or it is damaged.
+    """
+    parts = table_parts(table)
+    form = parts[0].suffix.lower()
+    if form == ".json":
+        found = _coco(parts)
+    else:
+        found, filled = {}, 0
+        for part in parts:
+            columns = READERS[form](part, wanted)
+            rows = len(next(iter(columns.values()), ()))
+            role = ROLES.get(re.split(r"[-_.0-9]", part.stem.lower())[0])
+            if role and len(parts) > 1 and "split" not in columns:
+                columns["split"] = [role] * rows
+            for name in columns:
+                found.setdefault(name, [None] * filled)
+            for name, cells in found.items():
+                cells.extend(columns.get(name) or [None] * rows)
+            filled += rows
+    if (found or wanted is None) and not any(found.values()):
+        raise UserError(f"{table} has no rows.")
+    return found if wanted is None else {name: cells for name, cells in found.items() if name in wanted}
+
+
+def table_parts(table: str | Path) -> list[Path]:
+    """The files of a table, all of one form.
+
+    Raises:
+        UserError: none is there, or they are of several forms or of none that can be read.
+    """
+    path = Path(table)
+    forms = ", ".join((*READERS, ".json"))
+    if path.is_dir():
+        parts = sorted(each for each in path.iterdir() if each.suffix.lower() in (*READERS, ".json"))
+    else:
+        parts = [path] if path.is_file() else sorted(Path(each) for each in glob.glob(str(table)))  # noqa: PTH207
+    if not parts:
+        what = f"holds no table ({forms})" if path.is_dir() else "is not there"
+        raise UserError(f"the table {table} {what}.")
+    found = {part.suffix.lower() for part in parts}
+    if len(found) > 1 or not found <= {*READERS, ".json"}:
+        raise UserError(
+            f"the table {table} is {' and '.join(sorted(found)) or 'a file without ending'}; one of {forms} is read."
+        )
+    return parts
+
+
+def _text(part: Path) -> str:
+    if part.stat().st_size > LARGEST:
+        raise UserError(f"{part} has {part.stat().st_size:,} bytes: save tables of more than 2 GB as Parquet.")
+    return decoded(part.read_bytes(), str(part))
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Lines with their ends, one by one: a copy of all of them would double the memory."""
+    return (found[0] for found in re.finditer(r"[^\n]*\n|[^\n]+$", text))
+
+
+def _separated(part: Path, wanted: Collection[str] | None) -> Columns:
+    """CSV or TSV whose first row names the columns; which of comma, semicolon and tab separates is read there."""
+    text = _text(part)
+    head = text.partition("\n")[0]
+    separator = "\t" if part.suffix.lower() == ".tsv" else max(",;\t", key=head.count)
+    csv.field_size_limit(2**24)
+    rows = csv.reader(_lines(text), delimiter=separator, strict=True)
+    try:
+        names = [name.strip() for name in next(rows, [])]
+        if len(set(names)) < len(names):
+            raise UserError(
+                f"{part} names a column twice: {', '.join(sorted({n for n in names if names.count(n) > 1}))}."
+            )
+        kept = [(name, place) for place, name in enumerate(names) if wanted is None or name in wanted]
+        columns: Columns = {name: [] for name, _ in kept}
+        appends = [(columns[name].append, place) for name, place in kept]
+        shared: dict[str, str] = {}  # cells that repeat, such as classes, are one string
+        for row in rows:
+            if len(row) != len(names):
+                if not row:
+                    continue
+                raise UserError(
+                    f"{part}, line {rows.line_num}: {len(row)} cells, but the first line names {len(names)}."
+                )
+            for append, place in appends:
+                cell = row[place]
+                append(shared.setdefault(cell, cell) if len(cell) < 24 else cell)
+            if len(shared) > 200_000:
+                shared.clear()
+    except csv.Error as error:
+        raise UserError(f"{part} is damaged: line {rows.line_num}: {error}.") from error
+    return columns
+
+
+def _json_lines(part: Path, wanted: Collection[str] | None) -> Columns:
+    columns: Columns = {}
+    rows = 0
+    for number, line in enumerate(_lines(_text(part)), 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{part}, line {number} is no JSON ({error}).") from error
+        if not isinstance(record, dict):
+            raise UserError(f'{part}, line {number}: each line is an object such as {{"file": "1.jpg", ...}}.')
+        for name, cell in record.items():
+            if wanted is None or name in wanted:
+                columns.setdefault(name, [None] * rows).append(cell)
+        rows += 1
+        for cells in columns.values():
+            if len(cells) < rows:
+                cells.append(None)
+    return columns
+
+
+def arrow() -> Any:  # noqa: ANN401 - a module without types
+    """pyarrow.parquet, which reads Parquet.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        import pyarrow.parquet
+    except ImportError as error:
+        raise UserError("Parquet is read by pyarrow: `pip install pyarrow`, or the extra `xmodal[parquet]`.") from error
+    return pyarrow.parquet
+
+
+def _parquet(part: Path, wanted: Collection[str] | None) -> Columns:
+    """Columns of a Parquet file; pictures (struct of bytes and path, as Hugging Face's) are named, not read."""
+    parquet = arrow()
+    try:
+        with parquet.ParquetFile(part) as file:
+            schema, rows = file.schema_arrow, file.metadata.num_rows
+            names = [name for name in schema.names if wanted is None or name in wanted]
+            pictures = {name for name in names if _holds_bytes(schema.field(name).type)}
+            columns = file.read(columns=[name for name in names if name not in pictures]).to_pydict()
+    except (OSError, ValueError) as error:  # pyarrow's own are ValueErrors
+        raise UserError(f"{part} is damaged ({' '.join(str(error).split())[:120]}).") from error
+    for name in pictures:
+        columns[name] = [f"{part.name}/{name}/{row}" for row in range(rows)]
+    return {name: columns[name] for name in names}
+
+
+def _holds_bytes(kind: Any) -> bool:  # noqa: ANN401 - a type of pyarrow
+    import pyarrow
+
+    inside = [kind.field(place) for place in range(kind.num_fields)] if pyarrow.types.is_struct(kind) else []
+    return any(pyarrow.types.is_binary(each) or pyarrow.types.is_large_binary(each) for each in [kind]) or any(
+        field.name == "bytes" for field in inside
+    )
+
+
+def _coco(parts: list[Path]) -> Columns:
+    """COCO's JSON, or Karpathy's: a row per picture, with lists of captions and of category names."""
+    images: dict[Any, dict[str, Any]] = {}
+    captions: dict[Any, list[str]] = defaultdict(list)
+    names: dict[Any, str] = {}
+    labels: dict[Any, dict[str, None]] = defaultdict(dict)
+    for part in parts:
+        try:
+            content = json.loads(_text(part))
+            if isinstance(content, list):
+                content = {"images": [{"id": place, **row} for place, row in enumerate(content)]}
+            listed = content["images"]
+            names |= {each["id"]: str(each["name"]) for each in content.get("categories", ())}
+            for image in listed:
+                key = image["id"] if "id" in image else image.get("imgid", image.get("file_name"))
+                images.setdefault(key, {}).update(image)
+                captions[key] += [str(each["raw"]) for each in image.get("sentences", ())]
+            for mark in content.get("annotations", ()):
+                if "caption" in mark:
+                    captions[mark["image_id"]].append(str(mark["caption"]))
+                elif "category_id" in mark:
+                    labels[mark["image_id"]][names[mark["category_id"]]] = None
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise UserError(
+                f"{part} is no JSON as COCO has it (images, annotations, categories): {error!r}."
+            ) from error
+    columns: Columns = {name: [image.get(name) for image in images.values()] for name in _scalars(images.values())}
+    if any(captions.values()):
+        columns["caption"] = [captions[key] for key in images]
+    if names:
+        columns["category"] = [list(labels[key]) for key in images]
+    return columns
+
+
+def _scalars(images: Collection[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(name for image in images for name, cell in image.items() if name != "sentences"))
+
+
+def _shard(part: Path, wanted: Collection[str] | None) -> Columns:
+    """A WebDataset shard: members of one key are a row, their endings columns; `json` brings columns of its own."""
+    rows: dict[str, dict[str, Any]] = {}
+    try:
+        with tarfile.open(part) as archive:
+            for member in archive:
+                folder, _, file = member.name.rpartition("/")
+                stem, _, ending = file.partition(".")
+                if not member.isfile() or not ending:
+                    continue
+                row, ending = rows.setdefault(f"{folder}/{stem}", {}), ending.lower()
+                if ending.rpartition(".")[2] in PICTURES:
+                    row["file"] = f"{part.name}/{member.name}"
+                elif ending in ("txt", "text", "caption", "cls", "json"):
+                    text = decoded(archive.extractfile(member).read(), f"{member.name} in {part}").strip()  # type: ignore[union-attr]
+                    row |= json.loads(text) if ending == "json" else {ending: text}
+    except (tarfile.TarError, OSError, EOFError, ValueError, TypeError) as error:
+        raise UserError(f"{part} is a damaged shard ({error}).") from error
+    every = [name for name in _scalars(rows.values()) if wanted is None or name in wanted]
+    return {name: [row.get(name) for row in rows.values()] for name in every}
+
+
+READERS = {
+    ".csv": _separated,
+    ".tsv": _separated,
+    ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
+    ".parquet": _parquet,
+    ".tar": _shard,
+}

@@ -1,0 +1,145 @@
+"""Your own data: a folder of pictures and a table that says what they show (`xmodal init data` writes the YAML)."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from xmodal.checks import check_name
+from xmodal.data.readers.files import Files, Photos
+from xmodal.data.readers.listing import Listing, read_listing
+from xmodal.data.readers.release import Release
+from xmodal.data.readers.tables import table_parts
+from xmodal.data.recipes import Drawn, Official, Recipe
+from xmodal.data.sets.released import Released
+from xmodal.errors import UserError
+from xmodal.relevance import Rule
+
+FEWEST = 20  # pairs; a split of fewer has single queries, and its scores say nothing
+
+
+class Folder(Released):
+    """Pictures in a folder (zips and tars included, in place) or inside the table, and their texts and labels.
+
+    Args:
+        table: CSV, TSV, JSON Lines, Parquet, COCO's JSON, or tar shards: a file, a folder of parts or a pattern.
+        images: folder of the pictures; default: that of the table.
+        name: of the dataset, in runs and tables.
+        file: column of the pictures' names, the same way as the following; default: the usual name that is there.
+        text: column of the texts: one, a list of several, or several rows of a picture.
+        label: column of the classes, or several columns; without any, relevant is what shows the same picture.
+        separator: between several classes in a cell.
+        layers: between the layers of a class such as `animal/bird/owl`; relevant is then the same finest class.
+        split: column of the roles train, val and test; without one, queries are drawn.
+        ending: of the pictures' names, where the table leaves it out.
+        database: `test`: the queries are searched in their own pairs; `train`: in all that are not queries.
+        query: number of queries, where they are drawn; default: a fifth of the pairs, at most 2,000.
+        val: number of validation pairs, where the table names none; default: a tenth of the others, at most 1,000.
+        fewest: a label of fewer pairs is left out.
+        relevance: see `CrossModalDataModule`; default: as said at `label` and `layers`.
+    """
+
+    name = "folder"
+    twins = True
+    labels_from = "label"
+
+    def __init__(
+        self,
+        table: str,
+        images: str | None = None,
+        name: str = "folder",
+        file: str | None = None,
+        text: str | None = None,
+        label: str | list[str] | None = None,
+        separator: str | None = None,
+        layers: str | None = None,
+        split: str | None = None,
+        ending: str = "",
+        database: Literal["test", "train"] = "test",
+        query: int | None = None,
+        val: int | None = None,
+        fewest: int = 2,
+        relevance: Rule | None = None,
+        **kwargs: Any,  # noqa: ANN401 - the arguments of the classes above, read from their signatures
+    ) -> None:
+        check_name("data.name", name)
+        self.name, self.table = name, table
+        marks: Sequence[str] = [label] if isinstance(label, str) else label or []
+        super().__init__(relevance=relevance or ("finest" if layers else "label" if marks else "group"), **kwargs)
+        self.columns = {"file": file, "text": text, "label": marks, "separator": separator, "layers": layers}
+        self.columns |= {"split": split, "ending": ending}
+        self.images = Path(images) if images else table_parts(table)[0].parent
+        self.database, self.query, self.val, self.fewest = database, query, val, fewest
+        if not self.images.is_dir():
+            raise UserError(f"data.images is {images!r}: there is no such folder.")
+
+    @cached_property
+    def listing(self) -> Listing:
+        """What the table says."""
+        return read_listing(self.table, **self.columns)  # type: ignore[arg-type]
+
+    @cached_property
+    def release(self) -> Release:
+        """The pairs of the table, without those that lack something.
+
+        Raises:
+            UserError: a column or the pictures are missing, there are too few pairs, or labels that tell nothing apart.
+        """
+        listing = self.listing
+        label, names, rare = listing.multi_hot(self.fewest if listing.labels and not listing.layers else 1)
+        notes: dict[str, object] = {**listing.left_out, **({"rare_labels_left_out": len(rare)} if rare else {})}
+        if listing.labels is not None and (label.all() or not len(names)):
+            raise UserError(
+                f"every pair of {self.table} has the same labels ({', '.join(names)[:60] or 'none frequent enough'}): "
+                "all is relevant to all, and nothing to be learnt. Name another column, or none."
+            )
+        roles: dict[str, Any] = {}
+        if listing.splits is not None:
+            which = np.array(listing.splits)
+            roles = {role: np.flatnonzero(which == role) for role in np.unique(which)}
+        release = Release(
+            "table",
+            Photos(Files(self.images), listing.files, self.max_corrupt),
+            listing.texts,
+            label,
+            names,
+            image_rows=listing.rows,
+            hierarchy=listing.hierarchy(),
+            group=None if listing.labels else listing.rows,
+            roles=roles,
+            notes=notes,
+        ).labelled()
+        if len(release.label) < FEWEST:
+            raise UserError(
+                f"{self.table} has {len(release.label)} usable pairs: {FEWEST} are the fewest, "
+                "some hundreds are sensible."
+            )
+        return release
+
+    @property
+    def recipe(self) -> Recipe:
+        """The roles of the table, or queries that are drawn.
+
+        Raises:
+            UserError: the table's roles lack train or test.
+        """
+        roles = self.release.roles
+        if not roles:
+            query = self.query or min(max(len(self.release.label) // 5, 1), 2000)
+            if not 0 < query < len(self.release.label) - 2:
+                raise UserError(f"data.query={query} of {len(self.release.label)} pairs: leave some to train on.")
+            return Drawn(f"numpy.random.default_rng(0).permutation: {query:,} queries", query, self.database)
+        if lacking := [role for role in ("train", "test") if role not in roles]:
+            raise UserError(
+                f"column {self.columns['split']!r} of {self.table} has no pair of {' and '.join(lacking)}: name them "
+                "so, or leave data.split out, and queries are drawn."
+            )
+        return Official(f"column {self.columns['split']} of the table", self.database)
+
+    @property
+    def validation(self) -> int:
+        """See `Released`."""
+        pool = len(self.release.roles.get("train", ())) or len(self.release.label) * 4 // 5
+        return self.val or min(max(pool // 10, 1), 1000)
