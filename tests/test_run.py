@@ -96,16 +96,6 @@ def test_the_saved_configuration_replays_the_run(home, capsys):
     assert again["metrics"] == first["metrics"]
 
 
-def test_the_same_seed_gives_the_same_run_bit_for_bit_and_another_does_not(home, capsys):
-    seen = {}
-    for name, seed in (("first", 0), ("second", 0), ("other", 1)):
-        _, out, _ = run(
-            capsys, "train", "dmsf", "emoji", "--bits", 16, "--epochs", 2, "--seed", seed, *SMALL, f"--variant={name}"
-        )
-        seen[name] = (record_of(out)["metrics"], weights(Path(out.splitlines()[-1]).parent))
-    assert seen["first"] == seen["second"] != seen["other"]
-
-
 def test_a_checkpoint_evaluates_to_the_same_numbers(home, capsys):
     _, out, _ = run(capsys, "train", "dmsf", "emoji", "--bits", 16, "--epochs", 2, *SMALL)
     trained, checkpoint = record_of(out), Path(out.splitlines()[-1]).parent / "checkpoints" / "best.ckpt"
