@@ -66,6 +66,8 @@ def test_a_run_leaves_its_record(home, capsys):
         "versions",
         "device",
         "threads",
+        "vectors",
+        "blas",
         "seconds",
         "peak_memory",
         "wandb_id",

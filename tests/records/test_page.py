@@ -109,6 +109,28 @@ def test_values_tuned_at_another_size_compete_and_are_no_ablation(home, capsys):
     assert "Ablations" not in shown
 
 
+def test_it_shows_what_leaves_the_encoder_and_the_directions_within_a_modality(home, capsys):
+    chance = {"test/random_i2t": 0.18, "test/random_t2i": 0.18}
+    across = {"val/map": 0.6, "test/map": 0.6, "test/map_i2t": 0.61, "test/map_t2i": 0.59, **chance}
+    within = {"test/map_i2i": 0.4321, "test/map_t2t": 0.8765}
+    write_run(paths.runs(), "hierarchical", kind="real", output_size=128, metrics=across | within)
+    write_run(paths.runs(), "acmr", 0.5, kind="real", size=128)
+    text, _ = page(capsys)
+    assert re.search(r"both directions hierarchical is best at 128 dim, its lead of 0\.\d{3} ", words(text))
+    heads, *rows = re.findall(r"<tr.*?</tr>", text.split('class="sortable"')[1].split("</table>")[0], re.DOTALL)
+    heads = [words(head).strip() for head in re.findall(r"<th.*?</th>", heads, re.DOTALL)]
+    cells = {
+        found[0].split()[0]: dict(zip(heads, found, strict=True))
+        for row in rows
+        if (found := [words(cell).strip() for cell in re.findall(r"<t[hd].*?</t[hd]>", row, re.DOTALL)])
+    }
+    assert cells["hierarchical"]["size"] == "64 dim (128 out)"
+    assert cells["hierarchical"]["image → image"] == "0.4321"
+    assert cells["hierarchical"]["text → text"] == "0.8765"
+    assert cells["acmr"]["size"] == "128 dim"
+    assert cells["acmr"]["text → text"] == ""  # an old record has none
+
+
 def test_a_broken_record_is_named_and_counted(runs, capsys):
     bad = runs / "cca" / "emoji" / "16" / "seed0" / "result.json"
     bad.write_text("{<b>")

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from tests.records.records import QUERIES, write_run
+from xmodal.commands.compare import COLUMNS, table
+from xmodal.records.contests import contests
 from xmodal.records.setups import collect, differences, group, intervals
 from xmodal.significance import bootstrap_interval, paired_test
 
@@ -50,6 +52,16 @@ def test_a_broken_record_is_named_and_the_others_are_read(tmp_path, text):
     records, (reason,) = collect(tmp_path)
     assert [record["method"] for record in records] == ["dmsf"]
     assert str(folder / "result.json") in reason
+
+
+def test_runs_are_ranked_by_the_size_of_what_leaves_the_encoder(tmp_path):
+    write_run(tmp_path, "hierarchical", 0.6, kind="real", output_size=128)
+    write_run(tmp_path, "acmr", 0.5, kind="real", output_size=64)
+    write_run(tmp_path, "dscmr", 0.4, kind="real", size=128)  # an old record, which says what was asked for only
+    found = [[row.group.method for row in contest.rows] for contest in contests(groups_of(tmp_path))]
+    assert found == [["acmr"], ["hierarchical", "dscmr"]]
+    sizes = [row[COLUMNS.index("size")] for row in table(collect(tmp_path)[0])]
+    assert sizes == ["64 dim", "64 dim (128 out)", "128 dim"]
 
 
 def test_intervals_and_differences_are_those_of_the_seeds_mean_per_query(tmp_path):

@@ -69,15 +69,24 @@ def provenance() -> Mapping[str, Any]:
 
 
 def machine(device: "torch.device") -> dict[str, Any]:
-    """The device's name, the threads of its host that compute, and the peak memory so far, in bytes."""
+    """The device's name, what computes on its host, and the peak memory so far, in bytes.
+
+    `threads`, `vectors` (the instructions that torch chose: DEFAULT, AVX2, AVX512, ...) and `blas` change the last
+    bit of a sum on the CPU, and so does the processor itself, by which MKL chooses.
+    """
     import torch
 
-    threads = {"threads": torch.get_num_threads()}
+    blas = re.search(r"BLAS_INFO=(\w+)", torch.__config__.show())
+    host = {
+        "threads": torch.get_num_threads(),
+        "vectors": torch.backends.cpu.get_cpu_capability(),
+        "blas": blas[1] if blas else "unknown",
+    }
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(device)
-        return {"device": torch.cuda.get_device_name(device), **threads, "peak_memory": peak}
+        return {"device": torch.cuda.get_device_name(device), **host, "peak_memory": peak}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
-    return {"device": _cpu(), **threads, "peak_memory": peak}
+    return {"device": _cpu(), **host, "peak_memory": peak}
 
 
 def forget_peak() -> None:
