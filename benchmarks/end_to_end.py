@@ -4,15 +4,18 @@
 
 The same 8,000 made-up JPEGs of 500 x 375, ViT-B/32 with random weights, both towers trained, random crop and mirror,
 5,000 training pairs, 5,500 pairs encoded in every validation. Each form is a command of its own. `first` is the time
-from a command's start to the end of its first epoch: imports, decoding and compilation included. `epoch` is the median
-of the later epochs, `training` of their training parts. The share of the ceiling counts the operations of both towers,
-forward and backward, against a bf16 product of 8,192 x 8,192 in the same run.
+from the end of a command's imports to the end of its first epoch: building of models, decoding and compilation
+included. `epoch` is the median of the later epochs, `training` of their training parts. The share of the ceiling counts
+the operations of both towers, forward and backward, against a bf16 product of 8,192 x 8,192 in the same run.
+`--evaluation 20000` instead times validations of so many pairs from pictures, and the bare forward pass of both towers
+over as many: the device time.
 """
 
 import argparse
 import csv
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -23,9 +26,12 @@ from pathlib import Path
 import torch
 from lightning import Callback
 
+import yardstick
 from measuring import device_name, wait
+from xmodal.encoders import OpenClipImage, OpenClipText
 
 BATCH, TRAIN, QUERY, OPERATIONS = 128, 5000, 500, 33.6e9  # of a pair with 32 tokens (FlopCounterMode)
+STARTED = time.time()  # where a command imports this file: its other imports are done, nothing is built
 NAMES = (
     "device",
     "devices",
@@ -48,7 +54,7 @@ class Stamps(Callback):
     """
 
     def __init__(self, path: str) -> None:
-        self.path, self.stamps = path, {"epoch": [], "validation": [], "end": []}
+        self.path, self.stamps = path, {"start": [STARTED], "epoch": [], "validation": [], "end": []}
 
     def _stamp(self, what, trainer) -> None:
         wait()
@@ -85,27 +91,30 @@ def ceiling():
     return 2 * 8192**3 / statistics.median(times)
 
 
-def yardstick(folder, workers):
+def plain(folder, workers):
     """Seconds to the end of the first epoch, of the second, and of its training."""
     script = Path(__file__).with_name("yardstick.py")
     command = [sys.executable, str(script), str(folder), f"--workers={workers}", "--epochs=2"]
-    started, first, last = time.time(), None, ()
+    first, last = None, ()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout:
             print("   yardstick:", line.strip(), flush=True)
+            if line.startswith("start"):
+                started = time.time()
+                continue
             first = first or time.time() - started
             last = line.split()
     return first, float(last[1]), float(last[2])
 
 
-def ours(folder, workers, devices, batch, epochs, options, log):
-    """The same of `xmodal fit`."""
+def ours(folder, workers, devices, batch, epochs, options, log, train=TRAIN):
+    """The same of `xmodal fit`, and the median of its later validations."""
     stamps = Path(tempfile.mkdtemp()) / "stamps.json"
     model = "{class_path: %s, init_args: {model: ViT-B-32-quickgelu, weights: random}}"
     command = [
         *(sys.executable, "-m", "xmodal", "fit", "dcmht", "mirflickr25k", "--bits=64", f"--epochs={epochs}"),
         *(f"--data.root={folder}", "--data.protocol=xmodal", f"--data.query={QUERY * 2}", f"--data.batch_size={batch}"),
-        *(f"--data.train={TRAIN + QUERY}", f"--data.val={QUERY}", "--data.trunk.sides=both", "--data.trunk.crop=0.08"),
+        *(f"--data.train={train + QUERY}", f"--data.val={QUERY}", "--data.trunk.sides=both", "--data.trunk.crop=0.08"),
         *("--data.trunk.flip=0.5", f"--data.trunk.workers={workers}", f"--trainer.devices={devices}"),
         *("--data.image_scaling=none", "--data.text_scaling=none"),
         f"--data.image_encoder={model % 'OpenClipImage'}",
@@ -124,11 +133,49 @@ def ours(folder, workers, devices, batch, epochs, options, log):
     starts, ends = found["epoch"], found["end"]
     whole = [after - before for before, after in zip(starts[1:], [*starts[2:], ends[-1]], strict=True)]
     training = [after - before for before, after in zip(starts[1:], found["validation"][1:], strict=True)]
+    checks = [after - before for before, after in zip(found["validation"][1:], ends[1:], strict=True)]
     print(
         "   ours: epochs", [round(each, 2) for each in whole], "training", [round(e, 2) for e in training],
         "first epoch alone", round(ends[0] - starts[0], 2), "command", round(total, 1), flush=True,
     )  # fmt: skip
-    return ends[0] - started, statistics.median(whole), statistics.median(training)
+    return ends[0] - found["start"][0], statistics.median(whole), statistics.median(training), statistics.median(checks)
+
+
+def device_time(pairs, size=1024):
+    """Seconds of the bare forward pass of both trunks, bf16, over so many pairs that lie on the device."""
+    trunks = [
+        kind("ViT-B-32-quickgelu", "random").trunk(weights=False).cuda().eval()
+        for kind in (OpenClipImage, OpenClipText)
+    ]
+    raws = [
+        {"pixels": torch.randint(256, (size, 3, 224, 224), dtype=torch.uint8, device="cuda")},
+        {"ids": torch.randint(1, 49000, (size, 32), device="cuda")},
+    ]
+    times = []
+    for trunk in trunks:
+        trunk.tokens = False
+    with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16):
+        for _ in range(13):
+            wait()
+            started = time.perf_counter()
+            for trunk, raw in zip(trunks, raws, strict=True):
+                trunk(raw)
+            wait()
+            times.append(time.perf_counter() - started)
+    return statistics.median(times[3:]) * pairs / size
+
+
+def evaluation(options):
+    """Validations of many pairs against the device time of the two towers."""
+    options.folder = options.folder.with_name(f"{options.folder.name}-{options.evaluation}")
+    if not (options.folder / "label.mat").is_file():
+        yardstick.make(options.folder, options.evaluation + 2 * QUERY)
+    few = ["--trainer.limit_train_batches=2"]
+    train = options.evaluation - QUERY
+    workers = int(options.workers.split(",")[-1])
+    *_, seconds = ours(options.folder, workers, 1, BATCH, options.epochs, few, options.log, train)
+    bare = device_time(options.evaluation)
+    print(f"{options.evaluation} pairs: {seconds:.2f} s, device time {bare:.2f} s, ratio {seconds / bare:.2f}")
 
 
 def main():
@@ -142,27 +189,25 @@ def main():
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "xmodal-yardstick")
     parser.add_argument("--log", default="end_to_end.log", help="what the commands print")
     parser.add_argument("--csv", type=Path)
+    parser.add_argument("--evaluation", type=int, default=0, help="pairs of a validation that is timed instead")
     options = parser.parse_args()
+    if options.evaluation:
+        evaluation(options)
+        return
     if not (options.folder / "label.mat").is_file():
-        import yardstick as maker
-
-        maker.make(options.folder, 8000)
+        yardstick.make(options.folder, 8000)
     forms = {"default": [], "compiled": ["--data.trunk.compile=true"], "eager": ["--data.trunk.record=false"]}
     limit, rows = ceiling(), []
     for workers in map(int, options.workers.split(",")):
         base = None
         if options.yardstick:
-            base = yardstick(options.folder, workers)
+            base = plain(options.folder, workers)
             rows.append((1, BATCH, workers, "yardstick", *base, 1.0))
         for devices in map(int, options.devices.split(",")):
             for form in options.forms.split(","):
-                for store in options.folder.glob("features"):
-                    import shutil
-
-                    shutil.rmtree(store)  # each command decodes anew
-                found = ours(
-                    options.folder, workers, devices, BATCH * devices, options.epochs, forms[form], options.log
-                )
+                shutil.rmtree(options.folder / "features", ignore_errors=True)  # each command decodes anew
+                size = BATCH * devices
+                *found, _ = ours(options.folder, workers, devices, size, options.epochs, forms[form], options.log)
                 over = base[1] / found[1] if base else float("nan")
                 rows.append((devices, BATCH * devices, workers, f"xmodal {form}", *found, over))
                 print(*rows[-1], flush=True)

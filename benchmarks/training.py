@@ -7,9 +7,8 @@
 
 `features`: made-up pairs of the size that the field uses (10,000 pairs, 4096-d image and 1386-d text features; methods
 that attend to tokens get 16 image and 32 text tokens of 256). Forms: `plain`, a Dataset of pairs in a DataLoader,
-float32; `xmodal`, the suite as it is by default; `xmodal fast`, with TF32 products and, where a method has one
-optimizer, CUDA graphs (on a GPU), and bf16 for the methods that attend to tokens. Pairs per second are the median of
-whole epochs after the first.
+float32; `xmodal`, the suite as it is by default; `xmodal fast`, with TF32 products, CUDA graphs (on a GPU), and bf16
+for the methods that attend to tokens. Pairs per second are the median of whole epochs after the first.
 `trunk`, `largest` and `two-gpus`: see benchmarks/training_trunk.py. A form that fails is named, and the others go on.
 Every row is written at once to results/training_speed.csv; `--profile` writes results/profile_<part>.txt instead.
 """
@@ -147,7 +146,7 @@ def run(name, form, batch_size, options, callbacks=()):
     seed_everything(0, verbose=False)
     model, clock = build(name, data), Clock(options.seconds)
     fast = form == "xmodal fast"
-    graphs = fast and torch.cuda.is_available() and model.automatic_optimization and name not in WAITS
+    graphs = fast and torch.cuda.is_available() and name not in WAITS
     torch.set_float32_matmul_precision("high" if fast else "highest")
     try:
         fit(

@@ -210,6 +210,7 @@ def main():
     if not (options.folder / "label.mat").is_file():
         make(options.folder, options.pairs)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    print("start", flush=True)
     run(
         options.folder, options.workers, options.epochs, options.train, options.query, device,
         lambda *found: print(*found, flush=True),

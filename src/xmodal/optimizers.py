@@ -126,9 +126,9 @@ class Gathered:
     def __init__(self, parameters: list[Tensor]) -> None:
         self.parameters = parameters
         room = [-(-parameter.numel() // PIECE) for parameter in parameters]
-        device = parameters[0].device
+        device, dtype = parameters[0].device, parameters[0].dtype
         self.owner = torch.repeat_interleave(torch.arange(len(room)), torch.tensor(room)).to(device)
-        self.buffer = torch.zeros(sum(room) * PIECE, device=device)
+        self.buffer = torch.zeros(sum(room) * PIECE, dtype=dtype, device=device)
         pieces = torch.full((len(room), max(room)), sum(room))  # of each tensor; the last is nobody's
         for row, (first, count) in enumerate(zip(np.cumsum([0, *room[:-1]]).tolist(), room, strict=True)):
             pieces[row, :count] = torch.arange(first, first + count)

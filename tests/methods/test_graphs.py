@@ -7,8 +7,8 @@ from lightning import seed_everything
 from tests.methods.test_every_method import pytestmark as harmless
 from tests.methods.toy import Toy, build
 from tests.methods.training import make_trainer, train
-from xmodal import cuda_graphs
-from xmodal.cuda_graphs import CudaGraphs
+from xmodal.cuda_graphs import CudaGraphs, callback
+from xmodal.cuda_graphs.recording import Pieces
 from xmodal.errors import UserError
 
 pytestmark = [*harmless, pytest.mark.filterwarnings("ignore:.* codes have collapsed")]
@@ -26,6 +26,14 @@ class Again:
         return self.step()
 
 
+class AgainByHand(Again):
+    """The same of a step that optimises by hand, which is taken when it is recorded."""
+
+    def __init__(self, step, module, _):
+        super().__init__(step, module)
+        step()
+
+
 class OnCPU(CudaGraphs):
     """Steps are called again, on the batch that the recording reads."""
 
@@ -35,6 +43,15 @@ class OnCPU(CudaGraphs):
         return (self.module,)
 
 
+def stand_in(monkeypatch):
+    """The callback, and options of the trainer: on a GPU the real ones."""
+    if GPU:
+        return CudaGraphs(), {"accelerator": "gpu", "devices": 1}
+    monkeypatch.setattr(callback, "Recording", Again)
+    monkeypatch.setattr(callback, "Pieces", AgainByHand)
+    return OnCPU(), {}
+
+
 def trained(name, folder, callbacks=(), **options):
     seed_everything(0, verbose=False)
     data = Toy(batch_size=12)  # three steps an epoch, the last of another size
@@ -42,28 +59,31 @@ def trained(name, folder, callbacks=(), **options):
     return trainer, {k: float(v) for k, v in trainer.callback_metrics.items()}
 
 
-@pytest.mark.parametrize("name", ["dmsf", "acmr", "dcmht"])  # tables, a schedule by epochs, BertAdam
+# tables, a schedule by epochs, BertAdam; by hand: two optimizers in one step, critics first, critics last, no two alike
+@pytest.mark.parametrize("name", ["dmsf", "acmr", "dcmht", "dsph", "dagan", "scahn"])
 def test_a_replayed_run_is_the_plain_one(name, tmp_path, monkeypatch):
-    if not GPU:
-        monkeypatch.setattr(cuda_graphs, "Recording", Again)
-    options = {"accelerator": "gpu", "devices": 1} if GPU else {}
-    callback = CudaGraphs() if GPU else OnCPU()
+    graphs, options = stand_in(monkeypatch)
     plain, expected = trained(name, tmp_path, **options)
-    replayed, found = trained(name, tmp_path, [callback], **options)
-    assert callback.recorded
+    replayed, found = trained(name, tmp_path, [graphs], **options)
+    assert graphs.recorded
     assert found == pytest.approx(expected, rel=1e-5)
-    assert replayed.global_step == plain.global_step == 12
+    assert replayed.global_step == plain.global_step
     for before, after in zip(plain.model.parameters(), replayed.model.parameters(), strict=True):
         torch.testing.assert_close(after, before)
 
 
-@pytest.mark.parametrize(
-    ("name", "options", "why"), [("dagan", {}, "by hand"), ("dmsf", {"accumulate_grad_batches": 2}, "adds up")]
-)
-def test_what_cannot_be_recorded_is_refused(name, options, why, tmp_path):
+@pytest.mark.skipif(not GPU, reason="there is no GPU")
+def test_pieces_end_where_the_optimizers_step(tmp_path, monkeypatch):
+    made, end = [], Pieces.__init__
+    monkeypatch.setattr(Pieces, "__init__", lambda self, *given: (end(self, *given), made.append(self))[0])
+    trained("dagan", tmp_path, [CudaGraphs()], accelerator="gpu", devices=1)
+    assert [len(piece.optimizers) for piece in made[0].pieces] == [1, 1, 0]
+
+
+def test_what_cannot_be_recorded_is_refused(tmp_path):
     data = Toy()
-    with pytest.raises(UserError, match=why):
-        make_trainer(tmp_path, 1, callbacks=[OnCPU()], **options).fit(build(name, data), data)
+    with pytest.raises(UserError, match="adds up"):
+        make_trainer(tmp_path, 1, callbacks=[OnCPU()], accumulate_grad_batches=2).fit(build("dmsf", data), data)
 
 
 @pytest.mark.skipif(GPU, reason="there is a GPU")

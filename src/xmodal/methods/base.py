@@ -1,7 +1,7 @@
 """What every method shares: the form of a loss, the steps of an evaluation, and nothing of any paper."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from inspect import currentframe
 from types import FrameType
@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.compiler import set_stance
 from torch.nn import Module, ModuleDict
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from xmodal.batch import SIDES, Batch, Features, Side
 from xmodal.checks import check_numbers
@@ -233,19 +234,32 @@ class RetrievalMethod(LightningModule):
         found = cast("list[Optimizer] | Optimizer", self.optimizers())
         return found if isinstance(found, list) else [found]
 
-    def take_step(self, optimizer: Optimizer, loss: Tensor, max_norm: float | None = None) -> None:
-        """One step of one optimizer, for methods that optimise by hand; call it inside `toggled_optimizer`.
+    def take_step(self, *optimizers: Optimizer, loss: Tensor, max_norm: float | None = None) -> None:
+        """One backward pass and a step of some optimizers, for methods that optimise by hand.
 
         Args:
-            optimizer: whose parameters are updated.
+            optimizers: whose parameters are updated; of one alone, call it inside `toggled_optimizer`.
             loss: what is minimised.
-            max_norm: clip the norm of all its gradients together to this.
+            max_norm: clip the norm of all gradients of the first optimizer together to this.
         """
-        optimizer.zero_grad()
+        self.make_gradients(optimizers, loss, max_norm)
+        for optimizer in optimizers:
+            optimizer.step()
+
+    def make_gradients(self, optimizers: Sequence[Optimizer], loss: Tensor, max_norm: float | None = None) -> None:
+        """The part of `take_step` before the optimizers step, with the same arguments."""
+        for optimizer in optimizers:
+            optimizer.zero_grad()
         self.manual_backward(loss)
         if max_norm is not None:
-            self.clip_gradients(optimizer, max_norm, "norm")
-        optimizer.step()
+            self.clip_gradients(optimizers[0], max_norm, "norm")
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:  # noqa: ANN401 - Lightning's own
+        """Schedules go on by a step where a method optimises by hand, as Lightning has them do elsewhere."""
+        if not self.automatic_optimization:
+            schedules = self.lr_schedulers() or []
+            for schedule in schedules if isinstance(schedules, list) else [schedules]:
+                cast("LRScheduler", schedule).step()
 
     def train_set(self) -> Batch:
         """The whole training set as one batch, for closed forms and for tables over the training pairs.

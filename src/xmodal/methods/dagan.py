@@ -70,6 +70,7 @@ class DAGAN(RetrievalMethod):
     """
 
     name = "dagan"
+    steady = True
 
     image_prototypes: Tensor
     text_prototypes: Tensor
@@ -159,13 +160,13 @@ class DAGAN(RetrievalMethod):
             for critic in critics if step == 0 else ():
                 with self.toggled_optimizer(critic):
                     loss = self._criticise({side: embedding.detach() for side, embedding in output.items()}, raw)
-                    self.take_step(critic, loss)
+                    self.take_step(critic, loss=loss)
                 self.note({"critic": loss})
             with self.toggled_optimizer(generator):
                 terms = self._terms(output, label)
                 if self.pair:
                     terms["pair"] = self._teach(tokens, pooled, output, label)
-                self.take_step(generator, self.weigh(terms))
+                self.take_step(generator, loss=self.weigh(terms))
 
     def configure_optimizers(self) -> list[Optimizer]:
         """Adam with betas (0.5, 0.999) for the generator, and another for the critics if there are any."""

@@ -53,6 +53,7 @@ class DSPH(RetrievalMethod):
     """
 
     name = "dsph"
+    steady = True
 
     def __init__(
         self,
@@ -105,12 +106,7 @@ class DSPH(RetrievalMethod):
             terms["proxy"] = torch.stack(parts).sum()
         if self.weights.irrelevant:
             terms["irrelevant"] = irrelevant_pairs(image, text, label, self.zeta)
-        optimizers = self.optimizer_list()
-        for optimizer in optimizers:
-            optimizer.zero_grad()
-        self.manual_backward(self.weigh(terms))
-        for optimizer in optimizers:
-            optimizer.step()
+        self.take_step(*self.optimizer_list(), loss=self.weigh(terms))
 
     def configure_optimizers(self) -> list[Optimizer]:
         """BertAdam over the heads and trained trunks, SGD with momentum over the proxies."""

@@ -140,11 +140,11 @@ class HierarchicalAdversarial(RetrievalMethod):
         learner, critic = self.optimizer_list()
         with self.toggled_optimizer(critic):
             loss = self._discrimination(image.detach(), text.detach())
-            self.take_step(critic, loss)
+            self.take_step(critic, loss=loss)
         self.note({"critic": loss})
         with self.toggled_optimizer(learner):
             terms["adversarial"] = self._discrimination(text, image)
-            self.take_step(learner, self.weigh(terms))
+            self.take_step(learner, loss=self.weigh(terms))
         return None
 
     def configure_optimizers(self) -> Adam | list[Adam]:

@@ -94,6 +94,7 @@ class SCAHN(RetrievalMethod):
     """
 
     name = "scahn"
+    steady = True
 
     def __init__(
         self,
@@ -185,15 +186,12 @@ class SCAHN(RetrievalMethod):
         with self.toggled_optimizer(main):
             if critics:  # only the hash layers feel the discriminators
                 terms["adversarial"] = self.critic.fooling({s: self._hash(s, f.detach()) for s, f in feature.items()})
-            self.take_step(main, self.weigh(terms), max_norm=2.0)
+            self.take_step(main, loss=self.weigh(terms), max_norm=2.0)
         for critic in critics:
             with self.toggled_optimizer(critic):
                 loss = self.critic.discrimination({side: h.detach() for side, h in relaxed.items()})
-                self.take_step(critic, loss)
+                self.take_step(critic, loss=loss)
             self.note({"discriminator": loss})
-        schedules = self.lr_schedulers()
-        for schedule in schedules if isinstance(schedules, list) else [schedules]:
-            cast("LambdaLR", schedule).step()
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[LambdaLR]]:
         """Adam over the networks, the graph with its own rate, and Adam over the discriminators."""

@@ -1,0 +1,5 @@
+"""CUDA graphs: a training step is launched at once, for methods whose launches dominate."""
+
+from xmodal.cuda_graphs.callback import CudaGraphs
+
+__all__ = ["CudaGraphs"]
