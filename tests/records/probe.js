@@ -32,7 +32,7 @@
   seen.same = [difference(), document.getElementById("count").innerText];
 
   const toggle = document.querySelector('[data-toggle="cca"]');
-  const gone = () => all('[data-method="cca"]').every((line) => getComputedStyle(line).display === "none");
+  const gone = () => all('[data-series="cca"]').every((line) => getComputedStyle(line).display === "none");
   seen.toggle = [gone()];
   for (let click = 0; click < 2; click++) {
     toggle.click();
@@ -49,5 +49,6 @@
   seen.unreachable = all("button, select, summary, a, .scroll").filter((each) => each.tabIndex < 0).length;
   seen.width = innerWidth;
   seen.wide = document.documentElement.scrollWidth > innerWidth;
+  seen.cut = all(".scroll").some((each) => each.scrollWidth > each.clientWidth);
   document.documentElement.dataset.seen = JSON.stringify(seen);
 }

@@ -122,12 +122,13 @@ def _methods(ranked: Sequence[Group], measure: str) -> list[Group]:
     """One group a method, the one that validates best, by falling measure."""
     champions: dict[str, Group] = {}
     for each in ranked:
-        if each.method not in champions or _validation(each) > _validation(champions[each.method]):
+        if each.method not in champions or validation(each) > validation(champions[each.method]):
             champions[each.method] = each
     return sorted(champions.values(), key=lambda each: -_mean(each, f"test/{measure}"))
 
 
-def _validation(group: Group) -> float:
+def validation(group: Group) -> float:
+    """`val/map` over the seeds: what the setup that stands for its method is chosen by; -inf where a run lacks it."""
     return _mean(group, "val/map")
 
 

@@ -16,13 +16,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from xmodal.files import write_atomically
-from xmodal.records.charts import Chart, Line, line_chart
-from xmodal.records.contests import LEVEL, Contest, Row, ablations, contests
+from xmodal.records.charts import Chart, Line, line_charts
+from xmodal.records.contests import LEVEL, Contest, Row, ablations, contests, validation
 from xmodal.records.setups import MEASURES, Floats, Group, Record, read_arrays
 
 GALLERIES, GALLERY_WIDTH = 12, 760  # embedded pictures, and their width in pixels: about 60 kB each
 CURVES = 12  # lines in one precision-recall chart; more cannot be told apart
 DIRECTIONS = {"i2t": "image → text", "t2i": "text → image"}
+WITHIN = {"map_i2i": "image → image", "map_t2t": "text → text"}
 WORDS = {"map": "both directions", "map_i2t": DIRECTIONS["i2t"], "map_t2i": DIRECTIONS["t2i"]}
 
 
@@ -50,17 +51,20 @@ def write_page(path: Path, groups: Sequence[Group], broken: Sequence[str]) -> No
         return quote(os.path.relpath(Path(record["path"]).parent, path.parent))
 
     look.filters |= {"p_value": _p_value, "names": _names, "folder": folder}
-    methods = sorted({each.method for each in groups})
-    ranked = contests(groups)
+    # Contests with rivals come first, and so do datasets that have one.
+    ranked = sorted(contests(groups), key=lambda contest: len(contest.ranking["map"]) < 2)
+    protocols: dict[object, list[Contest]] = defaultdict(list)
+    for contest in ranked:
+        protocols[contest.group.protocol].append(contest)
+    series = sorted({_series(each) for each in groups})
     text = look.get_template("page.html").render(
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         groups=groups,
         broken=broken,
-        protocols=[
-            _protocol(list(each), groups) for _, each in groupby(ranked, lambda contest: contest.group.protocol)
-        ],
+        protocols=[_protocol(each, groups) for each in protocols.values()],
         ablations=ablations(groups),
-        colours={method: number for number, method in enumerate(methods)},
+        colours={name: number for number, name in enumerate(series)},
+        series=_series,
         labels=_labels(groups),
         place=_place,
         measures=WORDS,
@@ -83,6 +87,7 @@ def _protocol(ranked: Sequence[Contest], groups: Sequence[Group]) -> dict[str, A
         "contests": ranked,
         "fullest": max(ranked, key=lambda contest: len(contest.ranking["map"])),
         "range": (min(bounds), max(bounds)),
+        "within": {key: words for key, words in WITHIN.items() if any(row.group.spread(f"test/{key}") for row in rows)},
         "sizes": _size_charts(ranked),
         "curves": [(contest, charts) for contest in ranked if (charts := _curve_charts(contest))],
     }
@@ -112,33 +117,41 @@ def _lead(rank: Sequence[Row], measure: str) -> float:
 
 def _size_charts(ranked: Sequence[Contest]) -> list[Chart]:
     """The mAP over the size, one chart a direction; embeddings are dashed."""
-    charts = []
+    panels = {}
+    sizes = sorted({contest.group.output_size for contest in ranked})
     for direction, title in DIRECTIONS.items():
         points: dict[tuple[str, str], list[tuple[float, float, float]]] = defaultdict(list)
-        for group in (row.group for contest in ranked for row in contest.ranking["map"]):
+        for group in (row.group for contest in ranked for row in _drawn(contest)):
             if spread := group.spread(f"test/map_{direction}"):
-                points[group.method, group.kind].append((group.output_size, spread.mean, spread.deviation or 0.0))
-        lines = [Line(method, found, dashed=kind == "real") for (method, kind), found in points.items()]
-        if lines:
-            sizes = sorted({contest.group.output_size for contest in ranked})
-            charts.append(
-                line_chart(title, "bits of a code, or dimensions of an embedding (hollow)", lines, sizes, log=True)
-            )
-    return charts
+                points[_series(group), group.kind].append((group.output_size, spread.mean, spread.deviation or 0.0))
+        panels[title] = [Line(name, sorted(found), dashed=kind == "real") for (name, kind), found in points.items()]
+    return line_charts(panels, "bits of a code, or dimensions of an embedding (hollow)", "mAP@all", sizes, log=True)
 
 
 def _curve_charts(contest: Contest) -> list[Chart]:
-    """Precision over recall by rank, one chart a direction, of the best methods of the contest."""
-    charts = []
-    for direction, title in DIRECTIONS.items():
-        lines = [
-            Line(row.group.method, curve, marked=False)
-            for row in contest.ranking["map"][:CURVES]
+    """Precision over recall by rank, one chart a direction, of the best setups of the contest."""
+    panels = {
+        title: [
+            Line(_series(row.group), curve, marked=False)
+            for row in _drawn(contest)[:CURVES]
             if (curve := _curve(row.group, f"pr_rank_{direction}"))
         ]
-        if lines:
-            charts.append(line_chart(title, "recall", lines, (0, 0.2, 0.4, 0.6, 0.8, 1)))
-    return charts
+        for direction, title in DIRECTIONS.items()
+    }
+    return line_charts(panels, "recall", "precision", (0, 0.2, 0.4, 0.6, 0.8, 1))
+
+
+def _series(group: Group) -> str:
+    """What has one colour on the page: a method as it is, or tuned."""
+    return f"{group.method}, tuned" if group.variant.startswith("tuned") else group.method
+
+
+def _drawn(contest: Contest) -> list[Row]:
+    """One row a colour, the one that validates best, by falling mAP."""
+    best: dict[str, Row] = {}
+    for row in sorted(contest.rows, key=lambda row: -validation(row.group)):
+        best.setdefault(_series(row.group), row)
+    return sorted(best.values(), key=lambda row: -row.group.score)
 
 
 def _curve(group: Group, name: str) -> list[tuple[float, float, float]]:

@@ -21,9 +21,9 @@ for (const button of document.querySelectorAll(".sortable thead button")) {
 
 for (const button of document.querySelectorAll("[data-toggle]")) {
   button.addEventListener("click", () => {
-    const shown = button.getAttribute("aria-pressed") === "false", method = CSS.escape(button.dataset.toggle);
-    for (const other of document.querySelectorAll(`[data-toggle="${method}"]`)) other.setAttribute("aria-pressed", shown);
-    for (const line of document.querySelectorAll(`[data-method="${method}"]`)) line.classList.toggle("hidden", !shown);
+    const shown = button.getAttribute("aria-pressed") === "false", name = CSS.escape(button.dataset.toggle);
+    for (const other of document.querySelectorAll(`[data-toggle="${name}"]`)) other.setAttribute("aria-pressed", shown);
+    for (const line of document.querySelectorAll(`[data-series="${name}"]`)) line.classList.toggle("hidden", !shown);
   });
 }
 
@@ -81,7 +81,7 @@ function compare(first, second) {
   const rows = differ.map((key) => cells("td", [key, first.settings[key], second.settings[key]]));
   document.getElementById("difference").replaceChildren(...(rows.length ? [head, ...rows] : []));
   const same = data.shared + keys.length - differ.length;
-  document.getElementById("count").textContent = `${differ.length} differ, ${same} are the same.`;
+  document.getElementById("count").textContent = `${differ.length} ${differ.length === 1 ? "setting differs" : "settings differ"}, ${same} ${same === 1 ? "is" : "are"} the same.`;
   document.getElementById("galleries").replaceChildren(picture(first), picture(second));
 }
 
