@@ -1,4 +1,4 @@
-"""What the parts of benchmarks/training.py share: a row of the CSV, the clock, and the suite's own Trainer."""
+"""What the benchmarks of training share: a row of the CSV, the clock, and the suite's own Trainer."""
 
 import csv
 import logging
@@ -21,15 +21,12 @@ ROOT = Path(__file__).parents[1]
 class Row:
     """One line of the CSV."""
 
-    part: str
     device: str
-    devices: int
     method: str
     batch_size: int
     form: str
     pairs_per_second: float
     over_plain: float
-    share_of_ceiling: float
     peak_megabytes: float
 
 
@@ -38,31 +35,19 @@ class Table:
 
     Args:
         path: of the CSV.
-        part: whose rows are measured.
     """
 
-    def __init__(self, path: Path, part: str) -> None:
+    def __init__(self, path: Path) -> None:
         self.path, self.names = path, [field.name for field in fields(Row)]
-        self.part, self.device = part, device_name()
+        self.device = device_name()
         self.rows = list(csv.DictReader(path.read_text().splitlines())) if path.is_file() else []
 
-    def add(self, method, batch_size, form, rate, *, plain=float("nan"), ceiling=float("nan"), peak=None, devices=1):
-        """Print and write one measurement; the last arguments are rates and shares to compare with."""
-        row = Row(
-            self.part,
-            self.device,
-            devices,
-            method,
-            batch_size,
-            form,
-            rate,
-            rate / plain,
-            ceiling,
-            peak_megabytes() if peak is None else peak,
-        )
+    def add(self, method, batch_size, form, rate, *, plain=float("nan"), peak=None):
+        """Print and write one measurement; `plain` is the rate to compare with."""
+        row = Row(self.device, method, batch_size, form, rate, rate / plain, peak_megabytes() if peak is None else peak)
         print(
-            f"{method:<26}{batch_size:>7} {form:<34}{rate:>12,.0f} /s {row.over_plain:>7.2f}x "
-            f"{100 * ceiling:>5.1f} % {row.peak_megabytes:>9,.0f} MB",
+            f"{method:<26}{batch_size:>7} {form:<14}{rate:>12,.0f} /s {row.over_plain:>7.2f}x "
+            f"{row.peak_megabytes:>9,.0f} MB",
             flush=True,
         )
         new = {name: f"{v:.6g}" if isinstance(v, float) else str(v) for name, v in asdict(row).items()}

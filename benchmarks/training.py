@@ -1,16 +1,12 @@
-"""Training speed through Lightning's Trainer, logging included: features, a trained ViT-B/32, and two GPUs.
+"""Training speed on frozen features through Lightning's Trainer, logging included.
 
-    python benchmarks/training.py --part features [--methods dmsf ...] [--batch 128 1024] [--profile]
-    python benchmarks/training.py --part trunk [--profile]
-    python benchmarks/training.py --part largest
-    python benchmarks/training.py --part two-gpus
+    python benchmarks/training.py [--methods dmsf ...] [--batch 128 1024]
 
-`features`: made-up pairs of the size that the field uses (10,000 pairs, 4096-d image and 1386-d text features; methods
-that attend to tokens get 16 image and 32 text tokens of 256). Forms: `plain`, a Dataset of pairs in a DataLoader,
-float32; `xmodal`, the suite as it is by default; `xmodal fast`, with TF32 products, CUDA graphs (on a GPU), and bf16
-for the methods that attend to tokens. Pairs per second are the median of whole epochs after the first.
-`trunk`, `largest` and `two-gpus`: see benchmarks/training_trunk.py. A form that fails is named, and the others go on.
-Every row is written at once to results/training_speed.csv; `--profile` writes results/profile_<part>.txt instead.
+Made-up pairs of the size that the field uses (10,000 pairs, 4096-d image and 1386-d text features; methods that attend
+to tokens get 16 image and 32 text tokens of 256). Forms: `plain`, a Dataset of pairs in a DataLoader, float32;
+`xmodal`, the suite as it is by default; `xmodal fast`, with TF32 products, CUDA graphs (on a GPU), and bf16 for the
+methods that attend to tokens. Pairs per second are the median of whole epochs after the first. A form that fails is
+named, and the others go on. Every row is written at once to results/training_speed.csv.
 """
 
 import argparse
@@ -28,8 +24,6 @@ from lightning import LightningDataModule, seed_everything
 from torch.utils.data import DataLoader, Dataset
 
 from measuring import ROOT, Clock, Table, fit
-from profiling import Profiled
-from training_trunk import largest, trunk, two_gpus, worker
 from xmodal import methods
 from xmodal.batch import SIDES, single
 from xmodal.cli import LINKED
@@ -132,7 +126,7 @@ def build(name: str, data: CrossModalDataModule):
     return cls(**{"bits" if "bits" in parameters else "dim": size}, **linked, **own)
 
 
-def run(name, form, batch_size, options, callbacks=()):
+def run(name, form, batch_size, options):
     """Train a method in a form, and return the clock."""
     finest, module = name in NEEDS_HIERARCHY, Plain if form == "plain" else MadeUp
     data = module(
@@ -156,7 +150,7 @@ def run(name, form, batch_size, options, callbacks=()):
             device=options.device,
             epochs=options.epochs,
             precision="bf16-mixed" if fast and name in NEEDS_TOKENS else "32-true",
-            callbacks=[*callbacks, *([CudaGraphs()] if graphs else [])],
+            callbacks=[CudaGraphs()] if graphs else [],
         )
     finally:
         torch.set_float32_matmul_precision("highest")
@@ -165,7 +159,7 @@ def run(name, form, batch_size, options, callbacks=()):
 
 def features(options):
     """Every method in every form."""
-    table, started = Table(options.out, "features"), time.perf_counter()
+    table, started = Table(options.folder / "training_speed.csv"), time.perf_counter()
     for method in options.methods:
         for batch_size in options.batch:
             plain, pairs = float("nan"), options.pairs // batch_size * batch_size
@@ -185,21 +179,6 @@ def features(options):
                 table.add(method, batch_size, form, rate, plain=plain)
 
 
-def profile_features(options):
-    """Where the time of an epoch goes, in every form but the plain one."""
-    path = options.folder / "profile_features.txt"
-    for method in options.methods:
-        for form in options.forms:
-            if form != "plain":
-                run(
-                    method,
-                    form,
-                    options.batch[0],
-                    options,
-                    [Profiled(f"{method}, batch {options.batch[0]}, {form}", path)],
-                )
-
-
 def said(error: Exception) -> str:
     """The last line of an error."""
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}"
@@ -208,7 +187,6 @@ def said(error: Exception) -> str:
 def main(argv: list[str]) -> int:
     """Measure and write the CSV."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", choices=["features", "trunk", "largest", "two-gpus", "worker"], default="features")
     parser.add_argument("--methods", nargs="+", choices=TRAINED, default=TRAINED)
     parser.add_argument("--forms", nargs="+", default=["plain", "xmodal", "xmodal fast"])
     parser.add_argument("--batch", nargs="+", type=int, default=[128, 1024])
@@ -216,20 +194,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--dims", nargs=2, type=int, default=[4096, 1386])
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=4, help="of a measurement, after which it stops early")
-    parser.add_argument("--minutes", type=float, default=60, help="of a part, after which nothing is begun")
+    parser.add_argument("--minutes", type=float, default=60, help="after which nothing is begun")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--model", default="vit_base_patch32_224", help="the trunk, of timm")
-    parser.add_argument("--trunk_batch", type=int, default=256)
-    parser.add_argument("--photos", type=int, default=512, help="JPEGs that are made up")
-    parser.add_argument("--rounds", type=int, default=16, help="how often each is seen in an epoch")
-    parser.add_argument("--profile", action="store_true")
-    parser.add_argument("--folder", type=Path, default=ROOT / "results", help="of the CSV and of the profiles")
-    options = parser.parse_args(argv)
-    if options.profile:
-        (options.folder / f"profile_{options.part}.txt").unlink(missing_ok=True)
-    options.out = options.folder / "training_speed.csv"
-    parts = {"features": profile_features if options.profile else features}
-    {**parts, "trunk": trunk, "largest": largest, "two-gpus": two_gpus, "worker": worker}[options.part](options)
+    parser.add_argument("--folder", type=Path, default=ROOT / "results", help="of the CSV")
+    features(parser.parse_args(argv))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Writes the tables of docs/performance.md from results/training_speed.csv and the profiles beside it.
+"""Writes the tables of docs/performance.md from results/end_to_end_speed.csv and results/training_speed.csv.
 
 python benchmarks/training_page.py
 """
@@ -38,24 +38,6 @@ def features(rows):
     return table(["method", "batch", "plain", "xmodal", "xmodal fast", "target"], lines)
 
 
-def trunks(rows):
-    """A line per form."""
-    lines = [
-        [
-            row["form"],
-            row["devices"],
-            row["batch_size"],
-            f"{float(row['pairs_per_second']):,.0f}",
-            "-" if row["over_plain"] == "nan" else f"{float(row['over_plain']):.2f}x",
-            "-" if row["share_of_ceiling"] == "nan" else f"{100 * float(row['share_of_ceiling']):.1f} %",
-            "-" if row["peak_megabytes"] == "nan" else f"{float(row['peak_megabytes']) / 1024:.1f}",
-        ]
-        for row in rows
-    ]
-    head = ["form", "GPUs", "batch", "pictures/s", "over the first", "of the bf16 ceiling", "peak GiB"]
-    return table(head, lines)
-
-
 def end_to_end(rows):
     """A line per device, number of devices and form."""
     lines = [
@@ -76,20 +58,16 @@ def filled(page, results):
 
     Args:
         page: its text; a table lies between `<!-- NAME -->` and `<!-- end -->`.
-        results: folder of the CSV and of the profiles.
+        results: folder of the CSVs.
     """
-    path = results / "training_speed.csv"
-    rows = list(csv.DictReader(path.read_text().splitlines())) if path.is_file() else []
-    rows = [row for row in rows if row["device"] != "CPU"]
-    texts = {"device": ", ".join(sorted({row["device"] for row in rows})) or NOT_YET}
-    for part, form in (("features", features), ("trunk", trunks), ("two-gpus", trunks), ("largest", trunks)):
-        texts[part] = form([row for row in rows if row["part"] == part])
-    whole = results / "end_to_end_speed.csv"
-    rows = list(csv.DictReader(whole.read_text().splitlines())) if whole.is_file() else []
-    texts["end-to-end"] = end_to_end(rows)
-    for part in ("features", "trunk", "two-gpus"):
-        profile = results / f"profile_{part}.txt"
-        texts[f"profile {part}"] = f"```text\n{profile.read_text().strip()}\n```" if profile.is_file() else NOT_YET
+    texts = {}
+    for name, file, form in (
+        ("features", "training_speed.csv", features),
+        ("end-to-end", "end_to_end_speed.csv", end_to_end),
+    ):
+        path = results / file
+        rows = list(csv.DictReader(path.read_text().splitlines())) if path.is_file() else []
+        texts[name] = form([row for row in rows if row["device"] != "CPU"])
     for name, text in texts.items():
         page = re.sub(
             rf"(<!-- {name} -->\n).*?(<!-- end -->)", lambda m, t=text: f"{m[1]}{t}\n{m[2]}", page, flags=re.DOTALL

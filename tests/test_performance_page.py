@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-HEAD = "part,device,devices,method,batch_size,form,pairs_per_second,over_plain,share_of_ceiling,peak_megabytes\n"
+HEAD = "device,method,batch_size,form,pairs_per_second,over_plain,peak_megabytes\n"
 
 
 @pytest.fixture
@@ -24,18 +24,13 @@ def test_tables_are_those_of_the_csv(page):
 
 def test_rows_become_tables(page, tmp_path):
     (tmp_path / "training_speed.csv").write_text(
-        HEAD
-        + "features,H,1,dmsf,128,plain,1000,1,nan,100\nfeatures,H,1,dmsf,128,xmodal fast,4900,4.9,nan,100\n"
-        + "trunk,H,1,vit,256,xmodal resident,9000,6.5,0.381,2048\nfeatures,CPU,1,acmr,128,plain,1,1,nan,nan\n"
+        HEAD + "H,dmsf,128,plain,1000,1,100\nH,dmsf,128,xmodal fast,4900,4.9,100\nCPU,acmr,128,plain,1,1,nan\n"
     )
-    (tmp_path / "profile_trunk.txt").write_text("9 % gemm\n")
     text = page.filled(page.PAGE.read_text(), tmp_path)
     assert "| dmsf | 128 | 1,000 | - | 4,900 (4.9x) | 5x: missed |" in text
-    assert "| xmodal resident | 1 | 256 | 9,000 | 6.50x | 38.1 % | 2.0 |" in text
-    assert "```text\n9 % gemm\n```" in text
     assert "| acmr |" not in text
-    empty = "<!-- device -->\n<!-- end -->\nprose\n<!-- largest -->\n<!-- end -->\n"  # as one writes them first
-    assert page.filled(empty, tmp_path).startswith("<!-- device -->\nH\n<!-- end -->\nprose\n")
+    empty = "<!-- features -->\n<!-- end -->\nprose\n<!-- end-to-end -->\n<!-- end -->\n"  # as one writes them first
+    assert page.filled(empty, tmp_path).startswith("<!-- features -->\n| method |")
     assert page.filled(text, tmp_path) == text
 
 
@@ -43,15 +38,15 @@ def test_a_table_takes_the_place_of_a_row_or_adds_one(page, tmp_path):
     from measuring import Table
 
     path = tmp_path / "training_speed.csv"
-    other = "two-gpus,H,2,vit,512,xmodal resident,9,1.9,nan,7"
+    other = "H,dmsf,512,xmodal,9,1.9,7"
     path.write_text(f"{HEAD}{other}\n")
     for rate in (5, 6):
-        table = Table(path, "features")
+        table = Table(path)
         table.add("dmsf", 128, "plain", rate, plain=2.0, peak=8.0)
         table.add("dmsf", 128, "xmodal", 2 * rate, plain=2.0, peak=8.0)
     rows = path.read_text().splitlines()
     assert rows[1] == other
-    assert [row.split(",")[5:] for row in rows[2:]] == [
-        ["plain", "6", "3", "nan", "8"],
-        ["xmodal", "12", "6", "nan", "8"],
+    assert [row.split(",")[3:] for row in rows[2:]] == [
+        ["plain", "6", "3", "8"],
+        ["xmodal", "12", "6", "8"],
     ]

@@ -117,7 +117,7 @@ class CudaGraphs(Callback):
         self.steps += 1
         self.recorded = self.steps > EAGER and not (self.uneven and batch_idx + 1 >= self.trainer.num_training_batches)
         if not self.recorded:
-            return self.step(self.features(batch), batch_idx)
+            return cast("Tensor | None", self.step(self.features(batch), batch_idx))
         tensors = list(leaves(batch))
         key = tuple(tensor.shape for tensor in tensors)
         if key not in self.recordings:
@@ -138,7 +138,7 @@ class CudaGraphs(Callback):
         self.module.zero_grad()  # the recorded pass then makes the gradients anew instead of adding to them
         try:
             if not self.module.automatic_optimization:
-                pieces = Pieces(lambda: self.step(self.features(held), batch_idx), *self.place, self.module)
+                pieces = Pieces(lambda: self.step(self.features(held), batch_idx), self.module, *self.place)
                 return Kept(pieces, static, [])
             recording = Recording(lambda: self._pass(held, batch_idx), *self.place)
         except torch.OutOfMemoryError:
@@ -156,7 +156,7 @@ class CudaGraphs(Callback):
             torch.autograd.backward(loss)
             if self.averaged is not None:
                 self.averaged.finish()
-        return loss.detach()
+        return cast("Tensor", loss.detach())
 
     def _with_features(self, batch: Any) -> Any:  # noqa: ANN401
         """In training the batch as it is: making features is part of the recorded step."""

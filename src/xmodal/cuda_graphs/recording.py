@@ -55,12 +55,12 @@ class Pieces:
     Args:
         step: called once, while it is recorded, with this object's `take_step` in place of the method's; it is also
             taken, because every piece is replayed where it ends.
+        module: whose `take_step` is replaced in the meantime.
         pool: of memory; recordings that share it and the stream reuse it.
         stream: on which the step is recorded.
-        module: whose `take_step` is replaced in the meantime.
     """
 
-    def __init__(self, step: Callable[[], None], pool: Any, stream: torch.cuda.Stream, module: Any) -> None:  # noqa: ANN401
+    def __init__(self, step: Callable[[], None], module: Any, pool: Any, stream: torch.cuda.Stream) -> None:  # noqa: ANN401
         self.pieces: list[Piece] = []
         self.pool, self.module = pool, module
         torch.cuda.synchronize()

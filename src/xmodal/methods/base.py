@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.compiler import set_stance
 from torch.nn import Module, ModuleDict
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from xmodal.batch import SIDES, Batch, Features, Side
 from xmodal.checks import check_numbers
@@ -257,9 +256,9 @@ class RetrievalMethod(LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:  # noqa: ANN401 - Lightning's own
         """Schedules go on by a step where a method optimises by hand, as Lightning has them do elsewhere."""
         if not self.automatic_optimization:
-            schedules = self.lr_schedulers() or []
-            for schedule in schedules if isinstance(schedules, list) else [schedules]:
-                cast("LRScheduler", schedule).step()
+            found: Any = self.lr_schedulers() or []
+            for schedule in found if isinstance(found, list) else [found]:
+                schedule.step()
 
     def train_set(self) -> Batch:
         """The whole training set as one batch, for closed forms and for tables over the training pairs.
