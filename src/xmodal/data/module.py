@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Literal, Self, cast
 
 import numpy as np
 import torch
-from lightning import LightningDataModule
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import one_hot
@@ -18,22 +17,20 @@ from torch.utils.data import DataLoader
 from xmodal import paths
 from xmodal.batch import SIDES, Batch, Features, Side
 from xmodal.data.loading import EpochSampler, LabelSampler, batch_loader, in_memory_loader
-from xmodal.data.pairs import Pairs, Pictures
+from xmodal.data.pairs import Pairs
 from xmodal.data.protocol import Index, Split
-from xmodal.data.raw import RawPairs, Read, Reader, Resident, TrunkTraining
-from xmodal.data.store import PictureForms, PixelStore
-from xmodal.encoders import Trunk, label_embeddings
+from xmodal.data.raw import RawPairs, Resident, TrunkTraining
+from xmodal.data.trunk_inputs import Role, TrunkInputs
+from xmodal.encoders import label_embeddings
 from xmodal.errors import UserError
 from xmodal.relevance import Relevance, Rule
 
 __all__ = ["CrossModalDataModule", "Pairs", "Rule"]
 
-Role = Literal["train", "val_query", "val_database", "query", "database"]
 Scaling = Literal["none", "standard"]
-FITS = 0.3  # share of the free memory of a device that the pictures of a role may take
 
 
-class CrossModalDataModule(LightningDataModule):
+class CrossModalDataModule(TrunkInputs):
     """What every dataset shares. A dataset says where its pairs come from (`pairs`) and how they are split (`split`).
 
     Args:
@@ -70,7 +67,7 @@ class CrossModalDataModule(LightningDataModule):
         subset: int = 0,
         trunk: TrunkTraining = TrunkTraining(),
     ) -> None:
-        super().__init__()
+        super().__init__(trunk, tokens=tokens)
         if batch_size < 1:
             raise UserError(f"data.batch_size is {batch_size}: give a number from 1.")
         if not 0 <= per_label <= batch_size:
@@ -78,20 +75,13 @@ class CrossModalDataModule(LightningDataModule):
         if subset and subset < 16:
             raise UserError(f"data.subset is {subset}: give 0 (everything) or a number from 16.")
         self.root = Path(root) if root else paths.data(self.name)
-        self.batch_size, self.seed, self.tokens = batch_size, seed, tokens
-        self.relevance, self.subset, self.trunk = relevance, subset, trunk
+        self.batch_size, self.seed, self.relevance, self.subset = batch_size, seed, relevance, subset
         self.per_label, self.drop_last = per_label, drop_last
         self.scaling: dict[Side, Scaling] = {"image": image_scaling, "text": text_scaling}
         for side, kind in self.scaling.items():
             if trunk.trains(side) and kind != "none":
                 raise UserError(f"data.{side}_scaling is {kind!r}: features of a trained trunk change, say 'none'.")
         self._on_device: dict[Role, Batch] = {}
-        self._built: dict[Side, Trunk] = {}  # trunks that nobody has taken yet
-        self._resident: dict[Role, Resident] = {}  # pictures that stay on the device
-
-    @abstractmethod
-    def pairs(self) -> Pairs:
-        """Every pair of the dataset, encoded."""
 
     @abstractmethod
     def split(self) -> Split:
@@ -106,10 +96,6 @@ class CrossModalDataModule(LightningDataModule):
         return ""
 
     @cached_property
-    def _pairs(self) -> Pairs:
-        return self.pairs()
-
-    @cached_property
     def _split(self) -> Split:
         split, pairs = self.split(), self._pairs
         split.check(pairs.label, pairs.group)
@@ -120,23 +106,6 @@ class CrossModalDataModule(LightningDataModule):
     def judged(self, index: Index) -> Relevance:
         """By what the evaluation judges some pairs, as queries or as a database."""
         return self._pairs.judged(index, self.relevance)
-
-    @cached_property
-    def _readers(self) -> dict[Side, Reader]:
-        for side in SIDES:
-            if self.trunk.trains(side):
-                self._built[side] = self._trunk(side)
-        return {side: Reader.of(trunk, side) for side, trunk in self._built.items()}
-
-    def _trunk(self, side: Side) -> Trunk:
-        encoder = getattr(self, f"{side}_encoder", None)
-        if encoder is None:
-            raise UserError(f"data.trunk.sides is {self.trunk.sides!r}, but {self.name} has features only.")
-        return self.trunk.build(encoder, tokens=self.tokens)
-
-    def trunks(self) -> dict[Side, Trunk]:
-        """The trunks that a model trains, by side, each time with their first weights; none where all are frozen."""
-        return {side: self._built.pop(side) if side in self._built else self._trunk(side) for side in self._readers}
 
     def _size(self, side: Side, name: str) -> int:
         if side in self._readers:
@@ -234,10 +203,6 @@ class CrossModalDataModule(LightningDataModule):
             return max(self.batch_size, 2048)
         return max(self.batch_size, 1024) if self._device.type == "cuda" else self.batch_size
 
-    @property
-    def _device(self) -> torch.device:
-        return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Raw inputs are moved; features were made on the device."""
         if self.trunk.sides == "none":
@@ -287,35 +252,6 @@ class CrossModalDataModule(LightningDataModule):
         whole = self.role(role) if resident else self._batch(index, torch.device("cpu"))  # workers must not touch it
         augment = (view, self.trunk) if form == "wide" else ()
         return batch_loader(RawPairs(whole, rows, read, sampler, *augment), sampler, workers)
-
-    def _source(self, role: Role, rows: Index, form: str) -> tuple[Read, int]:
-        """Where the pictures of a role come from, and how many worker processes fetch them."""
-        workers = self.trunk.processes(self.trainer.world_size if self.trainer else 1)
-        if not self._store:
-            return self._forms.read, workers
-        self._store.fill(self._wanted(role, rows), workers)
-        if self._device.type != "cuda":
-            return self._store.read, 0  # which only copies what is in the memory already
-        if role not in self._resident:
-            needed = len(np.unique(rows)) * int(np.prod(self._forms.shapes[form]))
-            free, _ = torch.cuda.mem_get_info(self._device)
-            if needed > FITS * free:
-                return self._store.read, min(workers, 4)
-            self._resident[role] = Resident(self._store.read, form, rows, self._device)
-        return self._resident[role].read, 0
-
-    @cached_property
-    def _forms(self) -> PictureForms:
-        reader = self._readers["image"]
-        return PictureForms(cast("Pictures", self._pairs.image), reader.transform, reader.view)
-
-    @property
-    def _store(self) -> PixelStore | None:
-        """Decoded pictures on disk, for datasets that have them; None: they are decoded in every epoch."""
-        return None
-
-    def _wanted(self, role: Role, rows: Index) -> dict[str, Index]:
-        return {"whole": rows} | ({"wide": rows} if role == "train" and self.trunk.augments else {})
 
     def _batch(self, index: Index, device: torch.device) -> Batch:
         sides = {side: self._features(side, index, device) for side in SIDES}

@@ -1,6 +1,5 @@
-"""What every method shares: the form of a loss, the steps of an evaluation, and nothing of any paper."""
+"""What every method shares in training: the form of a loss, trunks, batches over processes; nothing of any paper."""
 
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from inspect import currentframe
@@ -8,8 +7,6 @@ from types import FrameType
 from typing import Any, Literal, Protocol, cast, get_type_hints
 
 import torch
-from lightning import LightningModule
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.compiler import set_stance
 from torch.nn import Module, ModuleDict
@@ -20,10 +17,7 @@ from xmodal.checks import check_numbers
 from xmodal.encoders import Trunk
 from xmodal.errors import UserError
 from xmodal.layers import Dropout, Shard, Standardisation, gather_with_gradient
-from xmodal.losses import sign
-from xmodal.metrics import code_statistics, retrieval_metrics
-from xmodal.metrics.distributed import gather_rows as all_rows
-from xmodal.relevance import Relevance
+from xmodal.methods.evaluation import Evaluated
 
 
 class HasRoles(Protocol):
@@ -42,7 +36,7 @@ class HasRoles(Protocol):
         """The trunks that the method trains, by side."""
 
 
-class RetrievalMethod(LightningModule):
+class RetrievalMethod(Evaluated):
     """A method encodes each side by itself; codes and embeddings of one side never see the other at test time.
 
     A subclass implements `encode_image`, `encode_text`, `training_step` and `configure_optimizers`, and sets `weights`,
@@ -55,23 +49,16 @@ class RetrievalMethod(LightningModule):
             outputs are embeddings, ranked by cosine.
     """
 
-    name: str
     weights: Any
     steady = False  # whether a training step computes the same in every epoch
 
     def __init__(self, kind: Literal["binary", "real"]) -> None:
-        super().__init__()
-        self.kind = kind
-        self.results: dict[str, float] = {}  # every test metric at full precision, for the run record
-        self.output_size: int | None = None  # columns that leave the encoder, once an evaluation has seen some
+        super().__init__(kind)
         self.trunks = ModuleDict()  # those that are trained, by side
         self.standardisation = ModuleDict()  # of frozen features, by side
         self.shard = Shard()  # what this process holds of the training batch
         self._full = 0  # pairs of the largest training batch
-        self._relaxed: list[Tensor] = []  # outputs for the validation database of this epoch
         self._noted: dict[tuple[str, ...], Tensor] = {}  # of this epoch: sums of what `note` was given, and how often
-        self.val_metrics = retrieval_metrics(self.kind, detail="map")
-        self.test_metrics = retrieval_metrics(self.kind, detail="full")
 
     def save_hyperparameters(self, *args: Any, frame: FrameType | None = None, **options: Any) -> None:  # noqa: ANN401
         """Keep the constructor's arguments, and refuse numbers that they do not take (see `xmodal.checks`).
@@ -184,14 +171,6 @@ class RetrievalMethod(LightningModule):
         """Learn the size of the global batch."""
         self.shard.count(len(batch["label"]))
 
-    @abstractmethod
-    def encode_image(self, image: Features) -> Tensor:
-        """(B, K) relaxed codes or embeddings of images."""
-
-    @abstractmethod
-    def encode_text(self, text: Features) -> Tensor:
-        """(B, K) relaxed codes or embeddings of texts."""
-
     def weigh(self, terms: Mapping[str, Tensor]) -> Tensor:
         """Sum the terms under the weights of the same names, and log each.
 
@@ -214,10 +193,9 @@ class RetrievalMethod(LightningModule):
         """
         found = torch.stack([*values.values(), torch.ones_like(next(iter(values.values())))]).detach().double()
         names = tuple(values)
-        if names in self._noted:
-            self._noted[names] += found
-        else:
-            self._noted[names] = found
+        if names not in self._noted:
+            self._noted[names] = torch.zeros_like(found)
+        self._noted[names] += found
 
     def on_train_epoch_end(self) -> None:
         """Log what was noted."""
@@ -302,11 +280,6 @@ class RetrievalMethod(LightningModule):
             raise UserError(f"{type(self).__name__} schedules its rates over the run: give trainer.max_epochs >= 1.")
         return int(steps)
 
-    def conventions(self) -> dict[str, str]:
-        """What each test metric means, in words, under the names of `results`."""
-        metric: Any = self.test_metrics["retrieval"]
-        return {f"test/{name}": words for name, words in metric.conventions.items()} if self.results else {}
-
     def gather_rows(self, rows: Tensor, *, gradient: bool = False) -> Tensor:
         """The rows of all processes in a training step, in the order of the global batch.
 
@@ -325,62 +298,3 @@ class RetrievalMethod(LightningModule):
     def progress(self) -> float:
         """Share of the training's epochs that are over, for schedules."""
         return self.current_epoch / max(self.trainer.max_epochs or 1, 1)
-
-    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Encode one batch of the validation queries (loader 0) or of their database (loader 1)."""
-        outputs = self._update(self.val_metrics, batch, dataloader_idx)
-        if self.kind == "binary" and dataloader_idx == 1:
-            self._relaxed += outputs
-
-    def on_validation_epoch_end(self) -> None:
-        """Log `val/map_i2t`, `val/map_t2i` and their mean `val/map`, the one that is monitored."""
-        self.log_dict(self._compute("val", self.val_metrics))
-        if self.kind == "binary":
-            relaxed = torch.cat(self._relaxed)
-            self.log_codes("val", all_rows({"relaxed": relaxed}, {"relaxed": relaxed.dtype}, None)["relaxed"])
-            self._relaxed.clear()
-        self.val_metrics.reset()
-
-    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Encode one batch of the test queries (loader 0) or of the database (loader 1)."""
-        self._update(self.test_metrics, batch, dataloader_idx)
-
-    def on_test_epoch_end(self) -> None:
-        """Log every metric of the test, and keep it at full precision under the names that `result.json` uses."""
-        values = self._compute("test", self.test_metrics)
-        self.results = {name: float(value) for name, value in values.items()}
-        self.log_dict(values)
-
-    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
-        """Codes in {-1, +1} or embeddings of both sides, with the columns of `Relevance`, such as `index`."""
-        image, text = self.encode_image(batch["image"]), self.encode_text(batch["text"])
-        if self.kind == "binary":
-            image, text = sign(image).to(torch.int8), sign(text).to(torch.int8)
-        return {"image": image, "text": text, **Relevance.of(batch).columns()}
-
-    def log_codes(self, stage: str, relaxed: Tensor) -> None:
-        """Log what shows a collapse: unique codes, bit means, correlation of the bits, quantisation gap; warn of one.
-
-        Args:
-            stage: `train` or `val`.
-            relaxed: (N, bits) relaxed outputs or codes.
-        """
-        found = code_statistics(relaxed)
-        self.log(f"{stage}/unique_codes", found.unique)
-        self.log(f"{stage}/bit_mean", found.bit_means.abs().mean())
-        self.log(f"{stage}/bit_correlation", found.bit_correlation)
-        self.log(f"{stage}/quantization_gap", found.quantization_gap)
-        if cause := found.collapse(len(relaxed)):
-            rank_zero_warn(f"{self.name}, epoch {self.current_epoch}: the {stage} codes have collapsed: {cause}")
-
-    def _update(self, metrics: Any, batch: Batch, dataloader_idx: int) -> tuple[Tensor, Tensor]:  # noqa: ANN401
-        image, text = self.encode_image(batch["image"]), self.encode_text(batch["text"])
-        split = ("query", "database")[dataloader_idx]
-        metrics.update(split=split, image=image, text=text, **Relevance.of(batch).columns())
-        self.output_size = image.shape[1]
-        return image, text
-
-    def _compute(self, stage: str, metrics: Any) -> dict[str, Tensor]:  # noqa: ANN401
-        values = {name: torch.as_tensor(value) for name, value in metrics.compute().items()}
-        values["map"] = (values["map_i2t"] + values["map_t2i"]) / 2
-        return {f"{stage}/{name}": value for name, value in values.items()}
