@@ -25,7 +25,7 @@ SWEEP_OPTIONS = $(call give,trials,$(TRIALS)) $(call give,minutes,$(MINUTES)) $(
   $(call give,sampler,$(SAMPLER)) $(call give,sampler_seed,$(SAMPLER_SEED)) $(call give,pruner,$(PRUNER)) $(call give,warm_start,$(WARM_START)) \
   $(call give,against,$(AGAINST)) $(call give,jobs,$(JOBS)) $(foreach setting,$(JOB),--job='$(setting)')
 
-.PHONY: help setup prepare sweep ablate bits plots train smoke compare dashboard sync workspace test lint types format constraints ci clean
+.PHONY: help setup prepare sweep ablate bits plots train smoke compare dashboard sync workspace docs test lint types format constraints ci clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -80,6 +80,9 @@ sync: setup ## upload to W&B what was logged offline
 workspace: setup ## save a W&B workspace that groups the runs by setup: [ENTITY=]
 	@$(call with,wandb_workspaces,workspace)
 	@$(XMODAL) workspace $(call give,entity,$(ENTITY))
+
+docs: setup ## the documentation as a site, strictly: build/site/index.html opens from the disk
+	@$(BIN)/zensical build --strict --clean
 
 test: setup ## the tests
 	@$(XMODAL) prepare emoji > /dev/null

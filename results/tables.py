@@ -10,6 +10,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "results.md"
+FILES = "https://github.com/xmodal/xmodal/blob/main/results"
 LENGTHS = ("16", "32", "64", "128")
 Row = dict[str, str]
 
@@ -21,10 +22,10 @@ def page() -> str:
     ]
     parts = [
         "# Results",
-        "Written by `results/tables.py` from [measured.csv](../results/measured.csv) and "
-        "[ablations](../results/ablations); do not edit. mAP@all on the query set, tie-aware; mean +- sample deviation "
-        "over the seeds. What ran where, and how to read it: [README](../README.md#results-so-far). Another number of "
-        "threads, like another seed, gives another number; records made before they named it say `not recorded`.",
+        f"Written by `results/tables.py` from [measured.csv]({FILES}/measured.csv) and "
+        f"[ablations]({FILES}/ablations); do not edit. mAP@all on the query set, tie-aware; mean +- sample deviation "
+        "over the seeds. What ran where, and how to read it: [results in short](results-in-short.md). Another number "
+        "of threads, like another seed, gives another number; records made before they named it say `not recorded`.",
     ]
     for dataset in dict.fromkeys(row["dataset"] for row in rows):
         parts.append(f"## {dataset}")

@@ -72,7 +72,7 @@ def paired_test(
     Raises:
         ValueError: no values, different numbers of queries, or a level outside (0, 1).
 
-    Example:
+    Examples:
         >>> test = paired_test([0.9, 0.8, 0.7, 0.9, 0.8, 0.7], [0.6, 0.6, 0.5, 0.6, 0.7, 0.6])
         >>> round(test.difference, 3), test.p_value < 0.05
         (0.2, True)
@@ -103,7 +103,7 @@ def paired_tests(differences: ArrayLike, level: float = 0.95, draws: int = 10_00
 def holm(p_values: Sequence[float]) -> list[float]:
     """p-values that stay honest when several tests are made at once (S. Holm, Scand. J. Statist. 1979).
 
-    Example:
+    Examples:
         >>> holm([0.01, 0.04, 0.02])
         [0.03, 0.04, 0.04]
     """

@@ -117,7 +117,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--against", choices=front.AGAINST, help="search the Pareto front of val/map against this")
     parser.add_argument("--workers", default="1", help="trials that run side by side; each has GPUs of its own")
     parser.add_argument("--storage", help="URL of the study database; default: SQLite under runs/")
-    parser.add_argument("--jobs", help="search in so many jobs, of SLURM where there is one; see the README")
+    parser.add_argument("--jobs", help="search in so many jobs, of SLURM where there is one; docs/how-to/sweeps.md")
     parser.add_argument("--job", action="append", default=[], help="a setting of submitit, such as slurm_partition=gpu")
     options = parser.parse_args(list(argv))
     for check in (_sizes, _workers, _devices, _settings):  # a slip is said at once, before anything is started

@@ -39,7 +39,7 @@ def average_precision(
     Raises:
         ValueError: an unknown convention, `top` below 1, or a cut-off together with a bound.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from xmodal.metrics import average_precision, ranking_from_histogram
         >>> counts = np.array([[[1, 1, 0, 0], [1, 2, 0, 1]]])  # one query, irrelevant and relevant items at four levels

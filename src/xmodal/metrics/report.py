@@ -83,7 +83,7 @@ def describe(key: str) -> str:
     Raises:
         ValueError: not a key of the metrics.
 
-    Example:
+    Examples:
         >>> describe("precision@100_i2t")
         'expected share of relevant items among the first 100 (image queries, text database)'
         >>> describe("random_t2i").partition("(")[2]

@@ -27,7 +27,7 @@ class HammingRetrieval(CrossModalRetrieval):
         cutoffs: where the rankings are cut.
         process_group: processes to merge over; None is the world.
 
-    Example:
+    Examples:
         >>> import torch
         >>> metric = HammingRetrieval(detail="map")
         >>> code, label = torch.tensor([[0.9, -0.2], [-0.1, 0.7], [0.4, 0.3]]), torch.eye(3)

@@ -48,7 +48,7 @@ def code_statistics(outputs: Tensor) -> CodeStatistics:
     Raises:
         ValueError: as `code_bits`, or no rows.
 
-    Example:
+    Examples:
         >>> code_statistics(torch.tensor([[0.5, -1.0], [0.5, -1.0], [1.0, 1.0], [1.0, -1.0]])).unique
         0.5
     """
