@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -46,20 +47,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # until a training says how many
         os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # to ask for CUDA must not initialise it
     try:
+        if odd := [each for each in rest if re.fullmatch("-[^=]*=--", each)]:  # argparse makes an empty list of it
+            raise UserError(f"{odd[0]} says nothing: give a value.")  # noqa: TRY301 - said below
         module = import_module(f"xmodal.{COMMANDS[command][0]}")
         status = int(module.main(command, rest) if COMMANDS[command][0] == "run" else module.main(rest))
         sys.stdout.flush()
     except UserError as error:
-        sys.stderr.write(f"xmodal {command}: {error}\n")
+        sys.stderr.write(f"xmodal {command}: {' '.join(str(error).splitlines())}\n")
         return 2
     except BrokenPipeError:  # whoever read the output has had enough, such as `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141  # as a shell says it
     except OSError as error:
-        if error.errno not in CANNOT_WRITE:
+        where = f" {repr(str(error.filename))[:200]}" if error.filename else ""
+        if error.errno in CANNOT_WRITE:
+            where, hint = f" write{where}", " Make room or make it writable."
+        elif where:  # such as a name that is too long
+            where, hint = f" use{where}", ""
+        else:
             raise
-        where = f" {error.filename}" if error.filename else ""
-        sys.stderr.write(f"xmodal {command}: cannot write{where}: {error.strerror}. Make room or make it writable.\n")
+        sys.stderr.write(f"xmodal {command}: cannot{where}: {error.strerror}.{hint}\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write(f"xmodal {command}: interrupted; the same command goes on from here\n")

@@ -14,19 +14,20 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import yaml
-from lightning import Callback, LightningModule, Trainer, seed_everything
+from lightning import Callback, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
+from torch.linalg import LinAlgError
 
 from xmodal import data, fast, methods, paths
+from xmodal.callbacks import Finite, SeedEpoch, StaysStopped
 from xmodal.checkpoint import Best, WholeCheckpoints, keepers
 from xmodal.checks import check_name, check_numbers
-from xmodal.data.loading import epoch_seed
-from xmodal.errors import UserError
+from xmodal.errors import DivergedError, UserError
 from xmodal.files import remove_leftovers, write_atomically
 from xmodal.folder import clear
-from xmodal.keys import BASES, WORDS, Given
+from xmodal.keys import BASES, Given, refuse_null
 from xmodal.records.loggers import close, loggers
 from xmodal.records.record import PER_RUN, YAML, config_hash
 from xmodal.trainer import OverDevices, check_trainer, several
@@ -43,17 +44,6 @@ LINKED = (
     "standardised",
 )  # properties of the data that a method's constructor may ask for
 DERIVED = {"data.seed": "seed_everything"} | {f"model.{name}": f"data.{name}" for name in LINKED}
-
-
-class SeedEpoch(Callback):
-    """Reseed from (seed, epoch) at every epoch: a resumed run then draws what the uninterrupted one drew."""
-
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """See the class."""
-        seed_everything(epoch_seed(self.seed, trainer.current_epoch), verbose=False)
 
 
 class XmodalCLI(LightningCLI):
@@ -110,6 +100,8 @@ class XmodalCLI(LightningCLI):
         close(self.trainer.loggers)
         if isinstance(error, MisconfigurationException):
             raise _unusable(error) from error
+        if isinstance(error, LinAlgError):
+            raise DivergedError(" ".join(str(error).split())[:160]) from error
 
     def setup_parser(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Lightning's own
         """Build the parser once per process."""
@@ -176,7 +168,8 @@ class XmodalCLI(LightningCLI):
         clear(self.folder, self.config_dump, overwrite=told)
         self._begin()
         config = self.config_init.trainer
-        config.callbacks = [*(config.callbacks or []), SeedEpoch(self.config.seed_everything), *self.callbacks]
+        own = [SeedEpoch(self.config.seed_everything), StaysStopped(), Finite(), *self.callbacks]
+        config.callbacks = [*(config.callbacks or []), *own]
         if self.checkpoints:
             self.best, last = keepers(self.folder / "checkpoints")
             config.callbacks += [self.best, last]
@@ -207,8 +200,8 @@ class XmodalCLI(LightningCLI):
         for first in BASES:
             arguments = self.config[first].init_args.as_dict()
             for name, value in arguments.items():
-                if value is None and self.given.known.get(f"{first}.{name}") in WORDS:
-                    raise UserError(f"{first}.{name} is null: give {WORDS[self.given.known[f'{first}.{name}']]}.")
+                if value is None and (kind := self.given.known.get(key := f"{first}.{name}")) not in (None, ...):
+                    refuse_null(key, kind)
             check_numbers(first, arguments)
         check_name("variant", self.config.variant)
         check_trainer(self.config.trainer)
@@ -270,7 +263,9 @@ def _seed(seed: object) -> int:
     return seed
 
 
-def _unusable(error: Exception) -> UserError:
+def _unusable(error: BaseException) -> UserError:
+    while error.__cause__ or error.__context__:  # what the parser wraps begins with the classes that it tried
+        error = error.__cause__ or error.__context__  # type: ignore[assignment]
     text = " ".join(str(error).split()) or type(error).__name__
     return UserError(f"the configuration cannot be used: {text[:160]}")
 

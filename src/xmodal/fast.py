@@ -1,8 +1,10 @@
 """The fast form of a run that trains trunks on a GPU: chosen by itself, and said in one line."""
 
+import math
 import sys
 import threading
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -13,7 +15,7 @@ from torch import Tensor
 
 from xmodal.cuda_graphs import CudaGraphs
 
-BETWEEN = 30.0  # seconds from one write of checkpoints to the next, at least
+WORTH = 20  # times a write: an epoch that is longer waits for it
 
 
 def choose(trainer: Any, model: Any, trunk: Any, kwargs: dict[str, Any]) -> None:  # noqa: ANN401 - Lightning's own
@@ -43,7 +45,7 @@ def choose(trainer: Any, model: Any, trunk: Any, kwargs: dict[str, Any]) -> None
     plugins = kwargs.get("plugins") or []
     if plugins and isinstance(plugins[-1], CheckpointIO):
         plugins[-1] = Behind(plugins[-1])
-        words.append(f"checkpoints written beside the training, every {BETWEEN:.0f} s at most")
+        words.append("checkpoints of short epochs written beside the training")
     rank_zero_only(sys.stderr.write)(f"trained trunks on {torch.cuda.get_device_name()}: {'; '.join(words)}\n")
 
 
@@ -57,64 +59,59 @@ def unfit(trainer: Any, model: Any) -> str:  # noqa: ANN401
 
 
 class Behind(CheckpointIO):
-    """Writes checkpoints in a thread, from a copy on the device, while the training goes on.
+    """Writes checkpoints at once where that takes little time beside an epoch, else in a thread beside the training.
 
-    Of several states that wait for the same file the newest is written, `BETWEEN` seconds after the last write or when
-    the run ends: a kill costs what was trained in that time.
+    A file that was saved `WORTH` times as long ago as a write takes is written before the training goes on: a kill then
+    costs at most the epoch it was in. Shorter epochs go on beside a copy on the device. One file is written at a time,
+    and of several states that wait for it the newest: a kill then costs what was trained during two writes, too.
 
     Args:
         inner: how they are written and read.
     """
 
     def __init__(self, inner: CheckpointIO) -> None:
-        self.inner, self.waiting, self.error = inner, dict[str, Any](), list[BaseException]()
-        self.turn, self.ending, self.last = threading.Condition(), False, -BETWEEN
-        self.thread: threading.Thread | None = None
+        self.inner, self.waiting, self.lock = inner, dict[str, Any](), threading.Lock()
+        self.thread, self.writes = ThreadPoolExecutor(1), list[Future[None]]()
+        self.seconds, self.saved = 0.0, dict[str, float]()  # what the last write took, and when a file was saved
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: object = None) -> None:  # noqa: ANN401
-        """Keep a copy, to be written."""
-        self._raise()
+        """Write it, or keep a copy, to be written."""
+        path, now = str(path), time.monotonic()
+        behind = now - self.saved.get(path, -math.inf) < WORTH * self.seconds
+        self.saved[path] = now
         try:
-            copy = apply_to_collection(checkpoint, Tensor, lambda each: each.detach().clone())
+            copy = apply_to_collection(checkpoint, Tensor, lambda each: each.detach().clone()) if behind else None
         except torch.OutOfMemoryError:
-            self.inner.save_checkpoint(checkpoint, path)
+            copy = None
+        if copy is None:
+            self.teardown()
+            self._save(checkpoint, path)
             return
-        ready = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        ready.record()
-        with self.turn:
-            self.waiting[str(path)] = copy, ready
-            if self.thread is None:
-                self.ending, self.thread = False, threading.Thread(target=self._write, daemon=True)
-                self.thread.start()
-            self.turn.notify()
+        ready = torch.cuda.Event() if torch.cuda.is_available() else None  # type: ignore[no-untyped-call]
+        if ready:
+            ready.record()
+        with self.lock:
+            self.waiting[path] = copy, ready
+        self.writes.append(self.thread.submit(self._write))
+        while self.writes[0].done():
+            self.writes.pop(0).result()
 
     def _write(self) -> None:
-        stream: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        while True:
-            with self.turn:
-                self.turn.wait_for(self._due, 1.0)
-                if not self.waiting and self.ending:
-                    return
-                if not self._due():
-                    continue
-                taken, self.waiting = self.waiting, {}
-            try:
-                for path, (copy, ready) in taken.items():
-                    stream.wait_event(ready)
-                    with torch.cuda.stream(stream):  # not behind the kernels of the training
-                        host = apply_to_collection(copy, Tensor, _on_host)
-                    stream.synchronize()
-                    self.inner.save_checkpoint(host, path)
-            except BaseException as error:  # raised where the run can hear it
-                self.error.append(error)
-            self.last = time.monotonic()
+        with self.lock:
+            taken, self.waiting = self.waiting, {}
+        for path, (copy, ready) in taken.items():
+            if ready:
+                stream: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+                stream.wait_event(ready)
+                with torch.cuda.stream(stream):  # not behind the kernels of the training
+                    copy = apply_to_collection(copy, Tensor, _on_host)
+                stream.synchronize()
+            self._save(copy, path)
 
-    def _due(self) -> bool:
-        return self.ending or (bool(self.waiting) and time.monotonic() - self.last >= BETWEEN)
-
-    def _raise(self) -> None:
-        if self.error:
-            raise self.error.pop()
+    def _save(self, checkpoint: dict[str, Any], path: str) -> None:
+        started = time.monotonic()
+        self.inner.save_checkpoint(checkpoint, path)
+        self.seconds = time.monotonic() - started
 
     def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:  # noqa: ANN401
         """See `CheckpointIO`; what waits is written first."""
@@ -122,20 +119,14 @@ class Behind(CheckpointIO):
         return self.inner.load_checkpoint(path, *args, **kwargs)
 
     def remove_checkpoint(self, path: Any) -> None:  # noqa: ANN401
-        """See `CheckpointIO`."""
-        with self.turn:
-            self.waiting.pop(str(path), None)
+        """See `CheckpointIO`; what waits is written first."""
+        self.teardown()
         self.inner.remove_checkpoint(path)
 
     def teardown(self) -> None:
         """Write what waits."""
-        if self.thread is not None:
-            with self.turn:
-                self.ending = True
-                self.turn.notify()
-            self.thread.join()
-            self.thread = None
-        self._raise()
+        while self.writes:
+            self.writes.pop(0).result()
 
 
 def _on_host(tensor: Tensor) -> Tensor:

@@ -196,6 +196,16 @@ def _takes_class(kind: Any) -> bool:  # noqa: ANN401 - a type
     return kind is Any or (isinstance(kind, type) and kind not in WORDS and not is_dataclass(kind))
 
 
+def refuse_null(key: str, kind: Any) -> None:  # noqa: ANN401 - a type
+    """Refuse null where the type has none; the parser takes it for every argument.
+
+    Raises:
+        UserError: it has none.
+    """
+    if kind is not Any and kind is not NoneType and NoneType not in get_args(kind):
+        raise UserError(f"{key} is null: give {_words(kind)}.")
+
+
 def _words(kind: Any) -> str:  # noqa: ANN401 - a type
     """The values of a type in words; empty for what has none."""
     if get_origin(kind) is Literal:

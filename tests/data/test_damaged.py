@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import resource
+import time
 
 import h5py
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 
 from tests.data import make, make_dialects
 from xmodal import data
+from xmodal.data.readers.arrays import listed
 from xmodal.data.readers.files import Files, Photos
 from xmodal.data.sets.nuswide import TC21
 from xmodal.errors import UserError
@@ -233,3 +236,21 @@ def test_a_pickle_of_something_else_is_refused(tmp_path):
     (tmp_path / "clip_train.pkl").write_bytes(pickle.dumps([1, 2]))
     with pytest.raises(UserError, match="holds a list, not a dictionary of arrays"):
         _ = data.NUSWide(root=str(tmp_path), selection="10k").release
+
+
+def test_a_damaged_length_of_text_takes_no_memory(tmp_path):
+    """HDF5 would clear 4 GiB before it looks for the text."""
+    path = tmp_path / "texts.h5"
+    with h5py.File(path, "w") as file:
+        file["text"] = np.array(["a dog", "caf\u00e9", ""] * 300, object)
+        place = file["text"].id.get_offset()
+    (read,) = (variable.read() for variable in listed(path))
+    assert read.tolist()[:3] == ["a dog", "caf\u00e9", ""]
+    content, before = bytearray(path.read_bytes()), resource.getrlimit(resource.RLIMIT_AS)
+    content[place : place + 4] = b"\xff" * 4
+    path.write_bytes(content)
+    started = time.process_time()
+    with pytest.raises(UserError, match="is damaged or not what its name says"):
+        listed(path)[0].read()
+    assert time.process_time() - started < 0.5
+    assert resource.getrlimit(resource.RLIMIT_AS) == before

@@ -16,8 +16,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from PIL import Image
 
 from tests.methods.training import HARMLESS, Died, Stop, make_trainer, train
+from xmodal.callbacks import SeedEpoch
 from xmodal.checkpoint import PARTS
-from xmodal.cli import LINKED, SeedEpoch
+from xmodal.cli import LINKED
 from xmodal.data.raw import TrunkTraining
 from xmodal.data.recipes import Official
 from xmodal.data.sets.captions import CaptionBenchmark

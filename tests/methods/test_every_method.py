@@ -13,8 +13,8 @@ from lightning.pytorch.loggers import CSVLogger
 from tests.methods.toy import REGISTRY, SIZE, Toy, build, default
 from tests.methods.training import HARMLESS, Died, make_trainer, train
 from xmodal.batch import SIDES
+from xmodal.callbacks import SeedEpoch
 from xmodal.checkpoint import WholeCheckpoints, keepers, read_checkpoint, resumable
-from xmodal.cli import SeedEpoch
 from xmodal.commands.evaluate import evaluate_file
 from xmodal.data.protocol import Split
 from xmodal.errors import UserError

@@ -6,7 +6,6 @@ by cosine.
 
 import argparse
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +59,7 @@ class Evaluation:
 
 
 def main(argv: list[str]) -> int:
-    """Run the command; returns the exit code, 2 for a file that cannot be used."""
+    """Run the command; a file that cannot be used is a `UserError`."""
     parser = argparse.ArgumentParser(
         prog="xmodal evaluate",
         description="Every retrieval metric, with its convention, of codes or embeddings in files.",
@@ -70,12 +69,8 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--json", action="store_true", help="print JSON, numbers at full precision")
     arguments = parser.parse_args(argv)
-    try:
-        evaluations = [evaluate_file(file) for file in arguments.files]
-        tests = [_compare(evaluations[0], other) for other in evaluations[1:]]
-    except UserError as error:
-        print(f"xmodal evaluate: {error}", file=sys.stderr)
-        return 2
+    evaluations = [evaluate_file(file) for file in arguments.files]
+    tests = [_compare(evaluations[0], other) for other in evaluations[1:]]
     if arguments.json:
         records = [evaluation.record() for evaluation in evaluations]
         print(json.dumps(records[0] if len(records) == 1 else {"files": records, "paired_tests": tests}, indent=2))

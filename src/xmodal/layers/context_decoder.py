@@ -20,12 +20,17 @@ class ContextDecoder(nn.Module):
         heads: of the attentions.
         dropout: while training.
         isolated: each query attends to itself only, so that no result depends on which others are asked with it.
+
+    Raises:
+        UserError: heads do not divide the width.
     """
 
     def __init__(
         self, dim: int, width: int = 256, layers: int = 3, heads: int = 4, dropout: float = 0.1, *, isolated: bool
     ) -> None:
         super().__init__()
+        if width % heads:
+            raise UserError(f"width is {width}: give a multiple of {heads}.")
         self.memory = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, width), nn.LayerNorm(width))
         self.query = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, width))
         self.blocks = nn.ModuleList(_Block(width, heads, dropout, isolated) for _ in range(layers))

@@ -265,9 +265,14 @@ class RetrievalMethod(Evaluated):
         """(C, D) embeddings of the label names, on this module's device.
 
         Raises:
-            UserError: the module was trained without a data module.
+            UserError: the module was trained without a data module, or with another `label_dim`.
         """
-        return self.data().label_embeddings().to(self.device)
+        embedded = self.data().label_embeddings().to(self.device)
+        if embedded.shape[1] != self.hparams.get("label_dim", embedded.shape[1]):
+            raise UserError(
+                f"model.label_dim is {self.hparams['label_dim']}: label names have {embedded.shape[1]} here."
+            )
+        return embedded
 
     def total_steps(self) -> int:
         """Training batches of the whole run, for schedules.

@@ -129,5 +129,5 @@ class DCMH(RetrievalMethod):
         h = self.hparams
         kind = SGD if h["optimizer"] == "sgd" else Adam
         optimizer = kind(self.net.parameters(), lr=h["lr"], weight_decay=h["weight_decay"], fused=True)
-        last, share = max((self.trainer.max_epochs or 1) - 1, 1), h["final_lr"] / h["lr"]
+        last, share = max((self.trainer.max_epochs or 1) - 1, 1), h["final_lr"] / (h["lr"] or 1)
         return [optimizer], [LambdaLR(optimizer, lambda epoch: 1 + (share - 1) * min(epoch / last, 1))]

@@ -9,6 +9,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from xmodal.batch import Batch, Features
+from xmodal.errors import DivergedError, NotFiniteError
 from xmodal.losses import sign
 from xmodal.metrics import code_statistics, retrieval_metrics
 from xmodal.metrics.distributed import gather_rows as all_rows
@@ -100,7 +101,10 @@ class Evaluated(LightningModule):
     def _update(self, metrics: Any, batch: Batch, dataloader_idx: int) -> tuple[Tensor, Tensor]:  # noqa: ANN401
         image, text = self.encode_image(batch["image"]), self.encode_text(batch["text"])
         split = ("query", "database")[dataloader_idx]
-        metrics.update(split=split, image=image, text=text, **Relevance.of(batch).columns())
+        try:
+            metrics.update(split=split, image=image, text=text, **Relevance.of(batch).columns())
+        except NotFiniteError as error:
+            raise DivergedError(f"the {split} {error}") from error
         self.output_size = image.shape[1]
         return image, text
 

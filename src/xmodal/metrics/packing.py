@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from xmodal.errors import NotFiniteError
+
 WORD = 64
 _SMALL = 1e-9  # of an embedding's largest number: lengths from here to its reciprocal are exact enough in float32
 _ROWS = 1 << 16  # rows whose bytes are held at once
@@ -37,7 +39,8 @@ def code_bits(outputs: Tensor, name: str) -> Tensor:
         name: what to call the tensor in an error.
 
     Raises:
-        ValueError: not a matrix, no column, NaN or infinite values, or an unsigned integer type.
+        ValueError: not a matrix, no column, or an unsigned integer type.
+        NotFiniteError: NaN or infinite values.
     """
     if outputs.ndim != 2 or outputs.shape[1] == 0:
         raise ValueError(f"{name} must have shape (B, K) with K >= 1, got {tuple(outputs.shape)}")
@@ -46,7 +49,7 @@ def code_bits(outputs: Tensor, name: str) -> Tensor:
     if outputs.dtype == torch.uint8:
         raise ValueError(f"{name} is uint8, which cannot hold -1: pass signs, relaxed outputs or booleans")
     if outputs.is_floating_point() and not bool(outputs.isfinite().all()):
-        raise ValueError(f"{name} holds NaN or infinite values")
+        raise NotFiniteError(f"{name} holds NaN or infinite values")
     return outputs >= 0
 
 
@@ -70,14 +73,15 @@ def embedding_rows(outputs: Tensor, name: str) -> Tensor:
     """Embeddings (B, dim) as float32; a row whose length would be lost in float32 is divided by its largest number.
 
     Raises:
-        ValueError: not a floating-point matrix, no column, NaN or infinite values.
+        ValueError: not a floating-point matrix, or no column.
+        NotFiniteError: NaN or infinite values.
     """
     if outputs.ndim != 2 or outputs.shape[1] == 0 or not outputs.is_floating_point():
         raise ValueError(
             f"{name} must be floating point with shape (B, K), K >= 1, got {outputs.dtype} {tuple(outputs.shape)}"
         )
     if not bool(outputs.isfinite().all()):
-        raise ValueError(f"{name} holds NaN or infinite values")
+        raise NotFiniteError(f"{name} holds NaN or infinite values")
     rows = outputs if outputs.dtype == torch.float64 else outputs.float()
     largest = rows.abs().amax(1, keepdim=True)
     extreme = (largest > 0) & ((largest < _SMALL) | (largest > 1 / _SMALL))

@@ -119,7 +119,8 @@ def read_search(path: Path, given: Mapping[str, Any] | None = None) -> Search:
         there = sorted(found.stem for found in path.parent.glob("*.yaml"))
         raise UserError(f"no search space at {path}; there are spaces for: {', '.join(there)}.")
     content = read_yaml(path)
-    if not isinstance(content, dict) or not content.get("space") or (content.keys() - set(SETTINGS)):
+    whole = isinstance(content, dict) and content.get("space") and isinstance(content["space"], dict)
+    if not whole or content.keys() - set(SETTINGS):
         unknown = sorted(content.keys() - set(SETTINGS)) if isinstance(content, dict) else content
         raise UserError(
             f"{path} holds {unknown or 'no space'}; a sweep file has the keys {', '.join(SETTINGS)}, "
@@ -178,7 +179,9 @@ def _parameter(path: Path, key: str, entry: object, before: Mapping[str, Paramet
             options = {name: value for name, value in entry.items() if name not in (kind, "when")}
             if not isinstance(values, list) or not values or options.keys() - {"log", "step"}:
                 continue
-            if kind == "choice" and not options:
+            if kind == "choice":
+                if options:
+                    break
                 return Parameter(kind, tuple(values), options, when)
             try:
                 low, high = values

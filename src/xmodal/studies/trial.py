@@ -22,7 +22,7 @@ from torch import Tensor
 from xmodal.batch import Features, rows_of
 from xmodal.cli import XmodalCLI
 from xmodal.data import CrossModalDataModule
-from xmodal.errors import UserError
+from xmodal.errors import DivergedError, UserError
 from xmodal.methods import RetrievalMethod
 from xmodal.records import forget_peak
 from xmodal.run import leave_record, train
@@ -65,20 +65,12 @@ class Report(Callback):
         self.best, self.epochs, self.stopped = -1.0, 0, False
         self.asked: Future[bool] | None = None
 
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """End a training whose loss was not finite: after a step the parameters are not, and alike on every rank."""
-        finite = [parameter.detach().isfinite().all() for parameter in pl_module.parameters()]
-        if finite and not torch.stack(finite).all():
-            raise FloatingPointError(f"the parameters are not finite after epoch {trainer.current_epoch + 1}")
-
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """See the class."""
         self._hear(trainer)
         if self.stopped:
             return
         value = float(trainer.callback_metrics["val/map"])
-        if not math.isfinite(value):
-            raise FloatingPointError(f"val/map is {value} in epoch {trainer.current_epoch + 1}")
         self.best, self.epochs = max(self.best, value), trainer.current_epoch + 1
         if self.answer is not None:
             self.asked = self.thread.submit(self.answer, trainer.current_epoch, value)
@@ -142,10 +134,10 @@ def with_reasons() -> Iterator[None]:
         yield
     except DATABASE_ERRORS:
         raise
+    except DivergedError as error:
+        raise TrialDivergedError(str(error)) from error
     except UserError as error:
         raise TrialError(str(error)) from error
-    except FloatingPointError as error:
-        raise TrialDivergedError(str(error)) from error
     except torch.OutOfMemoryError as error:
         raise SpentError(f"out of memory: {' '.join(str(error).split())[:200]}") from error
     except TrialError:

@@ -1,5 +1,9 @@
 """HDF5, and MATLAB's v7.3 files, which are HDF5 with marks: axes reversed, text as UTF-16, cells as references."""
 
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +52,8 @@ def _value(file: Any, item: Any, depth: int = 0) -> Array:  # noqa: ANN401
             f"{item.name} in {file.filename} is of the MATLAB class {kind.decode()}, which cannot be read here: save "
             "numbers as matrices, and text as cellstr(...)."
         )
-    array = np.asarray(item[()])
+    with _within(Path(file.filename).stat().st_size, item):
+        array = np.asarray(item[()])
     if item.attrs.get("MATLAB_empty"):  # then it holds its own shape
         return np.zeros(0, object) if kind == b"char" else np.zeros(array.ravel().astype(int))
     if h5py.check_ref_dtype(item.dtype):  # a cell array
@@ -65,6 +70,31 @@ def _value(file: Any, item: Any, depth: int = 0) -> Array:  # noqa: ANN401
         texts = [row.tobytes().decode("utf-16-le", "replace") for row in units]
         return np.array(texts, object).reshape(array.T.shape[:-1] if array.ndim > 1 else -1)
     return array.T if kind else array
+
+
+@contextmanager
+def _within(size: int, item: Any) -> Iterator[None]:  # noqa: ANN401
+    """Let text of any length take no more memory than the file can hold of it.
+
+    HDF5 takes and clears as much memory as the length of a text says, before it looks for the text: seconds for each
+    length that is damaged. Text is never compressed there.
+
+    Args:
+        size: of the file, in bytes.
+        item: a dataset.
+    """
+    if h5py.check_vlen_dtype(item.dtype) is None or not sys.platform.startswith("linux"):
+        yield
+        return
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    most = used + 2 * size + 200 * item.size + 2**28  # bytes: the text, a Python object each, and what else is read
+    if before[0] == resource.RLIM_INFINITY or most < before[0]:
+        resource.setrlimit(resource.RLIMIT_AS, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def _sparse(group: Any) -> Array:  # noqa: ANN401

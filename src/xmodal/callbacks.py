@@ -1,0 +1,45 @@
+"""What every training is watched by."""
+
+import math
+
+import torch
+from lightning import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import EarlyStopping
+
+from xmodal.data.loading import epoch_seed
+from xmodal.errors import DivergedError
+
+
+class SeedEpoch(Callback):
+    """Reseed from (seed, epoch) at every epoch: a resumed run then draws what the uninterrupted one drew."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """See the class."""
+        seed_everything(epoch_seed(self.seed, trainer.current_epoch), verbose=False)
+
+
+class StaysStopped(Callback):
+    """A training that early stopping has ended, and whose evaluation was interrupted, does not train once more."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """See the class."""
+        stopping = [each for each in trainer.callbacks if isinstance(each, EarlyStopping)]  # type: ignore[attr-defined]
+        trainer.should_stop |= any(each.stopped_epoch and each.wait_count >= each.patience for each in stopping)
+
+
+class Finite(Callback):
+    """End a training whose loss was not finite: after a step the parameters are not, and alike on every rank."""
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """See the class."""
+        finite = [parameter.detach().isfinite().all() for parameter in pl_module.parameters()]
+        if finite and not torch.stack(finite).all():
+            raise DivergedError(f"the parameters are not finite after epoch {trainer.current_epoch + 1}")
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """See the class."""
+        if not math.isfinite(value := float(trainer.callback_metrics["val/map"])):
+            raise DivergedError(f"val/map is {value} in epoch {trainer.current_epoch + 1}")
