@@ -8,11 +8,15 @@ import pytest
 import scipy.io
 import torch
 
-from xmodal.commands.evaluate import main
+from xmodal.__main__ import main as command
 from xmodal.data.readers.codes import NAMES
 from xmodal.metrics import retrieval_metrics
 
 QUERIES, ITEMS, BITS = 12, 60, 16
+
+
+def main(argv):
+    return command(["evaluate", *argv])
 
 
 @pytest.fixture
