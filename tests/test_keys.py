@@ -118,3 +118,13 @@ def test_a_constructor_says_what_it_takes_in_python_too():
         DMSF(bits=16, dropout=2)
     with pytest.raises(UserError, match=r"model.bits is 4097: give a whole number from 1 to 4,096"):
         DMSF(bits=4097)
+
+
+def test_a_class_that_is_called_otherwise_now_says_its_new_name(home):
+    words = refused(home, "--trainer.callbacks+=xmodal.graphs.CudaGraphs")
+    assert "is called xmodal.cuda_graphs.CudaGraphs now" in words
+
+
+def test_a_class_to_be_appended_that_is_none_is_named(home):
+    words = refused(home, "--trainer.callbacks+=lightning.Nothing")
+    assert words.startswith("trainer.callbacks is 'lightning.Nothing'; give a list such as")

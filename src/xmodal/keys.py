@@ -21,6 +21,7 @@ from xmodal.safe_yaml import parse_yaml, read_yaml
 BASES: dict[str, Any] = {"model": methods.RetrievalMethod, "data": data.CrossModalDataModule}
 LENGTH = 200  # of a line that says what is wrong
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
+RENAMED = {"xmodal.graphs.CudaGraphs": "xmodal.cuda_graphs.CudaGraphs"}
 Settings = dict[str, Any]
 
 
@@ -55,6 +56,8 @@ class Given:
             if key in linked:
                 raise UserError(f"{key} is derived from {linked[key]}: leave it out.")
             _check(key, known)
+            if new := RENAMED.get(str(self.settings[key])):
+                raise UserError(f"{key.removesuffix('+')}: {self.settings[key]} is called {new} now.")
         self.known = known
 
     def _class(self, first: str) -> Any:  # noqa: ANN401 - a method or a data module
@@ -88,11 +91,11 @@ class Given:
         if key not in self.known:
             nested = re.search(r"NestedArg\(key='([^']+)'", text)
             key = f"{key}.{nested[1].replace('init_args.', '')}" if nested else key
-        below = [each for each in self.settings if each == key or each.startswith(f"{key}.")]
+        below = [each for each in self.settings if each in (key, f"{key}+") or each.startswith(f"{key}.")]
         if not below:
             return _short(re.sub(r"unrecognized arguments?:", "not understood:", text))
         parts = {each.removeprefix(f"{key}."): self.settings[each] for each in below}
-        value = parts.get(key, parts)
+        value = parts.get(key, parts.get(f"{key}+", parts))
         kind = self.known.get(key, Any)
         inner = [each for each in self.known if each.startswith(f"{key}.")]
         allowed = f"keys below it, such as {inner[0]}" if kind is Ellipsis and inner else _words(kind)
