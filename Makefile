@@ -25,7 +25,7 @@ SWEEP_OPTIONS = $(call give,trials,$(TRIALS)) $(call give,minutes,$(MINUTES)) $(
   $(call give,sampler,$(SAMPLER)) $(call give,sampler_seed,$(SAMPLER_SEED)) $(call give,pruner,$(PRUNER)) $(call give,warm_start,$(WARM_START)) \
   $(call give,against,$(AGAINST)) $(call give,jobs,$(JOBS)) $(foreach setting,$(JOB),--job='$(setting)')
 
-.PHONY: help setup prepare sweep ablate bits plots train smoke compare dashboard sync workspace docs test lint types format constraints ci clean
+.PHONY: help setup prepare sweep ablate bits plots train smoke compare demo dashboard sync workspace docs test lint types format constraints ci clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -69,6 +69,9 @@ smoke: setup ## one epoch of every method on 64 pairs of emoji
 
 compare: setup ## a table and runs/compare.html, a page of the runs at hand: [METHODS=] [DATA=] [BITS=]
 	@$(XMODAL) compare $(call give,methods,$(METHODS)) $(call give,data,$(if $(filter file,$(origin DATA)),,$(DATA))) $(call give,bits,$(BITS))
+
+demo: setup ## a page that searches what runs have encoded, by words and pictures: [PORT=8000]
+	@$(XMODAL) demo $(call give,port,$(PORT))
 
 dashboard: setup ## the studies in a browser: [STORAGE=] [PORT=8080]
 	@$(call with,optuna_dashboard,dashboard)

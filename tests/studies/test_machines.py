@@ -1,16 +1,13 @@
 """One study behind a real PostgreSQL server, and searches in jobs."""
 
 import os
-import pwd
 import shutil
 import signal
-import subprocess
-import tempfile
 import time
-from pathlib import Path
 
 import pytest
 
+from tests.postgres import installed, server
 from tests.studies.jobs import fail, touch
 from tests.studies.test_faults import begin, together
 from tests.studies.test_search import SPACE, played, stored, sweep, write  # noqa: F401 - a fixture
@@ -21,33 +18,8 @@ from xmodal.studies.jobs import run_jobs
 @pytest.fixture
 def postgres():
     """The URL of a server of its own, reached through a socket in its folder."""
-    psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed: it is in the extra `sweeps`")
-    found = shutil.which("initdb") or next(map(str, Path("/usr/lib/postgresql").glob("*/bin/initdb")), None)
-    if found is None:
-        pytest.skip("no PostgreSQL here: install the server (Debian: postgresql), as .ci/run does")
-    binaries, folder = Path(found).resolve().parent, Path(tempfile.mkdtemp(prefix="xmodal-postgres-"))
-    user = None
-    if os.geteuid() == 0:  # the server refuses to run as root
-        user = "postgres" if any(entry.pw_name == "postgres" for entry in pwd.getpwall()) else "nobody"
-        shutil.chown(folder, user)
-    data = str(folder / "data")
-    run = {"user": user, "cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    subprocess.run([binaries / "initdb", "-D", data, "-A", "trust", "-U", "xmodal", "--no-sync"], check=True, **run)
-    server = subprocess.Popen(
-        [binaries / "postgres", "-D", data, "-k", folder, "-c", "listen_addresses=", "-c", "fsync=off"], **run
-    )
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            psycopg.connect(host=str(folder), user="xmodal", dbname="postgres").close()
-            break
-        except psycopg.OperationalError:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-    yield f"postgresql+psycopg://xmodal@/postgres?host={folder}"
-    server.send_signal(signal.SIGINT)
-    server.wait()
-    shutil.rmtree(folder)
+    with server(installed()) as folder:
+        yield f"postgresql+psycopg://xmodal@/postgres?host={folder}"
 
 
 def test_machines_share_a_study_through_postgresql(played, postgres):  # noqa: F811

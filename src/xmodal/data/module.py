@@ -107,6 +107,16 @@ class CrossModalDataModule(TrunkInputs):
         """By what the evaluation judges some pairs, as queries or as a database."""
         return self._pairs.judged(index, self.relevance)
 
+    def positions(self, role: Role) -> Index:
+        """Positions in the dataset of the pairs of a role."""
+        return cast("Index", getattr(self._split, role))
+
+    def training_texts(self) -> list[str]:
+        """Every different training text, for an encoder that learns a vocabulary; as they were when it learnt."""
+        train = self.split().train
+        _, first = np.unique(self._pairs.of("text", train), return_index=True)
+        return [self.caption(int(position)) for position in train[first]]
+
     def _size(self, side: Side, name: str) -> int:
         if side in self._readers:
             return self._readers[side].sizes.get(name, 0)

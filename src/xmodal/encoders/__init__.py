@@ -4,7 +4,7 @@ from xmodal.encoders.cache import Arrays, cached, digest, encoded, location
 from xmodal.encoders.clip import OpenClipImage, OpenClipText
 from xmodal.encoders.frozen import check_images, encode_images, encode_texts
 from xmodal.encoders.image import DECODING, ImageEncoder, TimmImage, open_picture
-from xmodal.encoders.text import BagOfWords, MiniLM, TextEncoder, label_embeddings
+from xmodal.encoders.text import BagOfWords, MiniLM, TextEncoder, label_embeddings, words_of
 from xmodal.encoders.trunk import PatchProduct, Trunk
 from xmodal.encoders.view import View, draws
 
@@ -31,4 +31,5 @@ __all__ = [
     "label_embeddings",
     "location",
     "open_picture",
+    "words_of",
 ]

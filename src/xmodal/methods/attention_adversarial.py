@@ -24,6 +24,7 @@ from xmodal.methods.base import RetrievalMethod
 from xmodal.methods.reranking import Encoded, check_size, reranked_metrics
 
 Tokens: TypeAlias = tuple[Tensor, Tensor]
+SEARCHED = 50  # first hits that a search re-ranks where a test re-ranks all
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,7 @@ class AttentionAdversarial(RetrievalMethod):
         if weights.metric and cross != "none":
             for name in ("image", "text") if cross == "co" else ("joint",):
                 self.cross[name] = AttentionBlock(dim, heads, hidden, dropout, whole=True)
+        self.reranks = (rerank or SEARCHED) if self.cross else 0
         halves = (dim, max(dim // 2, 1), max(dim // 4, 1))
         self.critic = discriminator(halves, slope=0) if weights.adversarial else None
 
@@ -147,6 +149,11 @@ class AttentionAdversarial(RetrievalMethod):
     def encode_text(self, text: Features) -> Tensor:
         """(B, dim) embeddings c0, of length 1."""
         return _pooled(*self._tokens("text", text))
+
+    def pair_scores(self, image: Features, text: Features) -> Tensor:
+        """(P,) scores S of P pairs, in [-1, 1]."""
+        sides = (self._tokens("image", image), self._tokens("text", text))
+        return self._score(*(Encoded(_pooled(*tokens), *tokens) for tokens in sides))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """L_metric(S) + eta L_metric(i0 c0^T) + L_adv behind gradient reversal."""

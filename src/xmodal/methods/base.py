@@ -51,6 +51,7 @@ class RetrievalMethod(Evaluated):
 
     weights: Any
     steady = False  # whether a training step computes the same in every epoch
+    reranks = 0  # first hits of a search that `pair_scores` re-orders
 
     def __init__(self, kind: Literal["binary", "real"]) -> None:
         super().__init__(kind)
@@ -170,6 +171,10 @@ class RetrievalMethod(Evaluated):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Learn the size of the global batch."""
         self.shard.count(len(batch["label"]))
+
+    def pair_scores(self, image: Features, text: Features) -> Tensor:
+        """(P,) the higher, the nearer, of P image-text pairs: the second stage of methods whose `reranks` is not 0."""
+        raise NotImplementedError
 
     def weigh(self, terms: Mapping[str, Tensor]) -> Tensor:
         """Sum the terms under the weights of the same names, and log each.

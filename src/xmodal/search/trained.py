@@ -1,0 +1,259 @@
+"""A trained run, as far as encoding needs it: its method, its encoders and, where it is asked for, its data."""
+
+import hashlib
+from argparse import ArgumentError
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import import_module
+from inspect import signature
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from jsonargparse import ArgumentParser
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from xmodal import paths
+from xmodal.batch import SIDES, Features, Raw, Side
+from xmodal.checkpoint import read_checkpoint
+from xmodal.data.module import CrossModalDataModule, Role
+from xmodal.encoders import BagOfWords, ImageEncoder, TextEncoder, words_of
+from xmodal.errors import UserError
+from xmodal.methods import RetrievalMethod
+from xmodal.metrics.packing import embedding_rows
+from xmodal.relevance import Relevance
+from xmodal.safe_yaml import read_yaml
+
+Array = NDArray[Any]
+
+
+@dataclass
+class Trained:
+    """The method of a run with its best weights, on the CPU, and the encoders in front of it.
+
+    Args:
+        folder: of the run.
+        method: with its weights.
+        config: of the run, `config.yaml`.
+        checkpoint: SHA-256 of the checkpoint file.
+        vocabulary: words of a bag-of-words encoder, where an index brings them; None: the training texts say them.
+    """
+
+    folder: Path
+    method: RetrievalMethod
+    config: Mapping[str, Any]
+    checkpoint: str
+    vocabulary: Sequence[str] | None = None
+    _encode: dict[Side, Callable[[list[Any]], Mapping[str, Array]]] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, run: str | Path) -> "Trained":
+        """Load a run.
+
+        Args:
+            run: its folder, absolute or below `runs/`, or a checkpoint in its `checkpoints/`.
+
+        Raises:
+            UserError: there is no such run, it kept no checkpoint, or a file of it is damaged.
+        """
+        path = next((each for each in (Path(run), paths.runs() / run) if each.exists()), None)
+        if path is None:
+            raise UserError(f"there is no run {run}: give its folder, such as runs/dmsf/emoji/64/seed0.")
+        file = path if path.is_file() else path / "checkpoints" / "best.ckpt"
+        folder = file.parent.parent
+        if not file.is_file() or not (folder / "config.yaml").is_file():
+            raise UserError(f"{path} is no finished run: it lacks checkpoints/best.ckpt or config.yaml.")
+        saved = read_checkpoint(file)
+        config = read_yaml(folder / "config.yaml")
+        path = config["model"]["class_path"]
+        takes, held = signature(_imported(path)).parameters, saved["hyper_parameters"]  # the data's sizes among them
+        arguments = config["model"]["init_args"] | {name: held[name] for name in takes if name in held}
+        method: RetrievalMethod = _built(
+            RetrievalMethod, {"class_path": config["model"]["class_path"], "init_args": arguments}
+        )
+        method.on_load_checkpoint(saved)
+        method.load_state_dict(saved["state_dict"])
+        return cls(folder, method.eval(), config, hashlib.sha256(file.read_bytes()).hexdigest())
+
+    @property
+    def bits(self) -> int:
+        """Length of the codes; 0 for embeddings."""
+        return int(self.method.hparams["bits"]) if self.method.kind == "binary" else 0
+
+    @cached_property
+    def data(self) -> CrossModalDataModule:
+        """The data module of the run; it reads nothing before it is asked.
+
+        Raises:
+            UserError: its configuration is not valid any more.
+        """
+        config = {key: self.config["data"][key] for key in ("class_path", "init_args")}
+        return cast("CrossModalDataModule", _built(CrossModalDataModule, config))
+
+    def encoder(self, side: Side) -> ImageEncoder | TextEncoder:
+        """What makes features of a side.
+
+        Raises:
+            UserError: the run read features that its dataset brought.
+        """
+        found: Any = getattr(self.data, f"{side}_encoder", None)
+        if side in self.method.trunks:
+            found = self.method.trunks[side].encoder
+        if found is None:
+            raise UserError(
+                f"{self.data.name} brings features of its own, so that no encoder knows a new {side}: choose a run on "
+                "pictures and texts."
+            )
+        return cast("ImageEncoder | TextEncoder", found)
+
+    def encoder_keys(self) -> dict[str, Any]:
+        """By side, everything that changes what its encoder gives; a side without an encoder is left out."""
+        found: dict[str, Any] = {}
+        for side in SIDES:
+            with suppress(UserError):
+                found[side] = dict(self.encoder(side).key())
+        return found
+
+    def encode(self, side: Side, items: Sequence[Image.Image] | Sequence[str]) -> Array:
+        """Codes or embeddings of new pictures or texts, each as the evaluation would have made it.
+
+        Args:
+            side: of the items.
+            items: B decoded pictures, or texts.
+
+        Returns:
+            (B, ceil(bits / 8)) uint8, bit k of byte j is column 8 j + k; or (B, dim) float32 of length 1.
+
+        Raises:
+            UserError: the side cannot be encoded, a text is empty, or no word of it is in the vocabulary.
+        """
+        return self.outputs(side, self.features(side, items))
+
+    @torch.inference_mode()
+    def features(self, side: Side, items: Sequence[Image.Image] | Sequence[str]) -> Features:
+        """What the method reads of new pictures or texts."""
+        if side == "text":
+            self._check_texts(cast("Sequence[str]", items))
+        if side in self.method.trunks:
+            trunk: Any = self.method.trunks[side]
+            images = [torch.as_tensor(trunk.transform(item)) for item in items] if side == "image" else []
+            raw = Raw(pixels=torch.stack(images)) if images else Raw(ids=trunk.transform(list(items)))
+            return cast("Features", trunk(raw))
+        if side not in self._encode:
+            self._encode[side] = self._opened(side)
+        kept = ("pooled", "tokens", "mask") if self.data.tokens else ("pooled",)
+        found = {name: torch.from_numpy(array) for name, array in self._encode[side](list(items)).items()}
+        features = {n: each if each.dtype == torch.bool else each.float() for n, each in found.items() if n in kept}
+        return self.method.standardise(side, cast("Features", features))
+
+    @torch.inference_mode()
+    def outputs(self, side: Side, features: Features) -> Array:
+        """Codes or embeddings of features, as `encode` gives them."""
+        encode = self.method.encode_image if side == "image" else self.method.encode_text
+        return self.packed(encode(features))
+
+    def packed(self, outputs: Tensor) -> Array:
+        """What leaves the method, (B, K), as it is searched; see `encode`."""
+        if self.method.kind == "binary":
+            return np.packbits((outputs >= 0).numpy(), axis=1, bitorder="little")
+        return normalize(embedding_rows(outputs, "outputs")).numpy()
+
+    def other(self, kind: Any) -> CrossModalDataModule:  # noqa: ANN401 - a data module's class
+        """Another dataset, read through the encoders of this run.
+
+        Raises:
+            UserError: the run knows the words of its own dataset only, or the dataset brings features of its own.
+        """
+        encoders = {f"{side}_encoder": self.encoder(side) for side in SIDES}
+        if getattr(encoders["text_encoder"], "fits", False):
+            raise UserError(f"this run knows the words of {self.data.name} only: index that, or a folder.")
+        takes = {name for base in kind.__mro__ for name in signature(base.__init__).parameters}
+        if not encoders.keys() <= takes:
+            raise UserError(f"{kind.name} brings features of its own: this run reads pictures and texts.")
+        options: dict[str, Any] = {**encoders, "tokens": self.data.tokens, "trunk": self.data.trunk}
+        return cast("CrossModalDataModule", kind(**options, image_scaling="none", text_scaling="none"))
+
+    def role(self, role: Role, data: CrossModalDataModule | None = None) -> tuple[dict[Side, Array], Relevance]:
+        """Codes or embeddings of both sides of a role, and what its pairs are judged by, as the evaluation saw them.
+
+        Args:
+            role: of the split.
+            data: from `other`; None: the run's own.
+        """
+        own, parts = data is None, []
+        data = data or self.data
+        encode = {"image": self.method.encode_image, "text": self.method.encode_text}
+        with torch.inference_mode():
+            for batch in data.batches(role):
+                made: list[Array] = []
+                for side in SIDES:
+                    features = batch[side]
+                    if side in self.method.trunks:
+                        features = self.method.trunks[side](features)
+                    elif not own:
+                        features = self.method.standardise(side, features)
+                    made.append(self.packed(encode[side](features)))
+                parts.append(made)
+        image, text = (np.concatenate(side) for side in zip(*parts, strict=True))
+        return {"image": image, "text": text}, data.judged(data.positions(role))
+
+    def words(self) -> Sequence[str] | None:
+        """The vocabulary of a bag-of-words run; None for other texts."""
+        encoder = getattr(self.data, "text_encoder", None)
+        if isinstance(encoder, BagOfWords) and self.vocabulary is None:
+            self.vocabulary = encoder.vocabulary(self.data.training_texts())
+        return self.vocabulary
+
+    def _opened(self, side: Side) -> Callable[[list[Any]], Mapping[str, Array]]:
+        encoder: Any = self.encoder(side)
+        if side == "image":
+            return cast("Callable[[list[Any]], Mapping[str, Array]]", encoder.open())
+        words = self.words()
+        return cast(
+            "Callable[[list[Any]], Mapping[str, Array]]", encoder.open([]) if words is None else encoder.reader(words)
+        )
+
+    def _check_texts(self, texts: Sequence[str]) -> None:
+        if not all(text.strip() for text in texts):
+            raise UserError("a text is empty: give words.")
+        if (words := self.words()) is not None:
+            known = set(words)
+            for text in texts:
+                if not known & (asked := words_of(text)):
+                    raise UserError(
+                        f"no word of {text!r} is in the vocabulary of this bag-of-words run: it does not know "
+                        f"{', '.join(sorted(asked)) or 'signs without words'}; it knows {len(known)} words, such as "
+                        f"{', '.join(sorted(known)[:5])}."
+                    )
+
+    def unknown(self, text: str) -> list[str]:
+        """Words of a text that a bag-of-words run leaves out."""
+        words = self.words()
+        return [] if words is None else sorted(words_of(text) - set(words))
+
+
+def _imported(class_path: str) -> Any:  # noqa: ANN401 - a method's class
+    module, _, name = class_path.rpartition(".")
+    return getattr(import_module(module), name)
+
+
+def _built(base: type, config: Mapping[str, Any]) -> Any:  # noqa: ANN401 - an object of the base class
+    """An object from the class and the arguments of a configuration.
+
+    Raises:
+        UserError: they do not fit any more.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(base, "built")
+    try:
+        found = parser.instantiate_classes(parser.parse_object({"built": config}))
+    except (ArgumentError, TypeError, ValueError) as error:
+        why = " ".join(str(error).split())[:160]
+        raise UserError(f"the configuration of the run does not fit this version ({why}).") from error
+    return found["built"]

@@ -1,0 +1,94 @@
+"""What `xmodal export` writes is what the record was made from, in each format."""
+
+import json
+
+import numpy as np
+import pytest
+import scipy.io
+
+from xmodal.__main__ import main
+from xmodal.search import Trained
+from xmodal.search.export import ROLES
+
+
+def export(capsys, run, form, out):
+    capsys.readouterr()
+    code = main(["export", str(run), "--to", form, "--out", str(out)])
+    shown = capsys.readouterr()
+    assert shown.out == f"{out}\n"
+    return code, shown.err
+
+
+def evaluated(capsys, file):
+    capsys.readouterr()
+    assert main(["evaluate", str(file), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("name", ["codes", "embeddings"])
+@pytest.mark.parametrize("form", ["npz", "mat"])
+def test_evaluating_the_file_gives_the_numbers_of_the_record(trained, capsys, tmp_path, name, form):
+    file = tmp_path / f"codes.{form}"
+    assert export(capsys, trained(name), form, file) == (0, "")
+    found = evaluated(capsys, file)
+    record = json.loads((trained(name) / "result.json").read_text())["metrics"]
+    for key, value in record.items():
+        if key.startswith("test/") and key != "test/map":
+            assert found[key.removeprefix("test/")] == pytest.approx(value, abs=1e-6), key
+
+
+def test_a_script_of_the_field_gets_the_same_number_from_the_mat_file(trained, capsys, tmp_path):
+    export(capsys, trained("codes"), "mat", tmp_path / "codes.mat")
+    file = scipy.io.loadmat(tmp_path / "codes.mat")
+    relevant = file["q_l"] @ file["r_l"].T > 0
+    near = (file["q_img"].shape[1] - file["q_img"] @ file["r_txt"].T) / 2
+    precisions = []
+    for query in range(len(near)):  # as DCMH's and its successors' scripts: ties in the order of the items
+        hits = relevant[query][np.argsort(near[query], kind="stable")]
+        ranks = np.flatnonzero(hits) + 1
+        precisions.append((np.arange(1, len(ranks) + 1) / ranks).mean())
+    record = json.loads((trained("codes") / "result.json").read_text())["metrics"]
+    assert np.mean(precisions) == pytest.approx(record["test/map[stable]_i2t"], abs=1e-6)
+
+
+def test_every_role_is_there_with_labels_and_positions(trained, capsys, tmp_path):
+    pq, faiss = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("faiss")
+    for form in ("npz", "parquet", "faiss"):
+        export(capsys, trained("codes"), form, tmp_path / form)
+    run, arrays = Trained.open(trained("codes")), np.load(tmp_path / "npz")
+    table = pq.read_table(tmp_path / "parquet").to_pydict()
+    assert pq.read_schema(tmp_path / "parquet").metadata[b"bits"] == b"32"
+    for role in ROLES:
+        positions = run.data.positions(role)
+        assert (arrays[f"{role}_index"] == positions).all()
+        rows = [row for row, name in enumerate(table["role"]) if name == role]
+        assert [table["index"][row] for row in rows] == positions.tolist()
+        for side in ("image", "text"):
+            packed = arrays[f"{role}_{side}_packed"]
+            assert ((arrays[f"{role}_{side}"] > 0) == np.unpackbits(packed, axis=1, bitorder="little")).all()
+            assert [table[side][row] for row in rows] == [code.tobytes() for code in packed]
+            index = faiss.read_index_binary(str(tmp_path / "faiss" / f"{role}-{side}.faiss"))
+            distances, ids = index.search(packed[:5], 3)
+            near = (arrays[f"{role}_{side}"][:5, None] != arrays[f"{role}_{side}"]).sum(2)
+            assert (np.sort(near, 1)[:, :3] == distances).all()
+            assert (ids[:, 0] == positions[near.argmin(1)]).all()
+        labels = arrays[f"{role}_label"]
+        assert [table["label"][row] for row in rows] == [np.flatnonzero(label).tolist() for label in labels]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["codes", "words", "reranking"])
+def test_onnx_encoders_give_the_same_codes(trained, capsys, tmp_path, name, monkeypatch):
+    pytest.importorskip("onnxscript")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    monkeypatch.setattr("xmodal.search.onnx.CHECKED", 20)
+    code, err = export(capsys, trained(name), "onnx", tmp_path / "onnx")
+    assert code == 0, err
+    assert [line for line in err.splitlines() if ".onnx" in line] == [
+        f"{side}.onnx: 20 of 20 queries get the same code" for side in ("image", "text")
+    ]
+    session = onnxruntime.InferenceSession(tmp_path / "onnx" / "image.onnx")
+    about = session.get_modelmeta().custom_metadata_map
+    assert about["checkpoint"] == Trained.open(trained(name)).checkpoint
+    pixels = np.zeros((3, 3, 128, 128), np.uint8)  # another number than the one it was traced with
+    assert session.run(None, {"pixels": pixels})[0].shape[0] == 3

@@ -1,0 +1,293 @@
+"""An index of a trained run finds what the metric saw, and says in one line what is wrong with it."""
+
+import csv
+import io
+import json
+import re
+import resource
+import shutil
+import signal
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from xmodal.__main__ import main
+from xmodal.errors import UserError
+from xmodal.search import Index, Trained, read_picture
+
+
+def run(capsys, *argv):
+    capsys.readouterr()
+    code = main([str(each) for each in argv])
+    shown = capsys.readouterr()
+    return code, shown.out, shown.err
+
+
+@pytest.fixture
+def index(trained, capsys, tmp_path):
+    """Gives an index of one of the runs, and its folder."""
+
+    def build(name, *options):
+        out = tmp_path / "indexes" / name
+        code, printed, _ = run(capsys, "index", trained(name), "--out", out, *options)
+        assert (code, printed) == (0, f"{out}\n")
+        return out
+
+    return build
+
+
+@pytest.fixture
+def pictures(trained, tmp_path):
+    """A folder of twelve drawings, in files of several kinds, and a table of their names."""
+    data = Trained.open(trained("codes")).data
+    folder, rows = tmp_path / "pictures", []
+    (folder / "deep").mkdir(parents=True)
+    for place, position in enumerate(data.positions("query")[:12].tolist()):
+        name = f"deep/{place:02}.webp" if place % 2 else f"{place:02}.png"
+        data.picture(position).save(folder / name, lossless=True)
+        rows.append((name, data.caption(position)))
+    with (tmp_path / "captions.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("file", "text"), *rows])
+    return folder
+
+
+@pytest.mark.parametrize("name", ["codes", "embeddings"])
+def test_both_directions_give_exactly_the_ranks_that_the_metric_saw(trained, index, name):
+    out = Index.open(index(name))
+    saved = np.load(trained(name) / "codes.npz")  # what the test ranked
+    data = out.trained.data
+    positions = saved["query_index"][:60].tolist()
+    queries = {"image": [data.picture(each) for each in positions], "text": [data.caption(each) for each in positions]}
+    for asked, found in (("image", "text"), ("text", "image")):
+        answers = out.search(**{f"{asked}s": queries[asked]}, k=len(saved["database_index"]))
+        query, items = saved[f"query_{asked}"][:60], saved[f"database_{found}"]
+        if name == "codes":
+            near = (query[:, None] != items).sum(2)
+        else:
+            query, items = (each / np.linalg.norm(each, axis=1, keepdims=True) for each in (query, items))
+            near = (1 - query.astype(np.float64) @ items.astype(np.float64).T).round(6)
+        order = np.lexsort((np.broadcast_to(saved["database_index"], near.shape), near), axis=1)
+        wanted, seen = saved["database_index"][order], answers.ids
+        if name == "codes":
+            assert (seen == wanted).all()
+        else:  # distances of 1e-6 and less apart may come in either order
+            place = np.argsort(saved["database_index"])
+            rows = place[np.searchsorted(saved["database_index"], seen, sorter=place)]
+            ordered = np.take_along_axis(near, rows, 1)
+            assert (np.diff(ordered, axis=1) >= -2e-6).all()
+            assert (seen == wanted).mean() > 0.99
+        assert np.allclose(answers.distances, np.take_along_axis(near, order, 1), atol=2e-6)
+
+
+def test_a_picture_alone_gets_the_code_that_it_got_among_all(trained):
+    run = Trained.open(trained("codes"))
+    codes, _ = run.role("query")
+    for row, position in enumerate(run.data.positions("query")[:3].tolist()):
+        assert (run.encode("image", [run.data.picture(position)])[0] == codes["image"][row]).all()
+        assert (run.encode("text", [run.data.caption(position)])[0] == codes["text"][row]).all()
+
+
+def test_a_folder_of_ones_own_is_searched_by_words_and_by_pictures(trained, index, pictures, capsys):
+    out = index("codes", "--folder", pictures, "--captions", pictures.parent / "captions.csv")
+    about = json.loads((out / "index.json").read_text())
+    assert about["bits"] == 32
+    assert about["run"] == str(trained("codes"))
+    assert about["source"] == {"folder": str(pictures)}
+    assert about["encoders"]["text"]["encoder"] == "all-MiniLM-L6-v2"
+    assert set(about["versions"]) >= {"xmodal", "faiss-cpu", "torch"}
+    code, printed, _ = run(
+        capsys, "search", out, "--text", "red fruit", "--image", pictures / "00.png", "-k", "3", "--json"
+    )
+    assert code == 0
+    by_words, by_picture = map(json.loads, printed.splitlines())
+    assert (by_words["among"], by_picture["among"]) == ("image", "text")
+    assert [hit["rank"] for hit in by_words["hits"]] == [1, 2, 3]
+    assert all((pictures / hit["name"]).is_file() for hit in by_words["hits"])
+    code, printed, _ = run(
+        capsys, "search", out, "--image", pictures / "00.png", "-k", "1", "--among", "image", "--json"
+    )
+    assert json.loads(printed)["hits"] == [{"rank": 1, "id": 0, "distance": 0, "name": "00.png"}]
+    code, printed, _ = run(capsys, "search", out, "--text", "red fruit", "-k", "2")
+    assert re.search(r"red fruit\n +rank +distance +id  image\n +1 +\d+ +\d+  (deep/)?\d\d\.(png|webp)\n", printed)
+
+
+def test_a_gallery_shows_pictures_and_needs_nothing_but_itself(index, pictures, capsys, tmp_path):
+    out = index("codes", "--folder", pictures)
+    page = tmp_path / "page.html"
+    assert run(capsys, "search", out, "--text", "<b>fruit", "-k", "2", "--html", page)[0] == 0
+    text = page.read_text()
+    assert text.count("data:image/webp;base64,") == 2
+    assert "&lt;b&gt;fruit" in text
+    assert not re.search(r"https?://|<b>", text)
+
+
+def test_queries_come_from_a_file_and_from_stdin(index, pictures, capsys, tmp_path, monkeypatch):
+    out = index("codes", "--folder", pictures)
+    (tmp_path / "queries.txt").write_text(f"a fruit\n\n{pictures / '00.png'}\n")
+    _, printed, _ = run(capsys, "search", out, "--queries", tmp_path / "queries.txt", "--json", "-k", "1")
+    assert [json.loads(line)["query"] for line in printed.splitlines()] == ["a fruit", str(pictures / "00.png")]
+    monkeypatch.setattr("sys.stdin", io.StringIO("a fruit\na cat\n"))
+    _, printed, _ = run(capsys, "search", out, "--json", "-k", "1")
+    assert [json.loads(line)["query"] for line in printed.splitlines()] == ["a fruit", "a cat"]
+
+
+def test_the_cross_attention_orders_the_first_hits(index, trained):
+    out = Index.open(index("reranking"))
+    method = out.trained.method
+    position = int(out.trained.data.positions("query")[7])
+    text = out.trained.data.caption(position)
+    first = out.search(codes=out.trained.encode("text", [text]), among="image", k=method.reranks)
+    again = out.search(texts=[text], k=method.reranks)
+    scores = [hit.score for hit in again[0]]
+    assert scores == sorted(scores, reverse=True)
+    assert {hit.id for hit in again[0]} == {hit.id for hit in first[0]}
+    assert [hit.id for hit in again[0]] != [hit.id for hit in first[0]]
+    saved = out.trained.data.role("query")
+    rows = {int(each): row for row, each in enumerate(saved["index"])}
+    of = [rows[hit.id] for hit in again[0]]
+    image = {name: each[of].float() for name, each in saved["image"].items()}
+    words = {name: each[[rows[position]] * len(of)].float() for name, each in saved["text"].items() if name != "mask"}
+    words |= {"mask": saved["text"]["mask"][[rows[position]] * len(of)]} if "mask" in saved["text"] else {}
+    expected = method.pair_scores(image, words).detach().numpy()
+    assert np.allclose(scores, expected, atol=2e-3)  # cached features are of half precision
+
+
+def test_unknown_words_are_named(index, capsys):
+    out = index("words")
+    code, _, err = run(capsys, "search", out, "--text", "qwzx flurb")
+    assert code == 2
+    assert re.fullmatch(
+        r"xmodal search: no word of 'qwzx flurb' is in the vocabulary .*: it does not know flurb, qwzx; .*\n", err
+    )
+    known = json.loads((out / "index.json").read_text())["vocabulary"][0]
+    code, _, err = run(capsys, "search", out, "--text", f"{known} qwzx")
+    assert code == 0
+    assert f"'{known} qwzx': this bag-of-words run does not know qwzx\n" in err
+
+
+def test_a_killed_encoding_goes_on_where_it_was(trained, pictures, capsys, tmp_path, monkeypatch):
+    from xmodal.search import trained as module
+
+    monkeypatch.setattr("xmodal.encoders.cache.SAVED", 1)
+    made, encode = [], module.Trained.encode
+
+    def counted(self, side, items):
+        made.append(len(items))
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        return encode(self, side, items)
+
+    monkeypatch.setattr(module.Trained, "encode", counted)
+    monkeypatch.setattr("xmodal.encoders.TimmImage.batch_size", 4, raising=False)
+    opened = module.Trained.encoder
+
+    def small(self, side):
+        encoder = opened(self, side)
+        encoder.batch_size = 4
+        return encoder
+
+    monkeypatch.setattr(module.Trained, "encoder", small)
+    out = tmp_path / "index"
+    assert main(["index", str(trained("codes")), "--folder", str(pictures), "--out", str(out)]) == 130
+    assert not out.exists()
+    assert main(["index", str(trained("codes")), "--folder", str(pictures), "--out", str(out)]) == 0
+    assert made == [4, 4, 4, 4]  # the third was killed, the first two are not made again
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == [".index.lock"]
+    whole = tmp_path / "whole"
+    assert main(["index", str(trained("codes")), "--folder", str(pictures), "--out", str(whole)]) == 0
+    assert (whole / "image" / "index.faiss").read_bytes() == (out / "image" / "index.faiss").read_bytes()
+
+
+def test_damaged_pictures_are_named_and_left_out(trained, index, pictures, capsys):
+    (pictures / "03.png").write_bytes(b"no picture")
+    out = index("codes", "--folder", pictures)
+    found = Index.open(out)
+    assert len(found.ids["image"]) == 12
+    assert "03.png" not in [found.names["image"][row] for row in range(12)]
+
+
+def test_what_is_wrong_is_said_in_one_line(trained, index, pictures, capsys, tmp_path, monkeypatch):
+    out, run_folder = index("codes", "--folder", pictures), trained("codes")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "wrong.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "no.png").write_bytes(b"GIF89a no")
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "huge.png")
+    Image.new("1", (9_000, 9_000)).save(tmp_path / "large.png")
+    code, _, err = run(capsys, "index", run_folder, "--folder", pictures, "--out", tmp_path / "empty")
+    assert (code, "exists and is no index" in err) == (2, True)
+
+    def says(message, *argv):
+        code, printed, err = run(capsys, *argv)
+        assert (code, printed, err.count("\n")) == (2, "", 1), err
+        assert re.search(message, err), err
+
+    says("there is no run nowhere", "index", "nowhere")
+    says("holds no picture", "index", run_folder, "--folder", tmp_path / "empty")
+    says("there is no folder", "index", run_folder, "--folder", tmp_path / "none")
+    says(
+        "which column of .*wrong.csv holds the file",
+        "index",
+        run_folder,
+        "--folder",
+        pictures,
+        "--captions",
+        tmp_path / "wrong.csv",
+    )
+    says("give --data or --folder", "index", run_folder, "--folder", pictures, "--data", "emoji")
+    says("no dataset 'none'", "index", run_folder, "--data", "none")
+    says("wikipedia brings features of its own", "index", run_folder, "--data", "wikipedia")
+    says("there is no index in", "search", tmp_path, "--text", "a")
+    says("a text is empty", "search", out, "--text", " ")
+    says("there is no picture", "search", out, "--image", tmp_path / "none.png")
+    says("9 bytes that are no picture", "search", out, "--image", tmp_path / "no.png")
+    says("too many pixels, 64 million at most", "search", out, "--image", tmp_path / "huge.png")
+    says("9000 x 9000 pixels, 64 million at most", "search", out, "--image", tmp_path / "large.png")
+    says("-k is 0", "search", out, "--text", "a", "-k", "0")
+    says("holds no texts, only images", "search", out, "--text", "a", "--among", "text")
+    says("holds 32 bits, and .* makes 16 bits", "search", out, "--text", "a", "--run", trained("words"))
+    about = json.loads((out / "index.json").read_text())
+    (out / "index.json").write_text(json.dumps(about | {"checkpoint": "0" * 64}))
+    says(r"is of cca in .* \(checkpoint 00000000\), and .* has other weights", "search", out, "--text", "a")
+    (out / "index.json").write_text(json.dumps(about | {"form": 99}))
+    says(r"is of form 99 \(xmodal .*\), this version reads 1", "search", out, "--text", "a")
+    (out / "index.json").write_text("{")
+    says("index.json is damaged", "search", out, "--text", "a")
+    (out / "index.json").write_text(json.dumps(about))
+    codes = out / "image" / "index.faiss"
+    content = codes.read_bytes()
+    codes.write_bytes(content[:-4])
+    says(r"index.faiss is truncated or missing \(\d+ bytes expected\)", "search", out, "--text", "a")
+    codes.write_bytes(content)
+    with pytest.raises(UserError, match="68 MiB: a picture to search with has 64 at most"):
+        read_picture(b"0" * (68 * 2**20))
+
+
+def test_a_full_disk_is_said_and_leaves_the_old_index(trained, index, pictures, capsys, monkeypatch):
+    out = index("codes", "--folder", pictures)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300, hard))
+        code, _, err = run(capsys, "index", trained("codes"), "--out", out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert code == 2
+    assert "cannot write" in err.splitlines()[-1]
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    assert not list(out.parent.glob(".codes.*.partial"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=64 * 2**20 + 5))
+    code, _, err = run(capsys, "index", trained("codes"), "--out", out)
+    assert (code, "MiB in" in err and "are free: make room" in err) == (2, True)
+
+
+def test_an_index_is_replaced_whole(trained, index, pictures):
+    out = index("codes", "--folder", pictures)
+    assert index("codes", "--kind", "hnsw") == out
+    found = Index.open(out)
+    assert found.about["kind"] == "hnsw"
+    assert len(found.ids["text"]) == 400
+    assert sorted(path.name for path in out.parent.iterdir()) == [".codes.lock", "codes"]
