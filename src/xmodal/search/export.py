@@ -7,7 +7,7 @@ import numpy as np
 from scipy.io import savemat
 
 from xmodal.batch import SIDES
-from xmodal.data.module import Role
+from xmodal.data.trunk_inputs import Role
 from xmodal.errors import UserError
 from xmodal.files import write_atomically
 from xmodal.relevance import Relevance

@@ -22,7 +22,8 @@ from torch.nn.functional import normalize
 from xmodal import paths
 from xmodal.batch import SIDES, Features, Raw, Side
 from xmodal.checkpoint import read_checkpoint
-from xmodal.data.module import CrossModalDataModule, Role
+from xmodal.data.module import CrossModalDataModule
+from xmodal.data.trunk_inputs import Role
 from xmodal.encoders import BagOfWords, ImageEncoder, TextEncoder, words_of
 from xmodal.errors import UserError
 from xmodal.methods import RetrievalMethod
