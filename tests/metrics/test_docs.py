@@ -13,9 +13,11 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "metrics.md").read_text()
 
 
-def test_examples_run_and_print_what_the_page_says(capsys):
-    blocks = re.findall(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", PAGE, re.DOTALL)
-    assert len(blocks) == 2
+@pytest.mark.parametrize(("page", "count"), [("metrics", 2), ("concepts", 1)])
+def test_examples_run_and_print_what_the_page_says(capsys, page, count):
+    text = (ROOT / "docs" / f"{page}.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", text, re.DOTALL)
+    assert len(blocks) == count
     for code, printed in blocks:
         exec(code, {})
         assert capsys.readouterr().out == printed
