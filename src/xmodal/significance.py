@@ -1,13 +1,15 @@
-"""How sure a difference of retrieval numbers is: intervals and paired tests over queries. Knows numpy only."""
+"""How sure a difference of retrieval numbers is: intervals over queries, tests over queries, and over seeds too."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import stdtr, stdtrit
 
 Floats = NDArray[np.float64]
 
+LEVEL = 0.05  # below this a p-value is called significant
 _DRAWS_AT_ONCE = 1 << 22  # resampled values held in memory
 
 
@@ -26,6 +28,21 @@ class PairedTest(NamedTuple):
     low: float
     high: float
     p_value: float
+
+
+class SeededTest(NamedTuple):
+    """As `PairedTest`, over seeds and queries; `seeds` of the method that has fewer."""
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    seeds: int
+
+    @property
+    def significant(self) -> bool:
+        """Whether p is below `LEVEL` and the difference does not rest on one seed."""
+        return self.seeds > 1 and self.p_value < LEVEL
 
 
 def bootstrap_interval(values: ArrayLike, level: float = 0.95, draws: int = 10_000, seed: int = 0) -> Interval:
@@ -80,24 +97,56 @@ def paired_test(
     one, other = _values(first, "first"), _values(second, "second")
     if len(one) != len(other):
         raise ValueError(f"a paired test needs the same queries in both runs, got {len(one)} and {len(other)}")
-    return paired_tests((one - other)[:, None], level, draws, seed)[0]
+    difference, generator, extreme = one - other, np.random.default_rng(seed), 0
+    observed = abs(difference.sum()) * (1 - 1e-12)
+    for count in _batches(draws, len(difference)):
+        signs = generator.integers(0, 2, (count, len(difference)), dtype=np.int8) * 2 - 1
+        extreme += int((np.abs(signs @ difference) >= observed).sum())
+    return PairedTest(*bootstrap_interval(difference, level, draws, seed), (extreme + 1) / (draws + 1))
 
 
-def paired_tests(differences: ArrayLike, level: float = 0.95, draws: int = 10_000, seed: int = 0) -> list[PairedTest]:
-    """`paired_test` of every column of (Q, K) differences; all columns share the random labellings.
+def seeded_tests(first: ArrayLike, second: ArrayLike, level: float = 0.95) -> list[SeededTest]:
+    """Test mean(first) - mean(second) of two methods over their seeds and the queries together.
+
+    Would the difference have the same sign after training both again, on other queries of this kind? Training and
+    queries are crossed random effects: the squared standard error of the difference is var_first / S + var_second / S'
+    + var_queries / Q, of the seeds' means and of the queries' mean differences; the test is Student's t with the
+    degrees of freedom of Satterthwaite (Biometrics Bulletin 1946), as Welch's is. What a run does on single queries is
+    in both parts, so that the test errs towards caution. Of a method with one seed the variance of training is not
+    known: the test is then over queries alone in its part, says so, and is never significant.
+
+    Args:
+        first: (S, Q, K) values of every seed and query, K measures at once.
+        second: (S', Q, K), for the same queries in the same order.
+        level: confidence level of the intervals, in (0, 1).
+
+    Returns:
+        One test for each of the K measures.
 
     Raises:
-        ValueError: no queries, or a level outside (0, 1).
+        ValueError: other shapes, fewer than two queries, or a level outside (0, 1).
     """
-    columns = _columns(differences, "differences")
-    observed = np.abs(columns.sum(0)) * (1 - 1e-12)
-    generator, extreme = np.random.default_rng(seed), np.zeros(columns.shape[1])
-    for count in _batches(draws, len(columns)):
-        signs = generator.integers(0, 2, (count, len(columns)), dtype=np.int8) * 2 - 1
-        extreme += (np.abs(signs @ columns) >= observed).sum(0)
-    bounds = _percentiles(columns, level, draws, seed)
-    found = np.vstack([columns.mean(0), bounds, (extreme + 1) / (draws + 1)])
-    return [PairedTest(*row) for row in found.T.tolist()]
+    one, other = (np.asarray(each, np.float64) for each in (first, second))
+    if one.ndim != 3 or other.ndim != 3 or one.shape[1:] != other.shape[1:] or one.shape[1] < 2:
+        raise ValueError(f"the test needs seeds x queries x measures, two queries at least: {one.shape}, {other.shape}")
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1, got {level}")
+    apart = one.mean(0) - other.mean(0)  # (Q, K)
+    samples = [apart, *(each.mean(1) for each in (one, other) if len(each) > 1)]
+    parts = np.stack([each.var(0, ddof=1) / len(each) for each in samples])
+    freedom = np.array([len(each) - 1 for each in samples])[:, None]
+    squares, difference = parts.sum(0), apart.mean(0)
+    error, some = np.sqrt(squares), squares > 0
+    everywhere = np.full_like(error, len(apart) - 1)
+    degrees = np.divide(squares**2, (parts**2 / freedom).sum(0), out=everywhere, where=some)
+    ratio = np.divide(np.abs(difference), error, out=np.where(difference == 0, 0, np.inf), where=some)
+    p_values = 2 * stdtr(degrees, -ratio)
+    reach = error * stdtrit(degrees, (1 + level) / 2)
+    seeds, rows = (
+        min(len(one), len(other)),
+        zip(difference, difference - reach, difference + reach, p_values, strict=True),
+    )
+    return [SeededTest(float(lead), float(low), float(high), float(p), seeds) for lead, low, high, p in rows]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

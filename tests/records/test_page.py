@@ -68,11 +68,22 @@ def test_it_needs_nothing_but_itself(runs, capsys):
 
 
 def test_equal_methods_are_not_called_different(home, capsys):
-    write_run(paths.runs(), "dmsf", 0.501)
-    write_run(paths.runs(), "cca", 0.5)
+    for seed in (0, 1):
+        write_run(paths.runs(), "dmsf", 0.501, seed)
+        write_run(paths.runs(), "cca", 0.5, seed)
     shown = words(page(capsys)[0])
     assert re.search(r"dmsf is best at 64 bits, its lead of 0\.00\d is not significant\.", shown)
-    assert "±" not in shown.split("How to read this")[0].replace("± is", "")
+
+
+def test_a_lead_of_one_seed_is_marked_and_never_called_significant(home, capsys):
+    write_run(paths.runs(), "dmsf", 0.8)
+    for seed in (0, 1):
+        write_run(paths.runs(), "cca", 0.4, seed)
+    shown = words(page(capsys)[0]).split("How to read this")[0]
+    assert re.search(r"dmsf is best at 64 bits, its lead of 0\.\d{3} is of one seed\.", shown)
+    assert re.search(r"p < 0\.001 one seed", shown)
+    assert "significant" not in shown
+    assert "if both methods were trained again" in words(page(capsys)[0])
 
 
 def test_runs_without_values_per_query_are_untested(home, capsys):
@@ -100,8 +111,9 @@ def test_tuned_against_untuned_is_marked(home, capsys):
 
 
 def test_values_tuned_at_another_size_compete_and_are_no_ablation(home, capsys):
-    write_run(paths.runs(), "dmsf", 0.6, variant="tuned-at-32")
-    write_run(paths.runs(), "cca", 0.4, variant="tuned")
+    for seed in (0, 1):
+        write_run(paths.runs(), "dmsf", 0.6, seed, variant="tuned-at-32")
+        write_run(paths.runs(), "cca", 0.4, seed, variant="tuned")
     shown = words(page(capsys)[0])
     assert re.search(r"dmsf is best at 64 bits, its lead of 0\.2\d\d is significant\.", shown)
     assert "dmsf, tuned-at-32 0.6" in shown

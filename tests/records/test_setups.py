@@ -7,7 +7,7 @@ from tests.records.records import QUERIES, write_run
 from xmodal.commands.compare import COLUMNS, table
 from xmodal.records.contests import contests
 from xmodal.records.setups import collect, differences, group, intervals
-from xmodal.significance import bootstrap_interval, paired_test
+from xmodal.significance import bootstrap_interval, seeded_tests
 
 
 def groups_of(folder):
@@ -64,16 +64,17 @@ def test_runs_are_ranked_by_the_size_of_what_leaves_the_encoder(tmp_path):
     assert sizes == ["64 dim", "64 dim (128 out)", "128 dim"]
 
 
-def test_intervals_and_differences_are_those_of_the_seeds_mean_per_query(tmp_path):
+def test_intervals_are_over_queries_and_differences_over_seeds_too(tmp_path):
     kept = {}
     for method, level in (("dmsf", 0.5), ("cca", 0.45)):
         folders = [write_run(tmp_path, method, level, seed) for seed in (0, 1)]
-        kept[method] = np.mean([np.load(folder / "evaluation.npz")["ap_t2i"] for folder in folders], axis=0)
+        kept[method] = np.stack([np.load(folder / "evaluation.npz")["ap_t2i"] for folder in folders])
     best, other = groups_of(tmp_path)
-    assert best.queries.shape == (QUERIES, 3)
-    assert intervals([best])[0]["map_t2i"] == pytest.approx(bootstrap_interval(kept["dmsf"]))
+    assert best.queries.shape == (2, QUERIES, 3)
+    assert intervals([best])[0]["map_t2i"] == pytest.approx(bootstrap_interval(kept["dmsf"].mean(0)))
     (test,) = differences([(best, other)])
-    assert test["map_t2i"] == pytest.approx(paired_test(kept["dmsf"], kept["cca"]))
+    (expected,) = seeded_tests(kept["dmsf"][..., None], kept["cca"][..., None])
+    assert test["map_t2i"] == pytest.approx(expected)
     assert test["map"].difference == pytest.approx(best.score - other.score)
     assert test["map"].p_value < 0.001
 

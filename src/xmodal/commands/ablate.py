@@ -13,7 +13,7 @@ from xmodal.errors import UserError
 from xmodal.records.setups import Group, differences
 from xmodal.records.tables import Cell, Table
 from xmodal.run import configuration, experiment_file, overrides
-from xmodal.significance import PairedTest, holm
+from xmodal.significance import SeededTest, holm
 from xmodal.studies.each_method import each_method
 from xmodal.studies.grid import Grid, add_grid_options, full_method, grid_pool, origin
 from xmodal.studies.processes import Pool
@@ -69,7 +69,7 @@ def table(groups: Mapping[str, Group], source: str) -> Table:
     Raises:
         UserError: a variant answered other queries than the full method.
     """
-    full, tests = groups[FULL], dict[str, PairedTest]()
+    full, tests = groups[FULL], dict[str, SeededTest]()
     changed = [name for name, found in groups.items() if found.records[0]["path"] != full.records[0]["path"]]
     for name, both in zip(changed, differences([(groups[name], full) for name in changed]), strict=True):
         if both is None:
@@ -82,7 +82,8 @@ def table(groups: Mapping[str, Group], source: str) -> Table:
             test = tests[name]
             interval = f"[{test.low:+.4f}, {test.high:+.4f}]"
             better = "better" if test.difference > 0 else ""
-            against = (f"{test.difference:+.4f}", interval, f"{p_values[name]:.4f}", better)
+            p_value = f"{p_values[name]:.4f}" if test.seeds > 1 else "one seed"
+            against = (f"{test.difference:+.4f}", interval, p_value, better)
         else:
             against = ("", "", "", "" if name == FULL else "changes nothing here")
         scores = (found.spread(f"test/{key}") or "" for key in ("map_i2t", "map_t2i", "map"))
@@ -93,8 +94,8 @@ def table(groups: Mapping[str, Group], source: str) -> Table:
         tuple(rows),
         (
             f"Full method: {source}.",
-            "Difference: variant minus full method; its bootstrap interval and p (paired randomisation test, "
-            f"Holm-corrected for {len(tests)} variants) are over queries, of AP averaged over seeds and directions.",
+            "Difference: variant minus full method; its 95 % interval and p (Student's t, Holm-corrected for "
+            f"{len(tests)} variants) are over seeds and queries together, of AP averaged over directions.",
             *origin(groups.values()),
         ),
     )

@@ -7,11 +7,10 @@ from itertools import groupby
 
 from xmodal.records.record import PER_RUN
 from xmodal.records.setups import MEASURES, Group, differences, intervals
-from xmodal.significance import Interval, PairedTest, holm
+from xmodal.significance import Interval, SeededTest, holm
 
-Tests = dict[tuple[Group, Group], dict[str, PairedTest] | None]
+Tests = dict[tuple[Group, Group], dict[str, SeededTest] | None]
 Changes = tuple[tuple[str, str, str], ...]
-LEVEL = 0.05  # below this an adjusted p-value is called significant
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +26,7 @@ class Row:
 
     group: Group
     intervals: Mapping[str, Interval] | None
-    behind: Mapping[str, PairedTest | None]
+    behind: Mapping[str, SeededTest | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +58,7 @@ class Ablation:
     """
 
     group: Group
-    test: PairedTest | None
+    test: SeededTest | None
     changes: Changes
 
 
@@ -137,12 +136,12 @@ def _mean(group: Group, metric: str) -> float:
     return spread.mean if spread else float("-inf")
 
 
-def _behind(best: Group, ranked: Sequence[Group], measure: str, tests: Tests) -> dict[Group, PairedTest | None]:
+def _behind(best: Group, ranked: Sequence[Group], measure: str, tests: Tests) -> dict[Group, SeededTest | None]:
     others = {each: (tests[best, each] or {}).get(measure) for each in ranked if each is not best}
     return {best: None, **_adjusted(others)}
 
 
-def _adjusted(tests: Mapping[Group, PairedTest | None]) -> dict[Group, PairedTest | None]:
+def _adjusted(tests: Mapping[Group, SeededTest | None]) -> dict[Group, SeededTest | None]:
     """The tests with Holm's p-values."""
     made = {each: test for each, test in tests.items() if test is not None}
     p_values = holm([test.p_value for test in made.values()])

@@ -17,8 +17,9 @@ from PIL import Image
 
 from xmodal.files import write_atomically
 from xmodal.records.charts import Chart, Line, line_charts
-from xmodal.records.contests import LEVEL, Contest, Row, ablations, contests, validation
+from xmodal.records.contests import Contest, Row, ablations, contests, validation
 from xmodal.records.setups import MEASURES, Floats, Group, Record, read_arrays
+from xmodal.significance import LEVEL
 
 GALLERIES, GALLERY_WIDTH = 12, 760  # embedded pictures, and their width in pixels: about 60 kB each
 CURVES = 12  # lines in one precision-recall chart; more cannot be told apart
@@ -104,8 +105,10 @@ def _sentence(ranked: Sequence[Contest], measure: str) -> dict[str, Any] | None:
         leads = [_lead(contest.ranking[measure], measure) for contest in where]
         words = dict.fromkeys(f"{lead:.3f}" for lead in (min(leads), max(leads)))
         tests = [contest.ranking[measure][1].behind[measure] for contest in where]
-        sure = [contest for contest, test in zip(where, tests, strict=True) if test and test.p_value < LEVEL]
-        winners.append({"method": method, "led": where, "lead": " to ".join(words), "sure": sure, "tested": any(tests)})
+        sure = [contest for contest, test in zip(where, tests, strict=True) if test and test.significant]
+        single = any(test and test.seeds == 1 for test in tests)
+        doubt = "of one seed" if single else "not significant" if any(tests) else "untested"
+        winners.append({"method": method, "led": where, "lead": " to ".join(words), "sure": sure, "doubt": doubt})
     return {"measure": WORDS[measure], "winners": winners} if winners else None
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from xmodal.errors import UserError
 from xmodal.records.record import read_result, read_settings
-from xmodal.significance import Interval, PairedTest, bootstrap_intervals, paired_tests
+from xmodal.significance import Interval, SeededTest, bootstrap_intervals, seeded_tests
 
 Record = dict[str, Any]
 Floats = NDArray[np.float64]
@@ -112,7 +112,7 @@ class Group:
 
     @cached_property
     def queries(self) -> Floats | None:
-        """(Q, 3) AP of every query for each of `MEASURES`, mean over the seeds; None where a run kept none of it."""
+        """(S, Q, 3) AP of every seed and query for each of `MEASURES`; None where a run kept none of it."""
         found = [
             read_arrays(Path(record["path"]).with_name("evaluation.npz"), "query_index", "ap_i2t", "ap_t2i")
             for record in self.records
@@ -120,8 +120,8 @@ class Group:
         first = found[0]
         if first is None or any(each is None or not np.array_equal(each[0], first[0]) for each in found):
             return None
-        i2t, t2i = (np.mean([each[side] for each in found if each is not None], axis=0) for side in (1, 2))
-        return np.stack([(i2t + t2i) / 2, i2t, t2i], 1)
+        i2t, t2i = (np.stack([each[side] for each in found if each is not None]) for side in (1, 2))
+        return np.stack([(i2t + t2i) / 2, i2t, t2i], 2)
 
 
 def collect(folder: Path) -> tuple[list[Record], list[str]]:
@@ -151,35 +151,28 @@ def group(records: Iterable[Record]) -> list[Group]:
 
 
 def intervals(groups: Sequence[Group]) -> list[dict[str, Interval] | None]:
-    """95 % bootstrap interval over the queries of each of `MEASURES`; None for a group without per-query values."""
-    return _by_queries([each.queries for each in groups], bootstrap_intervals)
+    """95 % bootstrap interval over the queries of the seeds' mean; None for a group without per-query values."""
+    found: list[dict[str, Interval] | None] = [None] * len(groups)
+    means = {place: each.queries.mean(0) for place, each in enumerate(groups) if each.queries is not None}
+    for size in {len(each) for each in means.values()}:  # groups of as many queries share the resamples
+        places = [place for place, each in means.items() if len(each) == size]
+        rows = bootstrap_intervals(np.concatenate([means[place] for place in places], 1))
+        for number, place in enumerate(places):
+            found[place] = dict(zip(MEASURES, rows[3 * number : 3 * number + 3], strict=True))
+    return found
 
 
-def differences(pairs: Sequence[tuple[Group, Group]]) -> list[dict[str, PairedTest] | None]:
-    """Paired randomisation test over queries of first minus second, for each of `MEASURES`.
+def differences(pairs: Sequence[tuple[Group, Group]]) -> list[dict[str, SeededTest] | None]:
+    """Test of first minus second over seeds and queries, for each of `MEASURES`.
 
-    The AP of a query is its mean over the seeds: the test speaks of these trained models on new queries. How much
-    training itself varies is the spread over seeds. None where no test is possible: the protocols differ, or per-query
-    values are missing.
+    None where no test is possible: the protocols differ, or per-query values are missing.
     """
-    values = [
-        first.queries - second.queries
+    return [
+        dict(zip(MEASURES, seeded_tests(first.queries, second.queries), strict=True))
         if first.protocol == second.protocol and first.queries is not None and second.queries is not None
         else None
         for first, second in pairs
     ]
-    return _by_queries(values, paired_tests)
-
-
-def _by_queries(values: Sequence[Floats | None], statistic: Any) -> list[dict[str, Any] | None]:  # noqa: ANN401
-    """Apply a statistic of columns to all (Q, 3) values with one number of queries at once."""
-    found: list[dict[str, Any] | None] = [None] * len(values)
-    for size in {len(each) for each in values if each is not None}:
-        places = [place for place, each in enumerate(values) if each is not None and len(each) == size]
-        rows = statistic(np.concatenate([each for each in values if each is not None and len(each) == size], 1))
-        for number, place in enumerate(places):
-            found[place] = dict(zip(MEASURES, rows[3 * number : 3 * number + 3], strict=True))
-    return found
 
 
 def _complete(record: Record) -> Record:
