@@ -32,8 +32,8 @@ from xmodal.data import CrossModalDataModule, Pairs
 from xmodal.data.protocol import make_split
 
 REGISTRY = methods.registry()
-TRAINED = [name for name in REGISTRY if name != "cca"]  # which is a closed form
-NEEDS_TOKENS = ("scahn", "text_guided_clip", "mith", "attention_adversarial")
+TRAINED = [name for name, method in REGISTRY.items() if not issubclass(method, methods.CCA)]  # no closed form
+NEEDS_TOKENS = ("scahn", "text_guided_clip", "mith", "dimch", "umoed", "attention_adversarial")
 NEEDS_HIERARCHY = ("hierarchical_adversarial",)
 WAITS = ("alscor",)  # a Cholesky factor and singular values in the step: cannot be recorded
 

@@ -247,6 +247,7 @@ def _quieten() -> None:
         "`isinstance\\(treespec, LeafSpec\\)` is deprecated",  # lightning 2.6 with torch 2.14, harmless
         "It is recommended to use `self.log",  # the metrics are the same on every rank already
         "Checkpoint directory .* exists and is not empty",  # a run that goes on
+        "The dirpath has changed from",  # a run that uses the training of another code length
         "Be aware that when using `ckpt_path`, callbacks used to create the checkpoint",  # `xmodal test` needs none
     ):
         warnings.filterwarnings("ignore", message)

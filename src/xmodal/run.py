@@ -162,36 +162,36 @@ def size_names(method: str) -> tuple[str, ...]:
 
 
 def train(arguments: Sequence[str], *, test: bool = True, callbacks: Sequence["Callback"] = ()) -> Path:
-    """Fit, evaluate the best epoch once on the query set, leave the record; an interrupted run goes on.
+    """Fit, evaluate the best epoch once on the query set, leave the record (its path comes back); or go on with it.
 
     Args:
         arguments: as for `XmodalCLI`.
         test: whether to open the query set.
         callbacks: as for `XmodalCLI`.
 
-    Returns:
-        The path of `result.json`.
-
     Raises:
         UserError: the configuration or the data are not usable.
     """
     from xmodal.checkpoint import resumable
     from xmodal.cli import XmodalCLI
+    from xmodal.lengths import shared_training
 
     started = time.perf_counter()
-    with XmodalCLI(arguments, callbacks=callbacks) as cli:
+    with XmodalCLI(arguments, callbacks=callbacks) as cli, shared_training(cli) as shared:
         folder = cli.folder / "checkpoints"  # what another run left was cleared away
-        if resume := resumable(folder):
-            sys.stderr.write(f"going on from {resume}\n")
-        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=resume, weights_only=True)
-        score = cli.best.best_model_score
-        if score is None:  # a closed form takes no optimizer step, and Lightning keeps no checkpoint of it
-            cli.trainer.validate(cli.model, datamodule=cli.datamodule, verbose=False)
+        best = shared or folder / "best.ckpt"
+        if not shared:
+            if resume := resumable(folder):
+                sys.stderr.write(f"going on from {resume}\n")
+            cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=resume, weights_only=True)
+        score = None if cli.model.one_training else cli.best.best_model_score
+        if score is None:  # of another length; or a closed form, which takes no step: Lightning keeps nothing of it
+            if not best.is_file():
+                cli.trainer.save_checkpoint(best)
+                cli.trainer.save_checkpoint(folder / "last.ckpt")
+            cli.trainer.validate(cli.model, datamodule=cli.datamodule, ckpt_path=best, weights_only=True, verbose=False)
             score = cli.trainer.callback_metrics["val/map"]
-            for name in ("best.ckpt", "last.ckpt"):
-                cli.trainer.save_checkpoint(folder / name)
         if test:
-            best = folder / "best.ckpt"
             cli.trainer.test(cli.model, datamodule=cli.datamodule, ckpt_path=best, weights_only=True, verbose=False)
             leave_outputs(cli)
         return leave_record(cli, started, {"val/map": float(score), **cli.model.results})

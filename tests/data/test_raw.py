@@ -24,7 +24,7 @@ from xmodal.data.recipes import Official
 from xmodal.data.sets.captions import CaptionBenchmark
 from xmodal.encoders import OpenClipImage, OpenClipText, TimmImage
 from xmodal.errors import UserError
-from xmodal.methods import CCA, DCMHT, DSPH, MITH, Pretrain, TextGuidedCLIP
+from xmodal.methods import CCA, DCMHT, DIMCH, DNPH, DSPH, MITH, Pretrain, TextGuidedCLIP, TwDH, UMoED
 
 CLIP = {
     "embed_dim": 16,
@@ -148,7 +148,7 @@ def test_a_trunk_gives_what_the_frozen_one_gives(root, clip, tmp_path):
     ("build", "sides"),
     [
         *product([guided, pretrain], ["image", "text", "both"]),
-        *((hashing(each), "both") for each in (DCMHT, DSPH, MITH)),
+        *((hashing(each), "both") for each in (DCMHT, DSPH, MITH, DNPH, TwDH, DIMCH, UMoED)),
     ],
 )
 def test_every_parameter_of_a_trained_trunk_moves(root, clip, tmp_path, build, sides):

@@ -92,6 +92,12 @@ def test_what_cannot_be_recorded_is_refused(tmp_path):
         make_trainer(tmp_path, 1, callbacks=[OnCPU()], accumulate_grad_batches=2).fit(build("dmsf", data), data)
 
 
+def test_a_step_that_asks_the_host_is_refused(tmp_path):
+    data = Toy()
+    with pytest.raises(UserError, match="dealt to codes on the host"):
+        make_trainer(tmp_path, 1, callbacks=[OnCPU()]).fit(build("dnph", data), data)
+
+
 @pytest.mark.skipif(GPU, reason="there is a GPU")
 def test_a_gpu_is_needed(tmp_path):
     data = Toy()

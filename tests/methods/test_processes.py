@@ -20,7 +20,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from tests.methods import toy
 from tests.methods.test_every_method import pytestmark as harmless
-from tests.methods.toy import REGISTRY, build
+from tests.methods.toy import CLOSED, REGISTRY, build
 from tests.methods.training import make_trainer
 from xmodal.data.protocol import Split
 from xmodal.trainer import OverDevices
@@ -107,7 +107,7 @@ def run(case, folder, world=1, resume=None):
     )
     trainer.fit(model, datamodule=data, ckpt_path=resume, weights_only=False)
     logged = {key: float(value) for key, value in trainer.callback_metrics.items()}
-    if case in ("attention_adversarial", "cca") and not resume:  # a test with a second stage; one without training
+    if case in ("attention_adversarial", *CLOSED) and not resume:  # a test with a second stage; one without training
         trainer.test(model, datamodule=data, verbose=False)
     return {
         "gradient": first.found,
@@ -136,7 +136,7 @@ def work(rank, world, folder):
         place.mkdir(exist_ok=True)  # a closed form leaves no checkpoint
         try:
             found = [run(case, place / str(world), world)]
-            if world == RESUMED and case != "cca":
+            if world == RESUMED and case not in CLOSED:
                 found.append(run(case, place / "resumed", world, place / "1" / "epoch=0.ckpt"))
         except Exception:
             found = traceback.format_exc()
@@ -181,7 +181,7 @@ def test_one_process_and_several_are_the_same(runs, world, case):
     folder, one = runs[0], runs[1][case]
     ranks = [torch.load(folder / case / f"{world}-{rank}.pt", weights_only=False) for rank in range(world)]
     assert not any(isinstance(rank, str) for rank in ranks), "\n".join(map(str, ranks))
-    assert case == "cca" or any(gradient.abs().max() > 1e-6 for gradient in one["gradient"].values())
+    assert case in CLOSED or any(gradient.abs().max() > 1e-6 for gradient in one["gradient"].values())
     for rank, (several, *_) in enumerate(ranks):
         the_same(several["gradient"], one["gradient"], f"gradient on rank {rank} of")
         the_same(several["state"], one["state"], f"state on rank {rank} of")
@@ -191,7 +191,7 @@ def test_one_process_and_several_are_the_same(runs, world, case):
             assert torch.equal(value, rank[0]["state"][key]), f"{key} differs between the ranks"
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case != "cca"])
+@pytest.mark.parametrize("case", [case for case in CASES if case not in CLOSED])
 def test_one_process_and_several_go_on_from_each_other(runs, case):
     folder, one = runs[0], runs[1][case]
     for rank in range(RESUMED):

@@ -12,6 +12,7 @@ from xmodal.data.protocol import Split
 
 SIZE, CLASSES = 96, 4  # pairs; two groups of two classes each
 REGISTRY = methods.registry()
+CLOSED = [name for name, method in REGISTRY.items() if issubclass(method, methods.CCA)]  # no gradient step is taken
 
 
 class Toy(CrossModalDataModule):
@@ -79,6 +80,8 @@ def build(name, data, size=16, **arguments):
     cls = REGISTRY[name]
     parameters = inspect.signature(cls).parameters
     linked = {key: getattr(data, key) for key in LINKED if key in parameters}
+    if name == "untrained":
+        arguments = {"space": "none"} | arguments  # made-up features share none
     small = {key: value for key, value in SMALL.items() if isinstance(default(name, key), type(value))}
-    unit = "bits" if "bits" in parameters and cls.name != "cca" else "dim"
+    unit = "bits" if "bits" in parameters and name not in CLOSED else "dim"
     return cls(**small | {unit: size} | linked | arguments)

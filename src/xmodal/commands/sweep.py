@@ -55,18 +55,18 @@ def _pool(options: argparse.Namespace) -> Pool:
 
 def _sweep(options: argparse.Namespace, pool: Pool) -> None:
     """All of one method: its studies, their evaluations and figures, and the table."""
-    records = [_study(sweep, pool) for sweep in _plan(options)]
+    records = [record for sweep in _plan(options) for record in _study(sweep, pool)]
     if not options.against:
         _print_table("dim" if options.dim else "bits", records)
         sys.stdout.write(f"{records[-1]['path']}\n")
 
 
-def _study(sweep: Sweep, pool: Pool) -> dict[str, Any]:
-    """Search, write the tuned file, evaluate it once on the query set and draw the study; that run's record.
+def _study(sweep: Sweep, pool: Pool) -> list[dict[str, Any]]:
+    """Search, write the tuned file of every size, evaluate each once on the query set, draw the study; the records.
 
     With `--against` there is no one best trial: the front is printed and stored, and the query set stays closed.
     """
-    options, record, tuned = sweep.options, dict[str, Any](), Path()
+    options, tuned = sweep.options, dict[int, Path]()
     with sweep.open(_first(sweep), forks=True) as opened:
         if not options.jobs:  # which have searched already
             supervise(sweep, opened, pool)
@@ -74,11 +74,11 @@ def _study(sweep: Sweep, pool: Pool) -> dict[str, Any]:
         if sweep.against:
             sys.stdout.write(front.leave_front(opened.study, options.method, options.data, sweep.against))
         else:
-            tuned = write_tuned(sweep, opened.study)
+            tuned = {size: write_tuned(sweep, opened.study, size) for size in sweep.sizes}
     folder = paths.runs() / options.method / options.data
-    if not sweep.against:
-        record = evaluate(sweep, tuned, pool)
-        folder = Path(record["path"]).parents[1]
+    records = [evaluate(sweep, file, size, pool) for size, file in tuned.items()]
+    if records:
+        folder = Path(records[-1]["path"]).parents[1]
     from xmodal.studies.plots import draw_study  # matplotlib takes a second
 
     try:
@@ -86,7 +86,7 @@ def _study(sweep: Sweep, pool: Pool) -> dict[str, Any]:
             sys.stderr.write(f"figure: {figure}\n")
     except Exception as error:  # a search that is done does not fail for its figures
         sys.stderr.write(f"no figures of {sweep.name}: {error}\n")
-    return record
+    return records
 
 
 def _first(sweep: Sweep) -> list[dict[str, Any]]:
@@ -129,7 +129,11 @@ def _plan(options: argparse.Namespace) -> list[Sweep]:
     base = experiment_file(options.method, options.data)
     searched = read_search(paths.sweeps() / f"{options.method}.yaml", _settings(options))
     kind, sizes = _sizes(options)
-    studies = [sizes] if options.against else [[size] for size in sizes]
+    from xmodal.methods import registry  # takes seconds; the command line is checked before
+
+    method = registry().get(options.method)
+    together = options.against or (method is not None and method.one_training)
+    studies = [sizes] if together else [[size] for size in sizes]
     return [Sweep(options, base, searched, kind, each) for each in studies]
 
 

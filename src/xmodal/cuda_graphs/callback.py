@@ -56,6 +56,7 @@ class CudaGraphs(Callback):
                 trainer.world_size > 1 and not pl_module.automatic_optimization,
                 f"{type(pl_module).__name__} optimises by hand, which is recorded on one device only",
             ),
+            (bool(waits := getattr(pl_module, "waits", "")), waits),
             (trainer.precision == "16-mixed", "16-mixed scales the loss anew in each step (bf16-mixed does not)"),
         ):
             if wrong:

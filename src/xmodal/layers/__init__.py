@@ -20,7 +20,9 @@ from xmodal.layers.decoder import decoder
 from xmodal.layers.dropout import Dropout, FeatureDropout
 from xmodal.layers.gather import Shard, gather_with_gradient
 from xmodal.layers.graph_convolution import LabelGCN, label_graph
-from xmodal.layers.hash_head import SelectHead, tanh_head
+from xmodal.layers.hash_head import SelectHead, head_init, tanh_head, uniform_linear
+from xmodal.layers.instances import QueryDecoder, SoftMoE, TokenFilters
+from xmodal.layers.label_centres import label_centres, short_map
 from xmodal.layers.perceptron import MultiScaleText, perceptron
 from xmodal.layers.queue import CodeQueue
 from xmodal.layers.standardisation import Standardisation
@@ -43,11 +45,14 @@ __all__ = [
     "JointSpace",
     "LabelGCN",
     "MultiScaleText",
+    "QueryDecoder",
     "RegionTransformer",
     "SelectHead",
     "Shard",
+    "SoftMoE",
     "Standardisation",
     "TokenAttention",
+    "TokenFilters",
     "TokenTransformer",
     "Tokens",
     "aggregate_tokens",
@@ -55,6 +60,8 @@ __all__ = [
     "decoder",
     "discriminator",
     "gather_with_gradient",
+    "head_init",
+    "label_centres",
     "label_graph",
     "masked_mean",
     "perceptron",
@@ -62,7 +69,9 @@ __all__ = [
     "reverse_gradient",
     "reversed_on_schedule",
     "score_pool",
+    "short_map",
     "tanh_head",
     "token_scores",
     "transformer",
+    "uniform_linear",
 ]

@@ -53,10 +53,10 @@ class ContextDecoder(nn.Module):
 class _Block(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float, isolated: bool) -> None:
         super().__init__()
-        self.own = None if isolated else _Attention(width, heads, dropout)
+        self.own = None if isolated else MultiHeadAttention(width, heads, dropout)
         if isolated:  # attention over a single position gives its value
             self.alone = nn.Sequential(nn.Linear(width, width, bias=False), nn.Linear(width, width), Dropout(dropout))
-        self.cross = _Attention(width, heads, dropout)
+        self.cross = MultiHeadAttention(width, heads, dropout)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
         self.feed = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), Dropout(dropout), nn.Linear(4 * width, width))
 
@@ -68,19 +68,28 @@ class _Block(nn.Module):
         return grown
 
 
-class _Attention(nn.Module):
-    """Multi-head attention without biases on query, key and value."""
+class MultiHeadAttention(nn.Module):
+    """Multi-head attention of one set of tokens to another.
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    Args:
+        width: of a token.
+        heads: a divisor of it.
+        dropout: of the result, while training.
+        bias: on query, key and value.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float, *, bias: bool = False) -> None:
         super().__init__()
-        self.q, self.k, self.v = (nn.Linear(width, width, bias=False) for _ in range(3))
+        self.q, self.k, self.v = (nn.Linear(width, width, bias=bias) for _ in range(3))
         self.project, self.heads, self.dropout = nn.Linear(width, width), heads, Dropout(dropout)
 
-    def forward(self, x: Tensor, memory: Tensor) -> Tensor:
+    def forward(self, x: Tensor, memory: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(B, N, width) attending to (B, M, width), whose mask is (B, M), True where a token is real."""
         q, k, v = (
             part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in (self.q(x), self.k(memory), self.v(memory))
         )
-        out = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        seen = None if mask is None else mask[:, None, None]
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=seen).transpose(1, 2).flatten(2)
         attended: Tensor = self.dropout(self.project(out))
         return attended
 

@@ -1,10 +1,31 @@
 """Heads that turn features into relaxed codes."""
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+from xmodal.batch import Side
+
+Init = Literal["fan_in", "release"]
+
+
+def head_init(init: Literal["auto", "fan_in", "release"], side: Side, standardised: Sequence[Side]) -> Init:
+    """How a head's weights start: `auto` is `fan_in` where the data standardise a side's features, else `release`.
+
+    Releases draw for features as CLIP makes them, of norm 10; those of variance 1 in every dimension would saturate.
+    """
+    return init if init != "auto" else "fan_in" if side in standardised else "release"
+
+
+def uniform_linear(inputs: int, outputs: int, count: float) -> nn.Linear:
+    """A linear layer with weights from +-sqrt(6 / count), He's rule for `count` units, and biases 0."""
+    layer, bound = nn.Linear(inputs, outputs), math.sqrt(6 / count)
+    nn.init.uniform_(layer.weight, -bound, bound)
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 class SelectHead(nn.Module):
@@ -19,18 +40,19 @@ class SelectHead(nn.Module):
             bit (`release`: DCHMT's code, meant for CLIP's features of norm 10).
     """
 
-    def __init__(self, dim: int, bits: int, hidden: int = 128, init: Literal["fan_in", "release"] = "fan_in") -> None:
+    def __init__(self, dim: int, bits: int, hidden: int = 128, init: Init = "fan_in") -> None:
         super().__init__()
-        self.reduce, self.select = nn.Linear(dim, hidden), nn.Linear(hidden, 2 * bits)
-        for layer, outputs in ((self.reduce, hidden), (self.select, 2)):
-            bound = math.sqrt(6 / (layer.in_features if init == "fan_in" else outputs))
-            nn.init.uniform_(layer.weight, -bound, bound)
-            nn.init.zeros_(layer.bias)
+        self.reduce = uniform_linear(dim, hidden, dim if init == "fan_in" else hidden)
+        self.select = uniform_linear(hidden, 2 * bits, hidden if init == "fan_in" else 2)
+
+    def logit(self, x: Tensor) -> Tensor:
+        """(B, D) -> (B, bits): the log of p_1 / p_0 of every pair."""
+        pair = self.select(torch.relu(self.reduce(x))).unflatten(1, (-1, 2))
+        return pair[..., 1] - pair[..., 0]
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, D) -> (B, bits) in (-1, 1): p_1 - p_0 of every pair; a tie is 0, whose sign is +1 as everywhere."""
-        pair = self.select(torch.relu(self.reduce(x))).unflatten(1, (-1, 2))
-        return torch.tanh((pair[..., 1] - pair[..., 0]) / 2)  # the difference of a softmax over two
+        return torch.tanh(self.logit(x) / 2)  # the difference of a softmax over two
 
 
 def tanh_head(dim: int, bits: int, hidden: int) -> nn.Sequential:

@@ -1,6 +1,7 @@
 """Losses on the codes themselves: quantisation, bit balance, and the discrete step under graph regularisation."""
 
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 
@@ -35,6 +36,23 @@ def bit_balance(relaxed: Tensor, rest: Tensor, size: int) -> Tensor:
         Scalar.
     """
     return (relaxed.sum(0) + rest.detach()).square().sum() / (len(relaxed) * size)
+
+
+def nearest_targets(relaxed: Tensor, target: Tensor) -> Tensor:
+    """Deal target codes out, one to each item, so that the sum of all Euclidean distances is least (Hungarian method).
+
+    The assignment is found on the host: on another device the step waits for it.
+
+    Args:
+        relaxed: (N, K) relaxed codes, or (N, K') outputs side by side with targets that are repeated likewise.
+        target: (N, K) codes in {-1, +1}.
+
+    Returns:
+        (N, K) the targets in the order of the items, without gradient.
+    """
+    distance = torch.cdist(relaxed.detach(), target, compute_mode="donot_use_mm_for_euclid_dist")
+    _, columns = linear_sum_assignment(distance.cpu().numpy())
+    return target[torch.from_numpy(columns).to(target.device)]
 
 
 def normalised_laplacian(similar: Tensor) -> Tensor:

@@ -93,6 +93,27 @@ def cosine_triplet(code: Tensor, other: Tensor, label: Tensor, margin: float = 0
     return (weight * hinge).sum()
 
 
+def graded_triplet(distance: Tensor, label: Tensor, margin: float) -> Tensor:
+    """Mean over the active triplets of `ndcg_gain`_ij [d_ij - d_ik + margin]_+, j relevant to i and k not (DIMCH).
+
+    A row's negatives are sorted once, so that memory grows with N^2 and not with the number of triplets.
+
+    Args:
+        distance: (N, N) from each anchor to the other side's items of the same pairs.
+        label: (N, C) multi-hot.
+        margin: by which a negative should be farther away.
+
+    Returns:
+        Scalar; 0 where no triplet is active.
+    """
+    similar, reach = label @ label.T > 0, (distance + margin).contiguous()
+    negative = distance.masked_fill(similar, torch.inf).sort(1).values
+    within = torch.searchsorted(negative.detach(), reach.detach())  # (N, N) how many negatives are closer than that
+    sums = F.pad(negative.masked_fill(negative.isinf(), 0).cumsum(1), (1, 0))  # (N, N + 1)
+    hinges = within * reach - sums.gather(1, within)
+    return (ndcg_gain(label, label) * hinges).sum() / (within * similar).sum().clamp_min(1)
+
+
 def info_nce(code: Tensor, other: Tensor, temperature: float | Tensor = 0.07) -> Tensor:
     """Symmetric InfoNCE of rows that belong together: half of each direction's mean cross-entropy.
 

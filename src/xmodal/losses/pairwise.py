@@ -1,11 +1,14 @@
 """Pairwise similarity losses on hash codes: the likelihood of DCMH and the relatives of DMSF."""
 
 import math
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from xmodal.batch import SIDES, Side
 
 Similarity = Literal["shared", "dice", "cosine"]
 
@@ -29,6 +32,29 @@ def label_similarity(label: Tensor, other: Tensor, kind: Similarity = "shared") 
     if kind == "dice":
         return 2 * common / (sizes[0] + sizes[1] - common).clamp_min(1)
     return common / (sizes[0] * sizes[1]).clamp_min(1).sqrt()
+
+
+def joint_similarity(
+    feature: Mapping[Side, Tensor], shifted: Mapping[Side, bool], balance: float, second_order: float
+) -> Tensor:
+    """DJSRH's joint-semantics affinity of N pairs, from the features of both sides, without labels.
+
+    S = balance S_image + (1 - balance) S_text of cosines; then (1 - second_order) S + second_order S S^T / N.
+
+    Args:
+        feature: (N, D) of each side.
+        shifted: sides whose cosines are never negative: 2 cos - 1 then takes the place of cos.
+        balance: the images' share.
+        second_order: share of how alike two pairs are to all others.
+
+    Returns:
+        (N, N).
+    """
+    unit = {side: F.normalize(feature[side]) for side in SIDES}
+    cosine = {side: unit[side] @ unit[side].T for side in SIDES}
+    image, text = (2 * cosine[side] - 1 if shifted[side] else cosine[side] for side in SIDES)
+    total = balance * image + (1 - balance) * text
+    return (1 - second_order) * total + second_order * total @ total.T / len(total)
 
 
 def pairwise_likelihood(code: Tensor, other: Tensor, similar: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Losses against learned class proxies (DSPH, Huo et al., IEEE TCSVT 2024), and the margin that coding theory gives."""
+"""Losses against learned class proxies (DSPH, DNPH), and the margin that coding theory gives."""
 
 import math
 
@@ -59,6 +59,24 @@ def multilabel_proxy(code: Tensor, proxy: Tensor, label: Tensor, zeta: float) ->
     pulled = (label * (1 - cosine)).sum() / label.sum().clamp_min(1)
     pushed = ((1 - label) * (cosine - zeta).clamp_min(0)).sum() / (1 - label).sum().clamp_min(1)
     return pulled + pushed
+
+
+def softmax_proxy(code: Tensor, proxy: Tensor, label: Tensor, margin: float) -> Tensor:
+    """DNPH's proxy loss: minus the log share of an item's own proxies, softmax over minus their distances.
+
+    D_ic = |u(h_i) - u(P_c)|^2 + margin y_ic with u(x) = x / |x|: own proxies compete with a handicap.
+
+    Args:
+        code: (N, K) relaxed codes.
+        proxy: (C, K), one for each label.
+        label: (N, C) multi-hot.
+        margin: added to the distances of an item to the proxies of its own labels.
+
+    Returns:
+        Scalar, in nats: the sum over an item's labels, mean over items.
+    """
+    distance = 2 - 2 * F.normalize(code) @ F.normalize(proxy).T + margin * label
+    return -(label * (-distance).log_softmax(1)).sum() / len(code)
 
 
 def irrelevant_pairs(image: Tensor, text: Tensor, label: Tensor, zeta: float) -> Tensor:

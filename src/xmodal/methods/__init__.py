@@ -8,7 +8,10 @@ from xmodal.methods.cca import CCA
 from xmodal.methods.dagan import DAGAN
 from xmodal.methods.dcmh import DCMH
 from xmodal.methods.dcmht import DCMHT
+from xmodal.methods.dimch import DIMCH
+from xmodal.methods.djsrh import DJSRH
 from xmodal.methods.dmsf import DMSF
+from xmodal.methods.dnph import DNPH
 from xmodal.methods.dscmr import DSCMR
 from xmodal.methods.dsph import DSPH
 from xmodal.methods.hierarchical_adversarial import HierarchicalAdversarial
@@ -16,6 +19,9 @@ from xmodal.methods.mith import MITH
 from xmodal.methods.pretrain import Pretrain
 from xmodal.methods.scahn import SCAHN
 from xmodal.methods.text_guided_clip import TextGuidedCLIP
+from xmodal.methods.twdh import TwDH
+from xmodal.methods.umoed import UMoED
+from xmodal.methods.untrained import Untrained
 
 __all__ = [
     "ACMR",
@@ -24,7 +30,10 @@ __all__ = [
     "DAGAN",
     "DCMH",
     "DCMHT",
+    "DIMCH",
+    "DJSRH",
     "DMSF",
+    "DNPH",
     "DSCMR",
     "DSPH",
     "MITH",
@@ -34,6 +43,9 @@ __all__ = [
     "Pretrain",
     "RetrievalMethod",
     "TextGuidedCLIP",
+    "TwDH",
+    "UMoED",
+    "Untrained",
     "registry",
 ]
 

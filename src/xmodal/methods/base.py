@@ -52,6 +52,7 @@ class RetrievalMethod(Evaluated):
     weights: Any
     steady = False  # whether a training step computes the same in every epoch
     reranks = 0  # first hits of a search that `pair_scores` re-orders
+    one_training = False  # whether codes of every length come out of one training: see `xmodal.lengths`
 
     def __init__(self, kind: Literal["binary", "real"]) -> None:
         super().__init__(kind)

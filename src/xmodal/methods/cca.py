@@ -42,9 +42,7 @@ class CCA(RetrievalMethod):
         text_dim: int = 384,
     ) -> None:
         if (bits is None) == (dim is None):
-            raise UserError(
-                "CCA takes either bits (codes: the signs of the variates) or dim (the variates), not both and not none."
-            )
+            raise UserError(f"{self.name} takes either bits (codes: the signs) or dim (embeddings), and not both.")
         super().__init__("binary" if bits else "real")
         self.save_hyperparameters()
         self.automatic_optimization = False

@@ -12,7 +12,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from xmodal.batch import SIDES, Batch, Features, Side
-from xmodal.layers import SelectHead
+from xmodal.layers import SelectHead, head_init
 from xmodal.losses import distance_margin, label_similarity
 from xmodal.methods.base import RetrievalMethod
 from xmodal.optimizers import BertAdam
@@ -75,8 +75,7 @@ class DCMHT(RetrievalMethod):
         self.weights, self.margin = weights, math.sqrt(2 * bits * margin)
         self.head = nn.ModuleDict()
         for side, size in zip(SIDES, (image_dim, text_dim), strict=True):
-            fitting: Literal["fan_in", "release"] = "fan_in" if side in standardised else "release"
-            self.head[side] = SelectHead(size, bits, hidden, fitting if init == "auto" else init)
+            self.head[side] = SelectHead(size, bits, hidden, head_init(init, side, standardised))
 
     def encode_image(self, image: Features) -> Tensor:
         """(B, bits) relaxed codes."""

@@ -41,7 +41,8 @@ class Sweep:
         base: the experiment file that is tuned.
         search: the sweep file.
         kind: `bits` or `dim`.
-        sizes: of the codes or embeddings; more than one, as an axis, with `--against` only.
+        sizes: of the codes or embeddings; more than one with `--against`, as an axis, and of a method whose lengths
+            share a training, which are evaluated after it.
 
     Raises:
         UserError: the command line is not usable for this method.
@@ -51,9 +52,9 @@ class Sweep:
         self, options: argparse.Namespace, base: Path, search: Search, kind: str, sizes: Sequence[int]
     ) -> None:
         self.options = argparse.Namespace(**vars(options) | {kind: str(sizes[0])})
-        self.base, self.kind, self.size = base, kind, sizes[0]
+        self.base, self.kind, self.sizes = base, kind, tuple(sizes)
         self.against: str | None = options.against
-        if len(sizes) > 1:
+        if self.against and len(sizes) > 1:
             axis = Parameter("choice", tuple(sizes), {}, {})
             search = front.with_axis(search, f"model.{kind}", axis)
         self.sought = search

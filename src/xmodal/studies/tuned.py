@@ -31,26 +31,27 @@ def check_complete(study: optuna.Study) -> None:
         raise UserError(f"no trial of {study.study_name} was completed; see the reasons above, or raise TRIALS.")
 
 
-def write_tuned(sweep: Sweep, study: optuna.Study) -> Path:
-    """Write the best trial of a study to `experiments/<method>/tuned/<dataset>-<size>.yaml`."""
+def write_tuned(sweep: Sweep, study: optuna.Study, size: int) -> Path:
+    """Write the best trial of a study, with a size, to `experiments/<method>/tuned/<dataset>-<size>.yaml`."""
     best, data = study.best_trial, sweep.options.data
-    content = experiment_with(sweep.base, {f"model.{sweep.kind}": sweep.size, **best.params})
+    content = experiment_with(sweep.base, {f"model.{sweep.kind}": size, **best.params})
     counts = {
         state.name.lower(): len(study.get_trials(deepcopy=False, states=(state,))) for state in (*DONE, TrialState.FAIL)
     }
     command = f"xmodal sweep {sweep.options.method} {data}"
     header = tuned_header(command, study.study_name, best.number, study.best_value, counts)
-    path = sweep.base.parent / "tuned" / f"{data}-{sweep.size}.yaml"
+    path = sweep.base.parent / "tuned" / f"{data}-{size}.yaml"
     write_atomically(path, header + yaml.safe_dump(content, sort_keys=False))
     return path
 
 
-def evaluate(sweep: Sweep, tuned: Path, pool: Pool) -> dict[str, Any]:
+def evaluate(sweep: Sweep, tuned: Path, size: int, pool: Pool) -> dict[str, Any]:
     """The one evaluation on the query set, in a new process; a record of the same configuration is used again.
 
     Args:
         sweep: the search.
         tuned: what `write_tuned` wrote.
+        size: of that file.
         pool: makes the process, which has not trained before: its record tells its peak of memory.
 
     Raises:
@@ -59,7 +60,8 @@ def evaluate(sweep: Sweep, tuned: Path, pool: Pool) -> dict[str, Any]:
     from xmodal.cli import Parsed
 
     options = argparse.Namespace(**vars(sweep.options) | {"bits": None, "dim": None})
-    arguments = [*configuration(None, None, [tuned]), *overrides(options), f"--group={sweep.name}", "--job_type=tuned"]
+    marks = [f"--group={options.method}-{options.data}-{size}", "--job_type=tuned"]
+    arguments = [*configuration(None, None, [tuned]), *overrides(options), *marks]
     parsed = Parsed(arguments)
     for record in read_results(parsed.folder):
         if record["config_hash"] == parsed.hash:
