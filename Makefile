@@ -25,7 +25,7 @@ SWEEP_OPTIONS = $(call give,trials,$(TRIALS)) $(call give,minutes,$(MINUTES)) $(
   $(call give,sampler,$(SAMPLER)) $(call give,sampler_seed,$(SAMPLER_SEED)) $(call give,pruner,$(PRUNER)) $(call give,warm_start,$(WARM_START)) \
   $(call give,against,$(AGAINST)) $(call give,jobs,$(JOBS)) $(foreach setting,$(JOB),--job='$(setting)')
 
-.PHONY: help setup prepare sweep ablate bits plots train smoke compare demo dashboard sync workspace docs test lint types format constraints ci clean
+.PHONY: help setup prepare sweep ablate bits table plots train smoke compare demo dashboard sync workspace docs test lint types format constraints ci clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -57,6 +57,9 @@ ablate: setup ## the full method against its variants: METHOD=dmsf|a,b|all [BITS
 
 bits: setup ## the tuned method over code lengths: METHOD=dmsf|a,b|all [BITS=16,32,64,128] [DIM=] [DATA=emoji] [SEEDS=0,1,2] [WORKERS=]
 	@$(XMODAL) bits '$(METHOD)' '$(DATA)' $(GRID_OPTIONS)
+
+table: setup ## every method on every dataset at every size, and all tables of README and docs: [METHODS=] [DATA=a,b] [SIZES=16,32,64,128] [TRIALS=24] [SEEDS=0,1,2,3,4] [WORKERS=] [EPOCHS=] [DEVICES=]
+	@$(XMODAL) table $(call give,methods,$(METHODS)) $(call give,data,$(if $(filter file,$(origin DATA)),,$(DATA))) $(call give,sizes,$(SIZES)) $(call give,trials,$(TRIALS)) $(call give,seeds,$(SEEDS)) $(call give,workers,$(WORKERS)) $(call give,epochs,$(EPOCHS)) $(call give,devices,$(DEVICES))
 
 plots: setup ## figures of a study and of the runs at its size: METHOD=dmsf BITS=64 [DIM=] [DATA=emoji] [AGAINST=] [STORAGE=]
 	@$(XMODAL) plots '$(METHOD)' '$(DATA)' $(call give,bits,$(BITS)) $(call give,dim,$(DIM)) $(call give,against,$(AGAINST)) $(call give,storage,$(STORAGE))

@@ -1,16 +1,19 @@
-"""Writes docs/results.md from the tables here: `python results/tables.py`. A test checks that it is up to date.
+"""Writes docs/results.md and the tables of pages for readers from the tables here: `python results/tables.py`.
 
-`measured.csv` is what `xmodal compare --format=csv` prints; `ablations/<method>-<dataset>.csv` is what `xmodal ablate`
-leaves.
+`xmodal table` fills `measured.csv`, `leads.csv` and `cells.csv` and calls this; `xmodal compare --format=csv` prints
+the first. `ablations/<method>-<dataset>.csv` is what `xmodal ablate` leaves. A test checks that all is up to date.
 """
 
 import csv
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 HERE = Path(__file__).parent
-PAGE = HERE.parent / "docs" / "results.md"
 FILES = "https://github.com/xmodal/xmodal/blob/main/results"
+PAGE = HERE.parent / "docs" / "results.md"
+SHORT = (HERE.parent / "README.md", HERE.parent / "docs" / "results-in-short.md")  # pages with tables for readers
+BLOCK = re.compile(r"(?<=<!-- table: )(\S+) (\d+ \S+) -->\n.*?(?=<!-- /table -->)", re.S)  # a dataset and a size
 LENGTHS = ("16", "32", "64", "128")
 Row = dict[str, str]
 
@@ -33,11 +36,23 @@ def page() -> str:
         for unit, relevance in dict.fromkeys((row["size"].split()[1], row["relevance"]) for row in here):
             chosen = [row for row in here if row["size"].endswith(unit) and row["relevance"] == relevance]
             parts += [f"### {dataset}, {unit}, relevant by {relevance}", _by_size(chosen), _by_length(chosen)]
+    if leads := _read(HERE / "leads.csv"):
+        parts.append("## Leads")
+        parts.append(
+            "The best of each contest against the second. Tested is whether it would lead again if both were trained "
+            "again and asked other queries ([how](compare.md)): `p` is adjusted by Holm for all methods of the "
+            "contest; a lead of one seed is never called significant."
+        )
+        parts.append(_markdown(tuple(leads[0]), (list(row.values()) for row in leads)))
+    if cells := _read(HERE / "cells.csv"):
+        parts.append("## What each cell cost, and R@K where relevance is the same picture")
+        parts.append(_markdown(tuple(cells[0]), (list(row.values()) for row in cells)))
     parts.append("## Ablations")
     parts.append(
         "`difference`: variant minus full method, mean of both directions, with its 95 % interval over queries; `p`: "
-        "paired randomisation test, Holm-adjusted within the table. A variant that is better says so. How many threads "
-        "made these tables is not recorded."
+        "paired randomisation test over the queries of the seeds' mean, Holm-adjusted within the table: these tables "
+        "are older than the test over seeds too, and what they call better may be a matter of seeds. How many threads "
+        "made them is not recorded."
     )
     for path in sorted((HERE / "ablations").glob("*.csv")):
         found = _read(path)
@@ -48,6 +63,22 @@ def page() -> str:
         head = ("variant", "i2t", "t2i", "difference", "95 % interval", "p", "")
         parts += [f"### {path.stem}", _markdown(head, shown)]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def short() -> dict[Path, str]:
+    """The pages for readers with their tables as the files say: by label, a method's variant that validates best."""
+    measured = [row for row in _read(HERE / "measured.csv") if row["variant"] in ("base", "tuned")]
+
+    def block(found: re.Match[str]) -> str:
+        best: dict[str, Row] = {}
+        for row in sorted(measured, key=lambda row: float(row["val"].split()[0])):
+            if (row["dataset"], row["size"], row["relevance"]) == (found[1], found[2], "label"):
+                best[row["method"]] = row
+        rows = sorted(best.values(), key=lambda row: -float(row["mean"].split()[0]))
+        table = _markdown((found[2], "i2t", "t2i"), ([row["method"], row["i2t"], row["t2i"]] for row in rows))
+        return f"{found[1]} {found[2]} -->\n{table}\n"
+
+    return {path: BLOCK.sub(block, path.read_text()) for path in SHORT}
 
 
 def _variant(row: Row) -> str:
@@ -82,6 +113,8 @@ def _spread(row: Row, name: str) -> str:
 
 
 def _read(path: Path) -> list[Row]:
+    if not path.is_file():
+        return []
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
 
@@ -93,3 +126,5 @@ def _markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(page())
+    for path, text in short().items():
+        path.write_text(text)

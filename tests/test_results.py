@@ -1,6 +1,9 @@
 """The page of results says what the tables of results say, and a method's page how long it is trained."""
 
+import re
 import runpy
+
+import pytest
 
 from tests.conftest import CHECKOUT
 from tests.records.records import write_run
@@ -14,6 +17,12 @@ def test_the_page_is_what_the_tables_give():
     assert made["PAGE"].read_text() == made["page"](), "run `python results/tables.py`"
 
 
+def test_the_readme_has_the_tables_of_the_files():
+    made = runpy.run_path(str(CHECKOUT / "results" / "tables.py"))
+    assert made["README"].read_text() == made["readme"](), "run `python results/tables.py`"
+    assert made["readme"]().count("| scahn | 0.") == 2
+
+
 def test_every_methods_page_has_the_budget_of_its_source_and_that_of_its_experiment_files():
     pages = dict(runpy.run_path(str(CHECKOUT / "results" / "budgets.py"))["pages"]())
     assert {page.stem for page in pages} == methods.registry().keys()
@@ -21,6 +30,25 @@ def test_every_methods_page_has_the_budget_of_its_source_and_that_of_its_experim
         assert page.read_text() == text, "run `python results/budgets.py`"
         assert "| here: emoji" in text
         assert text.count("<!-- budget -->") == 1
+
+
+ORIGINS = runpy.run_path(str(CHECKOUT / "results" / "origins.py"))
+
+
+def test_the_page_of_origins_is_what_the_methods_pages_give():
+    assert ORIGINS["PAGE"].read_text() == ORIGINS["page"](), "run `python results/origins.py`"
+
+
+@pytest.mark.parametrize("method", sorted(methods.registry()))
+def test_every_term_of_a_method_says_of_whom_it_is_and_where(method):
+    parts = ORIGINS["parts"](method)
+    said = " ".join(f"{part.what} {part.where}" for part in parts)
+    assert [each for each in ORIGINS["terms"](method) if not re.search(rf"`(weights\.)?{each}`", said)] == []
+    assert [part.origin for part in parts if not part.kinds()] == []
+    places = [place for part in parts for place in ORIGINS["places"](method, part)]
+    assert [name for name, there in places if not there] == []
+    assert places
+    assert len(parts) >= 3
 
 
 def test_a_table_names_the_threads_of_its_runs(tmp_path):

@@ -17,6 +17,7 @@ COMMANDS = {  # name -> the module whose `main(argv)` runs it, and what it does
     "sweep": ("commands.sweep", "search a method's space with Optuna, then evaluate the best once"),
     "ablate": ("commands.ablate", "the full method and its variants under several seeds, as a table"),
     "bits": ("commands.bits", "the tuned method over code lengths under several seeds, as a table and a figure"),
+    "table": ("commands.table", "every method on every dataset at every size by one rule: fills and writes the tables"),
     "plots": ("commands.plots", "figures of a study and of the runs at its size"),
     "smoke": ("commands.smoke", "one epoch of every method on a small subset"),
     "compare": ("commands.compare", "a table and a page of the runs at hand"),
@@ -32,7 +33,7 @@ COMMANDS = {  # name -> the module whose `main(argv)` runs it, and what it does
     "datasets": ("commands.datasets", "the datasets, what of them is here, and their protocols"),
     "trial": ("studies.trial", ""),  # not listed: a search or a grid of runs starts it for several devices
 }
-FORKING = ("sweep", "ablate", "bits")  # their trainings are forks, which share the cores
+FORKING = ("sweep", "ablate", "bits", "table")  # their trainings are forks, which share the cores
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -56,13 +56,20 @@ def config_hash(config: str) -> str:
     return hashlib.sha256(config.encode()).hexdigest()[:16]
 
 
+WRITTEN = ("experiments/*/tuned/*", "results", "docs/results.md", "README.md")  # by commands
+CODE = (":(top)", *(f":(top,exclude){path}" for path in WRITTEN))
+
+
 @cache
 def provenance() -> Mapping[str, Any]:
-    """Commit, and whether and what was not committed, of the code that runs, versions, and the platform; asked once."""
+    """Commit, and whether and what was not committed, of the code that runs, versions, and the platform; asked once.
+
+    What commands write (tuned files, whose content is in the configuration's hash, tables) is no change of the code.
+    """
     return {
         "commit": _git("rev-parse", "HEAD"),
-        "dirty": None if (status := _git("status", "--porcelain")) is None else bool(status),
-        "diff": config_hash(status + str(_git("diff", "HEAD"))) if status else None,  # of what was not committed
+        "dirty": None if (status := _git("status", "--porcelain", "--", *CODE)) is None else bool(status),
+        "diff": config_hash(status + str(_git("diff", "HEAD", "--", *CODE))) if status else None,
         "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
         "platform": platform.platform(),
     }

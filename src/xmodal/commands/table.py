@@ -1,0 +1,214 @@
+"""`xmodal table`: every method on every dataset at every size, by one rule: all that README and results page show."""
+
+import argparse
+import csv
+import hashlib
+import io
+import json
+import runpy
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from xmodal import paths
+from xmodal.commands import compare, sweep
+from xmodal.commands.bits import nearest_tuned
+from xmodal.errors import UserError
+from xmodal.files import write_atomically
+from xmodal.records import provenance
+from xmodal.records.contests import contests
+from xmodal.records.page import write_page
+from xmodal.records.setups import MEASURES, Group, collect, group
+from xmodal.run import MAX_SIZE, overrides, size_names, whole, whole_list
+from xmodal.studies.grid import Grid, grid_pool
+from xmodal.studies.processes import Pool
+
+DATA, SIZES = "emoji,wikipedia,fashion,flickr8k", "16,32,64,128"
+UNSEARCHED = ("untrained",)  # has nothing to search; other methods without a search space are no contestants
+HITS = [f"hit@{rank}_{direction}" for direction in ("i2t", "t2i") for rank in (1, 5, 10)]
+LEADS = ("dataset", "relevance", "size", "direction", "best", "second", "lead", "low", "high", "p", "seeds", "verdict")
+CELLS = ("method", "dataset", "size", "trials", "search minutes", "minutes a run", "device", *HITS)
+
+
+class Cell(NamedTuple):
+    """A method on a dataset at one size, or at all of them where one training serves them."""
+
+    method: str
+    data: str
+    kind: str
+    sizes: tuple[int, ...]
+
+    @property
+    def ledger(self) -> Path:
+        """What says that the cell is filled, how, and by which records."""
+        return paths.runs() / "table" / f"{'-'.join([self.method, self.data, self.kind, *map(str, self.sizes)])}.json"
+
+    def searched(self) -> bool:
+        """Whether the method has settings to search."""
+        return self.method not in UNSEARCHED
+
+    def rule(self, options: argparse.Namespace) -> dict[str, Any]:
+        """What the cell's numbers depend on, of the command line and of the files that people write."""
+        folder, space = paths.experiments(), paths.sweeps() / f"{self.method}.yaml"
+        read = [folder / "default.yaml", folder / self.method / f"{self.data}.yaml", space]
+        text = b"".join(file.read_bytes() for file in read if file.is_file())
+        given = {name: getattr(options, name) for name in ("trials", "seeds", "epochs")}
+        return {**given, "files": hashlib.sha256(text).hexdigest()[:16]}
+
+    def kept(self, rule: dict[str, Any]) -> dict[str, Any] | None:
+        """The ledger, where the cell is filled by this rule and its records are there."""
+        try:
+            kept: dict[str, Any] = json.loads(self.ledger.read_text())
+        except (OSError, ValueError):
+            return None
+        there = kept["rule"] == rule and all((paths.runs() / record).is_file() for record in kept["records"])
+        return kept if there else None
+
+    def fill(self, options: argparse.Namespace, pool: Pool, rule: dict[str, Any]) -> None:
+        """Search with the budget, run the seeds, and leave the ledger; what was done already is not done again.
+
+        Raises:
+            UserError: the cell cannot be filled.
+        """
+        sizes = ",".join(map(str, self.sizes))
+        if self.searched():
+            given = {name: getattr(options, name) for name in ("trials", "workers", "devices", "epochs")}
+            more = [f"--{name}={value}" for name, value in given.items() if value is not None]
+            sweep.main([self.method, self.data, f"--{self.kind}={sizes}", *more])
+        rows = {}
+        for size in self.sizes:
+            own = argparse.Namespace(**vars(options) | {"method": self.method, "bits": None, "dim": None})
+            setattr(own, self.kind, str(size))
+            rows[str(size)] = [*nearest_tuned(self.method, self.data, size)[1], *overrides(own)]
+        records = [record for each in Grid(rows, options.seeds, pool).groups().values() for record in each.records]
+        folder = Path(records[0]["path"]).parents[1]
+        trials = [json.loads(path.read_text())["seconds"] for path in folder.glob("trial-*/result.json")]
+        ledger = {
+            "rule": rule,
+            "trials": len(trials),
+            "search_minutes": sum(trials) / 60,
+            "records": [str(Path(record["path"]).relative_to(paths.runs())) for record in records],
+        }
+        write_atomically(self.ledger, json.dumps(ledger, indent=1) + "\n")
+
+
+def main(argv: Sequence[str]) -> int:
+    """`xmodal table [options]`: fill every cell that is not filled yet, then write the tables from the records.
+
+    A cell is searched with the same budget on validation pairs, then its best trial is run under every seed and
+    evaluated once on the query set. A killed command goes on; one that has nothing to do only writes the tables.
+    """
+    parser = argparse.ArgumentParser(prog="xmodal table", description=main.__doc__, allow_abbrev=False)
+    parser.add_argument("--methods", help="separated by commas; default: all with a search space, and `untrained`")
+    parser.add_argument("--data", default=DATA, help=f"datasets; default: {DATA}")
+    parser.add_argument("--sizes", default=SIZES, help=f"bits of codes and dimensions of embeddings; default: {SIZES}")
+    parser.add_argument("--trials", default="24", help="of every search; default: 24")
+    parser.add_argument("--seeds", default="0,1,2,3,4", help="of every cell; default: 0,1,2,3,4")
+    parser.add_argument("--epochs", help="of every training; default: the experiment file's")
+    parser.add_argument("--workers", default="1", help="trainings that go side by side, dealt out over the GPUs")
+    parser.add_argument("--devices", help="of each training; default: 1")
+    parser.add_argument("--list", action="store_true", help="name the cells and whether they are filled; run nothing")
+    options = parser.parse_args(list(argv), argparse.Namespace(seed=None))
+    whole("TRIALS", options.trials, 1, 1_000_000)
+    provenance()  # of the code that is here now: the files that are written below are no change of it
+    pool, failed = grid_pool(options), dict[Cell, str]()
+    cells = {cell: cell.rule(options) for cell in plan(options)}
+    for number, (cell, rule) in enumerate(cells.items(), 1):
+        done = cell.kept(rule) is not None
+        if options.list or not done:
+            sys.stderr.write(f"{cell.ledger.stem}, {number} of {len(cells)}{': done' if done else ''}\n")
+        if options.list or done:
+            continue
+        started = time.monotonic()
+        try:
+            cell.fill(options, pool, rule)
+        except UserError as error:
+            failed[cell] = str(error)
+            sys.stderr.write(f"{cell.ledger.stem}: {error}\n")
+        else:
+            sys.stderr.write(f"{cell.ledger.stem}: {(time.monotonic() - started) / 60:.1f} minutes\n")
+    if options.list:
+        return 0
+    write({cell: kept for cell, rule in cells.items() if (kept := cell.kept(rule))})
+    if failed:
+        raise UserError(
+            f"{len(failed)} of {len(cells)} cells are empty: {', '.join(cell.ledger.stem for cell in failed)}. The "
+            "reasons are above; the same command tries them again, and them only."
+        )
+    return 0
+
+
+def plan(options: argparse.Namespace) -> Iterator[Cell]:
+    """The cells, by dataset and method.
+
+    Raises:
+        UserError: a method, a dataset or a size that there is not.
+    """
+    from xmodal import methods
+
+    registry, wanted = methods.registry(), options.methods.split(",") if options.methods else None
+    sizes = whole_list("SIZES", options.sizes, 1, MAX_SIZE)
+    found: list[Cell] = []
+    for data in options.data.split(","):
+        there = sorted(path.parent.name for path in paths.experiments().glob(f"*/{data}.yaml"))
+        if not there:
+            raise UserError(f"DATA is {options.data!r}: no method has an experiment file for {data!r}.")
+        for name in there:
+            contests_in = name in UNSEARCHED or (paths.sweeps() / f"{name}.yaml").is_file()
+            if contests_in and (wanted is None or name in wanted):
+                together = name in registry and registry[name].one_training
+                for kind in size_names(name):
+                    groups = [tuple(sizes)] if together else [(size,) for size in sizes]
+                    found += [Cell(name, data, kind, each) for each in groups]
+    if unknown := set(wanted or ()) - {cell.method for cell in found}:
+        raise UserError(f"METHODS is {options.methods!r}: {', '.join(sorted(unknown))} is no method of these datasets.")
+    yield from found
+
+
+def write(filled: dict[Cell, dict[str, Any]]) -> None:
+    """The tables in `results/`, the page beside the runs, and what `results/tables.py` makes of them."""
+    listed = {paths.runs() / record: kept for kept in filled.values() for record in kept["records"]}
+    records = [record for record in collect(paths.runs())[0] if Path(record["path"]) in listed]
+    groups, folder = group(records), paths.home() / "results"
+    folder.mkdir(exist_ok=True)
+    _csv(folder / "measured.csv", compare.COLUMNS, compare.table(records))
+    _csv(folder / "leads.csv", LEADS, _leads(groups))
+    cells = ((each, listed[Path(each.records[0]["path"])]) for each in groups)
+    _csv(folder / "cells.csv", CELLS, (_cell(each, kept) for each, kept in cells))
+    write_page(paths.runs() / "table.html", groups, [])
+    if (folder / "tables.py").is_file():
+        runpy.run_path(str(folder / "tables.py"), run_name="__main__")
+    sys.stdout.write(f"{folder}\n{paths.runs() / 'table.html'}\n")
+
+
+def _leads(groups: Sequence[Group]) -> Iterator[tuple[object, ...]]:
+    """Who leads each contest in each direction, by how much, and whether it means anything."""
+    for contest in contests(groups):
+        for measure, words in MEASURES.items():
+            best, *others = contest.ranking[measure]
+            if not others:
+                continue
+            test = others[0].behind[measure]
+            first, second = (row.group.spread(f"test/{measure}") for row in (best, others[0]))
+            verdict = "untested" if not test else "one seed" if test.seeds == 1 else "significant" * test.significant
+            sure = (f"{test.low:.4f}", f"{test.high:.4f}", f"{test.p_value:.4f}", test.seeds) if test else ("",) * 4
+            lead = f"{first.mean - second.mean:.4f}" if first and second else ""
+            yield (
+                *(contest.group.dataset, contest.group.relevance, f"{contest.group.output_size} {contest.group.unit}"),
+                *(words, best.group.method, others[0].group.method, lead, *sure, verdict or "not significant"),
+            )
+
+
+def _cell(each: Group, kept: dict[str, Any]) -> tuple[object, ...]:
+    minutes = sum(record["seconds"] for record in each.records) / len(each.records) / 60
+    devices = " and ".join(sorted({str(record["device"]) for record in each.records}))
+    costs = (kept["trials"], f"{kept['search_minutes']:.1f}", f"{minutes:.2f}", devices)
+    return each.method, each.dataset, each.sized, *costs, *(each.spread(f"test/{name}") or "" for name in HITS)
+
+
+def _csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([columns, *rows])
+    write_atomically(path, text.getvalue())

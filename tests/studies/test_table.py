@@ -1,0 +1,124 @@
+"""`xmodal table`: one rule for every cell, a killed one goes on, and a full one only writes its tables."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from itertools import product
+
+import pytest
+import yaml
+
+from xmodal.__main__ import main
+
+METHODS = "cca,dscmr,twdh,untrained"
+ARGUMENTS = ("table", f"--methods={METHODS}", "--data=emoji", "--sizes=8,16", "--trials=1", "--seeds=0,1")
+
+
+@pytest.fixture
+def small(home):
+    """Runs of a second: 64 pairs, one epoch."""
+    for method in METHODS.split(","):
+        file = home / "experiments" / method / "emoji.yaml"
+        content = yaml.safe_load(file.read_text())
+        content["data"].setdefault("init_args", {})["subset"] = 64
+        content.setdefault("trainer", {})["max_epochs"] = 1
+        file.write_text(yaml.safe_dump(content))
+        for tuned in (home / "experiments" / method / "tuned").glob("*"):
+            tuned.unlink()
+    return home
+
+
+def table(*more):
+    command = [sys.executable, "-m", "xmodal", *ARGUMENTS, *more]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ), timeout=250)
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def written(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("result.json")}
+
+
+@pytest.mark.slow
+def test_a_table_is_filled_once_by_one_rule(small):
+    done = table()
+    assert done.returncode == 0, done.stderr
+    ledgers = {path.stem: json.loads(path.read_text()) for path in (small / "runs" / "table").glob("*.json")}
+    assert len(ledgers) == 1 + 2 + 4 + 4  # all lengths of twdh in one; two kinds of cca and untrained
+    for name, kept in ledgers.items():
+        assert kept["trials"] == (0 if name.startswith("untrained") else 1)
+        assert len(kept["records"]) == (4 if name.startswith("twdh") else 2)
+    measured = rows(small / "results" / "measured.csv")
+    assert {(row["method"], row["size"]) for row in measured} == {
+        *((method, f"{size} bits") for method in ("cca", "twdh", "untrained") for size in (8, 16)),
+        *((method, f"{size} dim") for method in ("cca", "dscmr", "untrained") for size in (8, 16)),
+    }
+    assert {row["seeds"] for row in measured} == {"0,1"}
+    assert {row["variant"] for row in measured if row["method"] != "untrained"} == {"tuned"}
+    leads = rows(small / "results" / "leads.csv")
+    sizes = [f"{size} {unit}" for size in (8, 16) for unit in ("bits", "dim")]
+    assert {(row["size"], row["direction"]) for row in leads} == set(product(sizes, ("both", "i2t", "t2i")))
+    for row in leads:
+        assert (row["verdict"] == "significant") == (float(row["p"]) < 0.05)
+        assert row["seeds"] == "2"
+    cells = rows(small / "results" / "cells.csv")
+    assert len(cells) == len(measured)
+    assert all(float(row["minutes a run"]) >= 0 and row["device"] for row in cells)
+    assert (small / "runs" / "table.html").is_file()
+
+    before = written(small / "runs")
+    again = table()
+    assert again.returncode == 0
+    assert "minutes" not in again.stderr  # nothing was filled
+    assert written(small / "runs") == before
+    assert rows(small / "results" / "measured.csv") == measured
+
+    lost = small / "runs" / "dscmr" / "emoji" / "dim8" / "tuned-seed1" / "result.json"  # killed in its last run
+    lost.unlink()
+    assert table().returncode == 0
+    after = written(small / "runs")
+    assert {path for path in after if after[path] != before.get(path)} == {lost}
+
+
+def test_cells_are_listed_and_nothing_is_run(small, capsys):
+    assert main([*ARGUMENTS, "--list"]) == 0
+    listed = capsys.readouterr().err.splitlines()
+    assert listed[0] == "cca-emoji-bits-8, 1 of 11"
+    assert "twdh-emoji-bits-8-16, 7 of 11" in listed
+    assert not (small / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("--methods=nobody", "nobody is no method of these datasets"),
+        ("--data=nowhere", "no method has an experiment file for 'nowhere'"),
+        ("--sizes=8,8", "name every number once"),
+        ("--trials=0", "TRIALS is '0'"),
+    ],
+)
+def test_what_there_is_not_is_one_line(home, capsys, more, message):
+    assert main(["table", more]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_a_cell_that_cannot_be_filled_is_named_and_the_others_are(small, capsys, monkeypatch):
+    from xmodal.commands import table as command
+    from xmodal.errors import UserError
+
+    def fill(cell, options, pool, rule):
+        raise UserError("seven components are all there are")
+
+    monkeypatch.setattr(command.Cell, "fill", fill)
+    assert main(["table", "--methods=cca", "--data=emoji", "--sizes=8"]) == 2
+    err = capsys.readouterr().err
+    assert "cca-emoji-dim-8: seven components" in err
+    assert "2 of 2 cells are empty: cca-emoji-bits-8, cca-emoji-dim-8" in err
+    assert (small / "results" / "measured.csv").read_text().count("\n") == 1
