@@ -12,7 +12,7 @@ import yaml
 
 from xmodal.__main__ import main
 
-METHODS = "cca,dscmr,twdh,untrained"
+METHODS = "dcmht,twdh"
 ARGUMENTS = ("table", f"--methods={METHODS}", "--data=emoji", "--sizes=8,16", "--trials=1", "--seeds=0,1")
 
 
@@ -49,20 +49,20 @@ def test_a_table_is_filled_once_by_one_rule(small):
     done = table()
     assert done.returncode == 0, done.stderr
     ledgers = {path.stem: json.loads(path.read_text()) for path in (small / "runs" / "table").glob("*.json")}
-    assert len(ledgers) == 1 + 2 + 4 + 4  # all lengths of twdh in one; two kinds of cca and untrained
+    assert sorted(ledgers) == ["dcmht-emoji-bits-16", "dcmht-emoji-bits-8", "twdh-emoji-bits-8-16"]
     for name, kept in ledgers.items():
-        assert kept["trials"] == (0 if name.startswith("untrained") else 1)
-        assert len(kept["records"]) == (4 if name.startswith("twdh") else 2)
+        assert kept["trials"] == 1
+        assert len(kept["records"]) == (4 if name.startswith("twdh") else 2)  # all its lengths in one
+    trained = [len(list(path.parent.glob("checkpoints/*"))) for path in (small / "runs/twdh").rglob("result.json")]
+    assert sorted(map(bool, trained)) == [False] * 3 + [True] * 2  # a trial keeps nothing; two seeds, one training each
     measured = rows(small / "results" / "measured.csv")
-    assert {(row["method"], row["size"]) for row in measured} == {
-        *((method, f"{size} bits") for method in ("cca", "twdh", "untrained") for size in (8, 16)),
-        *((method, f"{size} dim") for method in ("cca", "dscmr", "untrained") for size in (8, 16)),
-    }
+    assert {(row["method"], row["size"]) for row in measured} == set(product(METHODS.split(","), ("8 bits", "16 bits")))
     assert {row["seeds"] for row in measured} == {"0,1"}
-    assert {row["variant"] for row in measured if row["method"] != "untrained"} == {"tuned"}
+    assert {row["variant"] for row in measured} == {"tuned"}
     leads = rows(small / "results" / "leads.csv")
-    sizes = [f"{size} {unit}" for size in (8, 16) for unit in ("bits", "dim")]
-    assert {(row["size"], row["direction"]) for row in leads} == set(product(sizes, ("both", "i2t", "t2i")))
+    assert {(row["size"], row["direction"]) for row in leads} == set(
+        product(("8 bits", "16 bits"), ("both", "i2t", "t2i"))
+    )
     for row in leads:
         assert (row["verdict"] == "significant") == (float(row["p"]) < 0.05)
         assert row["seeds"] == "2"
@@ -78,7 +78,7 @@ def test_a_table_is_filled_once_by_one_rule(small):
     assert written(small / "runs") == before
     assert rows(small / "results" / "measured.csv") == measured
 
-    lost = small / "runs" / "dscmr" / "emoji" / "dim8" / "tuned-seed1" / "result.json"  # killed in its last run
+    lost = small / "runs" / "dcmht" / "emoji" / "8" / "tuned-seed1" / "result.json"  # killed in its last run
     lost.unlink()
     assert table().returncode == 0
     after = written(small / "runs")
@@ -88,8 +88,13 @@ def test_a_table_is_filled_once_by_one_rule(small):
 def test_cells_are_listed_and_nothing_is_run(small, capsys):
     assert main([*ARGUMENTS, "--list"]) == 0
     listed = capsys.readouterr().err.splitlines()
-    assert listed[0] == "cca-emoji-bits-8, 1 of 11"
-    assert "twdh-emoji-bits-8-16, 7 of 11" in listed
+    assert listed == ["dcmht-emoji-bits-8, 1 of 3", "dcmht-emoji-bits-16, 2 of 3", "twdh-emoji-bits-8-16, 3 of 3"]
+    assert main(["table", "--methods=cca,dscmr", "--data=emoji", "--sizes=8", "--list"]) == 0
+    assert [line.split(",")[0] for line in capsys.readouterr().err.splitlines()] == [
+        "cca-emoji-bits-8",
+        "cca-emoji-dim-8",
+        "dscmr-emoji-dim-8",
+    ]
     assert not (small / "runs").exists()
 
 

@@ -23,7 +23,7 @@ from xmodal.studies.tuned import check_complete, evaluate, write_tuned
 
 def main(argv: Sequence[str]) -> int:
     """`xmodal sweep METHOD DATA --bits 64[,32,...] [options]`; ends with a table of bits and directions."""
-    options = _parse(argv)
+    options = parse(argv)
     if options.jobs:
         run_jobs(search, argv, whole("JOBS", options.jobs, 1, 1024), options.job, shared=bool(options.storage))
     pool = _pool(options)
@@ -32,11 +32,11 @@ def main(argv: Sequence[str]) -> int:
 
 def search(argv: Sequence[str]) -> None:
     """What a job of `--jobs` does: the trials of `xmodal sweep`, and nothing after them."""
-    options = _parse(argv)
+    options = parse(argv)
     pool = _pool(options)
 
     def trials(own: argparse.Namespace) -> None:
-        for sweep in _plan(own):
+        for sweep in plan(own):
             with sweep.open(_first(sweep), forks=True) as opened:
                 supervise(sweep, opened, pool)
 
@@ -55,26 +55,34 @@ def _pool(options: argparse.Namespace) -> Pool:
 
 def _sweep(options: argparse.Namespace, pool: Pool) -> None:
     """All of one method: its studies, their evaluations and figures, and the table."""
-    records = [record for sweep in _plan(options) for record in _study(sweep, pool)]
+    records = [record for sweep in plan(options) for record in _study(sweep, pool)]
     if not options.against:
         _print_table("dim" if options.dim else "bits", records)
         sys.stdout.write(f"{records[-1]['path']}\n")
 
 
-def _study(sweep: Sweep, pool: Pool) -> list[dict[str, Any]]:
-    """Search, write the tuned file of every size, evaluate each once on the query set, draw the study; the records.
+def tune(sweep: Sweep, pool: Pool) -> dict[int, Path]:
+    """Search, and write the best trial as the tuned file of every size; the files by size.
 
-    With `--against` there is no one best trial: the front is printed and stored, and the query set stays closed.
+    With `--against` there is no one best trial: the front is printed and stored, and no file is written.
+
+    Raises:
+        UserError: the search or the database is not usable, or no trial was completed.
     """
-    options, tuned = sweep.options, dict[int, Path]()
+    options = sweep.options
     with sweep.open(_first(sweep), forks=True) as opened:
         if not options.jobs:  # which have searched already
             supervise(sweep, opened, pool)
         check_complete(opened.study)
-        if sweep.against:
-            sys.stdout.write(front.leave_front(opened.study, options.method, options.data, sweep.against))
-        else:
-            tuned = {size: write_tuned(sweep, opened.study, size) for size in sweep.sizes}
+        if not sweep.against:
+            return {size: write_tuned(sweep, opened.study, size) for size in sweep.sizes}
+        sys.stdout.write(front.leave_front(opened.study, options.method, options.data, sweep.against))
+        return {}
+
+
+def _study(sweep: Sweep, pool: Pool) -> list[dict[str, Any]]:
+    """Tune, evaluate every size once on the query set (not with `--against`), draw the study; the records."""
+    options, tuned = sweep.options, tune(sweep, pool)
     folder = paths.runs() / options.method / options.data
     records = [evaluate(sweep, file, size, pool) for size, file in tuned.items()]
     if records:
@@ -103,7 +111,8 @@ def _has_space(method: str) -> bool:
     return (paths.sweeps() / f"{method}.yaml").is_file()
 
 
-def _parse(argv: Sequence[str]) -> argparse.Namespace:
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The command line, checked."""
     parser = argparse.ArgumentParser(prog="xmodal sweep", description=main.__doc__, allow_abbrev=False)
     parser.add_argument("method", help=HELP)
     parser.add_argument("data")
@@ -125,7 +134,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def _plan(options: argparse.Namespace) -> list[Sweep]:
+def plan(options: argparse.Namespace) -> list[Sweep]:
+    """The searches of a command line: one a size, or one of all sizes that share a training."""
     base = experiment_file(options.method, options.data)
     searched = read_search(paths.sweeps() / f"{options.method}.yaml", _settings(options))
     kind, sizes = _sizes(options)
