@@ -1,0 +1,39 @@
+"""What counts as uncommitted code: not what commands write."""
+
+import subprocess
+
+import pytest
+
+from xmodal.records import record
+
+MADE = ("README.md", "results/measured.csv", "docs/results.md", "experiments/dmsf/tuned/emoji-64.yaml")
+CODE = ("src/xmodal/run.py", "experiments/dmsf/emoji.yaml", "docs/metrics.md")
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    for name in (*MADE, *CODE):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("before\n")
+    for words in (("init", "-q"), ("add", "."), ("commit", "-q", "-m", "all")):
+        git = ["git", "-c", "user.name=nobody", "-c", "user.email=nobody@example.org", *words]
+        subprocess.run(git, cwd=tmp_path, check=True)
+    monkeypatch.setattr(record, "__file__", str(tmp_path / "src" / "xmodal" / "run.py"))
+    record.provenance.cache_clear()
+    yield tmp_path
+    record.provenance.cache_clear()
+
+
+def test_what_commands_write_is_no_change_of_the_code(checkout):
+    for name in MADE:
+        (checkout / name).write_text("after\n")
+    (checkout / "results" / "leads.csv").write_text("new\n")
+    assert record.provenance()["dirty"] is False
+    assert record.provenance()["diff"] is None
+
+
+@pytest.mark.parametrize("name", [*CODE, "src/xmodal/new.py"])
+def test_a_change_of_the_code_is_one(checkout, name):
+    (checkout / name).write_text("after\n")
+    assert record.provenance()["dirty"] is True
+    assert len(record.provenance()["diff"]) == 16
