@@ -53,8 +53,8 @@ def unfit(trainer: Any, model: Any) -> str:  # noqa: ANN401
     """Why the steps of a run cannot be recorded; empty if they can."""
     if not model.automatic_optimization and trainer.devices not in (1, "1"):
         return f"{type(model).__name__} optimises by hand, which is recorded on one device only"
-    if model.waits:
-        return str(model.waits)
+    if waits := getattr(model, "waits", ""):  # for its device, within a step
+        return str(waits)
     if trainer.precision == "16-mixed":
         return "16-mixed scales the loss anew in each step"
     return "it adds up gradients of several batches" if trainer.accumulate_grad_batches not in (None, 1) else ""

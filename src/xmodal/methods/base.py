@@ -296,8 +296,7 @@ class RetrievalMethod(Evaluated):
 
         Args:
             rows: (B, ...) of this process, which may hold none.
-            gradient: keep the gradient. A loss over the global batch, computed alike on every process, then has the
-                gradient of one process.
+            gradient: keep it: a loss that every process computes alike then has the gradient of one process.
         """
         rows = rows if gradient else rows.detach()
         return rows if self.shard.world == 1 else gather_with_gradient(rows, self.shard)
