@@ -21,6 +21,7 @@ from xmodal.records import provenance
 from xmodal.records.contests import contests
 from xmodal.records.page import write_page
 from xmodal.records.setups import MEASURES, Group, collect, group
+from xmodal.records.wandb_mode import mode
 from xmodal.run import MAX_SIZE, overrides, size_names, whole, whole_list
 from xmodal.studies.grid import Grid, grid_pool
 from xmodal.studies.processes import Pool
@@ -113,6 +114,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--list", action="store_true", help="name the cells and whether they are filled; run nothing")
     options = parser.parse_args(list(argv), argparse.Namespace(seed=None))
     whole("TRIALS", options.trials, 1, 1_000_000)
+    mode()  # whether W&B answers is asked once, not by every trial
     provenance()  # of the code that is here now: the files that are written below are no change of it
     pool, failed = grid_pool(options), dict[Cell, str]()
     cells = {cell: cell.rule(options) for cell in plan(options)}
