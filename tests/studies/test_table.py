@@ -55,18 +55,18 @@ def test_a_table_is_filled_once_by_one_rule(small):
         assert len(kept["records"]) == (4 if name.startswith("twdh") else 2)  # all its lengths in one
     epochs = [json.loads(path.read_text())["epochs"] for path in (small / "runs/twdh").rglob("tuned-*/result.json")]
     assert sorted(epochs) == [0, 0, 1, 1]  # two seeds, one training each
-    measured = rows(small / "results" / "measured.csv")
+    measured = rows(small / "runs" / "table" / "measured.csv")
     assert {(row["method"], row["size"]) for row in measured} == set(product(METHODS.split(","), ("8 bits", "16 bits")))
     assert {row["seeds"] for row in measured} == {"0,1"}
     assert {row["variant"] for row in measured} == {"tuned"}
-    leads = rows(small / "results" / "leads.csv")
+    leads = rows(small / "runs" / "table" / "leads.csv")
     assert {(row["size"], row["direction"]) for row in leads} == set(
         product(("8 bits", "16 bits"), ("both", "i2t", "t2i"))
     )
     for row in leads:
         assert (row["verdict"] == "significant") == (float(row["p"]) < 0.05)
         assert row["seeds"] == "2"
-    cells = rows(small / "results" / "cells.csv")
+    cells = rows(small / "runs" / "table" / "cells.csv")
     assert len(cells) == len(measured)
     assert all(float(row["minutes a run"]) >= 0 and row["device"] for row in cells)
     assert (small / "runs" / "table.html").is_file()
@@ -76,7 +76,7 @@ def test_a_table_is_filled_once_by_one_rule(small):
     assert again.returncode == 0
     assert "minutes" not in again.stderr  # nothing was filled
     assert written(small / "runs") == before
-    assert rows(small / "results" / "measured.csv") == measured
+    assert rows(small / "runs" / "table" / "measured.csv") == measured
 
     lost = small / "runs" / "dcmht" / "emoji" / "8" / "tuned-seed1" / "result.json"  # killed in its last run
     lost.unlink()
@@ -114,7 +114,8 @@ def test_what_there_is_not_is_one_line(home, capsys, more, message):
     assert err.count("\n") == 1
 
 
-def test_a_cell_that_cannot_be_filled_is_named_and_the_others_are(small, capsys, monkeypatch):
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_cell_that_cannot_be_filled_is_named_and_a_part_leaves_the_whole_alone(small, capsys, monkeypatch, whole):
     from xmodal.commands import table as command
     from xmodal.errors import UserError
 
@@ -122,8 +123,12 @@ def test_a_cell_that_cannot_be_filled_is_named_and_the_others_are(small, capsys,
         raise UserError("seven components are all there are")
 
     monkeypatch.setattr(command.Cell, "fill", fill)
-    assert main(["table", "--methods=cca", "--data=emoji", "--sizes=8"]) == 2
+    monkeypatch.setattr(command, "DATA", "emoji")
+    monkeypatch.setattr(command, "SIZES", "8")
+    assert main(["table", *(() if whole else ("--methods=cca",))]) == 2
     err = capsys.readouterr().err
     assert "cca-emoji-dim-8: seven components" in err
-    assert "2 of 2 cells are empty: cca-emoji-bits-8, cca-emoji-dim-8" in err
-    assert (small / "results" / "measured.csv").read_text().count("\n") == 1
+    assert ("2 of 2 cells are empty: cca-emoji-bits-8, cca-emoji-dim-8" in err) != whole
+    written = small / ("results" if whole else "runs/table") / "measured.csv"
+    assert written.read_text().count("\n") == 1
+    assert (small / "results").exists() == whole

@@ -29,6 +29,7 @@ from xmodal.studies.processes import Pool
 DATA, SIZES = "emoji,wikipedia,fashion,flickr8k", "16,32,64,128"
 UNSEARCHED = ("cca", "untrained")  # closed forms, whose experiment files say all there is to set
 HITS = [f"hit@{rank}_{direction}" for direction in ("i2t", "t2i") for rank in (1, 5, 10)]
+RULE = ("methods", "data", "sizes", "trials", "seeds", "epochs")  # what makes the table
 LEADS = ("dataset", "relevance", "size", "direction", "best", "second", "lead", "low", "high", "p", "seeds", "verdict")
 CELLS = ("method", "dataset", "size", "trials", "search minutes", "minutes a run", "device", *HITS)
 
@@ -134,7 +135,9 @@ def main(argv: Sequence[str]) -> int:
             sys.stderr.write(f"{cell.ledger.stem}: {(time.monotonic() - started) / 60:.1f} minutes\n")
     if options.list:
         return 0
-    write({cell: kept for cell, rule in cells.items() if (kept := cell.kept(rule))})
+    part = any(getattr(options, name) != parser.get_default(name) for name in RULE)
+    folder = paths.runs() / "table" if part else paths.home() / "results"  # a part does not replace the whole
+    write({cell: kept for cell, rule in cells.items() if (kept := cell.kept(rule))}, folder)
     if failed:
         raise UserError(
             f"{len(failed)} of {len(cells)} cells are empty: {', '.join(cell.ledger.stem for cell in failed)}. The "
@@ -170,12 +173,12 @@ def plan(options: argparse.Namespace) -> Iterator[Cell]:
     yield from found
 
 
-def write(filled: dict[Cell, dict[str, Any]]) -> None:
-    """The tables in `results/`, the page beside the runs, and what `results/tables.py` makes of them."""
+def write(filled: dict[Cell, dict[str, Any]], folder: Path) -> None:
+    """The tables in a folder, the page beside the runs, and what a `tables.py` in the folder makes of them."""
     listed = {paths.runs() / record: kept for kept in filled.values() for record in kept["records"]}
     records = [record for record in collect(paths.runs())[0] if Path(record["path"]) in listed]
-    groups, folder = group(records), paths.home() / "results"
-    folder.mkdir(exist_ok=True)
+    groups = group(records)
+    folder.mkdir(parents=True, exist_ok=True)
     _csv(folder / "measured.csv", compare.COLUMNS, compare.table(records))
     _csv(folder / "leads.csv", LEADS, _leads(groups))
     cells = ((each, listed[Path(each.records[0]["path"])]) for each in groups)
