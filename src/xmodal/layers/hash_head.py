@@ -47,7 +47,7 @@ class SelectHead(nn.Module):
 
     def logit(self, x: Tensor) -> Tensor:
         """(B, D) -> (B, bits): the log of p_1 / p_0 of every pair."""
-        pair = self.select(torch.relu(self.reduce(x))).unflatten(1, (-1, 2))
+        pair: Tensor = self.select(torch.relu(self.reduce(x))).unflatten(1, (-1, 2))
         return pair[..., 1] - pair[..., 0]
 
     def forward(self, x: Tensor) -> Tensor:

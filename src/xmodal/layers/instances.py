@@ -61,7 +61,7 @@ class SoftMoE(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, experts: int, slots: int) -> None:
         super().__init__()
-        bound, self.experts = 1 / math.sqrt(inputs), experts
+        bound, self.shape = 1 / math.sqrt(inputs), (experts, slots)
         self.slot = nn.Parameter(torch.randn(inputs, experts * slots) * bound)
         self.weight = nn.Parameter(torch.empty(experts, inputs, outputs).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(experts, 1, outputs).uniform_(-bound, bound))
@@ -69,8 +69,9 @@ class SoftMoE(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, M, inputs) -> (B, M, outputs)."""
         score = x @ self.slot  # (B, M, n p)
-        mixed = (score.softmax(1).mT @ x).unflatten(1, (self.experts, -1))  # (B, n, p, inputs)
-        return score.softmax(2) @ (mixed @ self.weight + self.bias).flatten(1, 2)
+        mixed = (score.softmax(1).mT @ x).reshape(len(x), *self.shape, x.shape[2])  # (B, n, p, inputs)
+        answer: Tensor = mixed @ self.weight + self.bias
+        return score.softmax(2) @ answer.flatten(1, 2)
 
 
 class QueryDecoder(nn.Module):
