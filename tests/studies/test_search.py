@@ -49,7 +49,7 @@ def played(home, monkeypatch, inline):
         return trial.Ended(value, str(folder / "result.json"), stopped=False)
 
     monkeypatch.setattr(trial, "run_trial", run_trial)
-    monkeypatch.setattr("xmodal.commands.sweep.evaluate", lambda sweep, tuned, pool: {"path": str(tuned)})
+    monkeypatch.setattr("xmodal.commands.sweep.evaluate", lambda sweep, tuned, size, pool: {"path": str(tuned)})
     monkeypatch.setattr("xmodal.commands.sweep._print_table", lambda kind, records: None)
     write(home, SPACE)
     return played
