@@ -6,6 +6,7 @@ the first. `ablations/<method>-<dataset>.csv` is what `xmodal ablate` leaves. A 
 
 import csv
 import re
+import runpy
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -128,3 +129,5 @@ if __name__ == "__main__":
     PAGE.write_text(page())
     for path, text in short().items():
         path.write_text(text)
+    for script in HERE.glob("figures.py"):  # beside it in the checkout
+        runpy.run_path(str(script), run_name="__main__")

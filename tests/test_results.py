@@ -53,6 +53,18 @@ def test_every_term_of_a_method_says_of_whom_it_is_and_where(method):
     assert len(parts) >= 3
 
 
+@pytest.mark.parametrize("name", ["lengths", "parts"])
+def test_the_figures_show_what_the_tables_hold(tmp_path, name):
+    figures = runpy.run_path(str(CHECKOUT / "results" / "figures.py"))
+    figures["main"](tmp_path)
+    words = [
+        re.findall(r"<text [^>]*>([^<]*)</text>", (folder / f"{name}.svg").read_text())
+        for folder in (tmp_path, figures["PICTURES"])
+    ]
+    assert words[0] == words[1], "run `python results/tables.py`"
+    assert {"dmsf", "scahn", "mith"} <= set(words[0])
+
+
 def test_a_table_names_the_threads_of_its_runs(tmp_path):
     for seed, threads in enumerate([{"threads": 2}, {}]):
         write_run(tmp_path, seed=seed, **threads)
