@@ -1,4 +1,4 @@
-"""Records become groups by everything but the seed, and only the same queries are compared."""
+"""Records become setups by everything but the seed, and only the same queries are compared."""
 
 import numpy as np
 import pytest
@@ -6,12 +6,12 @@ import pytest
 from tests.records.records import QUERIES, write_run
 from xmodal.commands.compare import COLUMNS, table
 from xmodal.records.contests import contests
-from xmodal.records.setups import collect, differences, group, intervals
+from xmodal.records.setups import by_setup, collect, differences, intervals
 from xmodal.significance import bootstrap_interval, seeded_tests
 
 
 def groups_of(folder):
-    return group(collect(folder)[0])
+    return by_setup(collect(folder)[0])
 
 
 def test_runs_that_differ_in_their_seed_share_a_group(tmp_path):
@@ -58,7 +58,7 @@ def test_runs_are_ranked_by_the_size_of_what_leaves_the_encoder(tmp_path):
     write_run(tmp_path, "hierarchical", 0.6, kind="real", output_size=128)
     write_run(tmp_path, "acmr", 0.5, kind="real", output_size=64)
     write_run(tmp_path, "dscmr", 0.4, kind="real", size=128)  # an old record, which says what was asked for only
-    found = [[row.group.method for row in contest.rows] for contest in contests(groups_of(tmp_path))]
+    found = [[row.setup.method for row in contest.rows] for contest in contests(groups_of(tmp_path))]
     assert found == [["acmr"], ["hierarchical", "dscmr"]]
     sizes = [row[COLUMNS.index("size")] for row in table(collect(tmp_path)[0])]
     assert sizes == ["64 dim", "64 dim (128 out)", "128 dim"]

@@ -14,7 +14,7 @@ from tests.studies.conftest import SMALL, keep
 from xmodal.__main__ import main
 from xmodal.commands import ablate
 from xmodal.errors import UserError
-from xmodal.records.setups import Group
+from xmodal.records.setups import Setup
 from xmodal.studies import grid
 from xmodal.studies.processes import TrialError
 
@@ -160,7 +160,7 @@ def test_the_table_says_the_difference_its_interval_and_a_corrected_p(tmp_path):
         "no_intra": [made_up(tmp_path / f"intra{seed}", seed, ap + 0.02, ap + 0.01, dirty=True) for seed in (0, 1)],
     }
     both["no_fusion"] = both["full method"]
-    both = {name: Group(tuple(records)) for name, records in both.items()}
+    both = {name: Setup(tuple(records)) for name, records in both.items()}
     assert ablate.table(both, "dmsf/emoji.yaml").text() == (
         "dmsf on emoji, 16 bits: ablations, mAP@all on the query set\n"
         "\n"
@@ -179,6 +179,6 @@ def test_the_table_says_the_difference_its_interval_and_a_corrected_p(tmp_path):
         "Mean +- sample deviation over seeds 0, 1; 20 queries.\n"
         "Commit 0123456789, 0123456789+ (+: with uncommitted changes).\n"
     )
-    both["other"] = Group((made_up(tmp_path / "other", 0, ap, ap, split_hash="b"),))
+    both["other"] = Setup((made_up(tmp_path / "other", 0, ap, ap, split_hash="b"),))
     with pytest.raises(UserError, match="other answered other queries than the full method"):
         ablate.table(both, "dmsf/emoji.yaml")

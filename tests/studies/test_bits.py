@@ -10,7 +10,7 @@ from tests.records.records import write_run
 from tests.studies.conftest import SMALL, keep
 from xmodal.__main__ import main
 from xmodal.commands import bits
-from xmodal.records.setups import Group
+from xmodal.records.setups import Setup
 
 
 def drawn(path):
@@ -59,14 +59,14 @@ def test_a_method_that_was_never_tuned_runs_its_experiment_file(home):
 
 
 def test_the_table_of_sizes(tmp_path):
-    groups = {}
+    setups = {}
     for size, variant in ((16, "tuned-at-32"), (32, "tuned")):
         folders = [write_run(tmp_path, size=size, seed=seed, variant=variant) for seed in (0, 1)]
-        groups[f"{size} bits"] = Group(tuple(json.loads((each / "result.json").read_text()) for each in folders))
-        for record in groups[f"{size} bits"].records:
+        setups[f"{size} bits"] = Setup(tuple(json.loads((each / "result.json").read_text()) for each in folders))
+        for record in setups[f"{size} bits"].records:
             record["metrics"] = {"test/map_i2t": size / 64, "test/map_t2i": 0.5, "test/map": 0.25 + record["seed"] / 4}
             record["metrics"]["val/map"] = 1.0
-    assert bits.table(groups, dict.fromkeys(groups, "a.yaml")).text() == (
+    assert bits.table(setups, dict.fromkeys(setups, "a.yaml")).text() == (
         "dmsf on emoji: mAP@all on the query set\n"
         "\n"
         "bits  i2t               t2i               mean              val               weights\n"

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from xmodal import paths
 from xmodal.errors import UserError
-from xmodal.records.setups import Group, differences
+from xmodal.records.setups import Setup, differences
 from xmodal.records.tables import Cell, Table
 from xmodal.run import configuration, experiment_file, overrides
 from xmodal.significance import SeededTest, holm
@@ -54,30 +54,30 @@ def _ablate(options: argparse.Namespace, rest: Sequence[str], pool: Pool) -> Non
         marks = [f"--variant={path.stem}", f"--group={options.method}-{options.data}-{size}", "--job_type=ablation"]
         rows[path.stem] = [*configuration(None, None, [file, path]), *marks, *keys]
     grid = Grid(rows, options.seeds, pool)
-    shown = table(grid.groups(), str(file.relative_to(paths.experiments())))
+    shown = table(grid.setups(), str(file.relative_to(paths.experiments())))
     sys.stdout.write(f"\n{shown.text()}\n")
     sys.stdout.writelines(f"{path}\n" for path in shown.write(grid.rows[FULL][0].folder.parent / "ablation"))
 
 
-def table(groups: Mapping[str, Group], source: str) -> Table:
+def table(setups: Mapping[str, Setup], source: str) -> Table:
     """Mean and spread over seeds of every row, and its difference to the full method.
 
     Args:
-        groups: the runs of every row.
+        setups: the runs of every row.
         source: where the full method comes from.
 
     Raises:
         UserError: a variant answered other queries than the full method.
     """
-    full, tests = groups[FULL], dict[str, SeededTest]()
-    changed = [name for name, found in groups.items() if found.records[0]["path"] != full.records[0]["path"]]
-    for name, both in zip(changed, differences([(groups[name], full) for name in changed]), strict=True):
+    full, tests = setups[FULL], dict[str, SeededTest]()
+    changed = [name for name, found in setups.items() if found.records[0]["path"] != full.records[0]["path"]]
+    for name, both in zip(changed, differences([(setups[name], full) for name in changed]), strict=True):
         if both is None:
             raise UserError(f"{name} answered other queries than the {FULL}: the two cannot be compared.")
         tests[name] = both["map"]
     p_values = dict(zip(tests, holm([test.p_value for test in tests.values()]), strict=True))
     rows: list[tuple[Cell, ...]] = []
-    for name, found in groups.items():
+    for name, found in setups.items():
         if name in tests:
             test = tests[name]
             interval = f"[{test.low:+.4f}, {test.high:+.4f}]"
@@ -96,6 +96,6 @@ def table(groups: Mapping[str, Group], source: str) -> Table:
             f"Full method: {source}.",
             "Difference: variant minus full method; its 95 % interval and p (Student's t, Holm-corrected for "
             f"{len(tests)} variants) are over seeds and queries together, of AP averaged over directions.",
-            *origin(groups.values()),
+            *origin(setups.values()),
         ),
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from xmodal import paths
 from xmodal.records.figures import draw_curves, draw_sizes
-from xmodal.records.setups import Group
+from xmodal.records.setups import Setup
 from xmodal.records.tables import Table
 from xmodal.run import MAX_SIZE, configuration, overrides, size_names, whole_list
 from xmodal.studies.each_method import each_method
@@ -43,12 +43,12 @@ def _bits(options: argparse.Namespace, rest: Sequence[str], pool: Pool) -> None:
         rows[name] = [*row, *overrides(argparse.Namespace(**vars(options) | {kind: str(size)})), *rest]
         sources[name] = str(file.relative_to(paths.experiments()))
     grid = Grid(rows, options.seeds, pool)
-    groups, stem, title = grid.groups(), grid.folder / kind, f"{options.method} on {options.data}"
-    shown, curves = table(groups, sources), stem.with_name(f"{kind}-precision_recall.png")
+    setups, stem, title = grid.setups(), grid.folder / kind, f"{options.method} on {options.data}"
+    shown, curves = table(setups, sources), stem.with_name(f"{kind}-precision_recall.png")
     sys.stdout.write(f"\n{shown.text()}\n")
     written = [*shown.write(stem), stem.with_suffix(".png"), curves]
-    draw_sizes(stem.with_suffix(".png"), list(groups.values()), title)
-    draw_curves(curves, groups, title)
+    draw_sizes(stem.with_suffix(".png"), list(setups.values()), title)
+    draw_curves(curves, setups, title)
     sys.stdout.writelines(f"{path}\n" for path in written)
 
 
@@ -65,16 +65,16 @@ def nearest_tuned(method: str, dataset: str, size: int) -> tuple[Path, list[str]
     return file, [*configuration(None, None, [file]), *marks]
 
 
-def table(groups: Mapping[str, Group], sources: Mapping[str, str]) -> Table:
+def table(setups: Mapping[str, Setup], sources: Mapping[str, str]) -> Table:
     """Mean and spread over seeds at every size, and where its weights come from."""
-    first = next(iter(groups.values()))
+    first = next(iter(setups.values()))
     metrics = ("test/map_i2t", "test/map_t2i", "test/map", "val/map")
     return Table(
         f"{first.method} on {first.dataset}: mAP@all on the query set",
         (first.unit, "i2t", "t2i", "mean", "val", "weights"),
         tuple(
-            (str(group.size), *(group.spread(metric) or "" for metric in metrics), sources[name])
-            for name, group in groups.items()
+            (str(setup.size), *(setup.spread(metric) or "" for metric in metrics), sources[name])
+            for name, setup in setups.items()
         ),
-        origin(groups.values()),
+        origin(setups.values()),
     )

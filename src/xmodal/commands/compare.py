@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from xmodal import paths
 from xmodal.errors import UserError
 from xmodal.records.page import write_page
-from xmodal.records.setups import Record, collect, group
+from xmodal.records.setups import Record, by_setup, collect
 
 COLUMNS = [
     *("method", "dataset", "size", "variant", "seeds", "i2t", "t2i", "mean", "val"),
@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> int:
         sys.stderr.write(f"{len(broken)} broken records are left out; {'; '.join(broken)}\n")
     _print_table(table(records), options.format)
     page = paths.runs() / "compare.html"
-    write_page(page, group(records), broken)
+    write_page(page, by_setup(records), broken)
     sys.stderr.write(f"page: {page}\n")
     return 0
 
@@ -88,5 +88,5 @@ def table(records: Iterable[Record]) -> list[tuple[str, ...]]:
                 for key in ("device", "threads")
             ),
         )
-        for each in group(records)
+        for each in by_setup(records)
     ]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from xmodal.errors import UserError
 from xmodal.records.figures import draw_curves
-from xmodal.records.setups import collect, group
+from xmodal.records.setups import by_setup, collect
 from xmodal.run import MAX_SIZE, configuration, size_argument, whole_list
 from xmodal.studies.front import AGAINST
 from xmodal.studies.plots import draw_study
@@ -38,9 +38,9 @@ def main(argv: Sequence[str]) -> int:
     name = study_name(options.method, options.data, sizes or [parsed.size], options.against)
     folder = parsed.folder.parents[1 if options.against else 0]
     written = draw_study(folder, name, options.storage, options.against)
-    groups = {each.variant: each for each in group(collect(folder)[0]) if each.is_plain and each.queries is not None}
-    if groups and not options.against:
-        draw_curves(folder / "precision_recall.png", groups, name)
+    setups = {each.variant: each for each in by_setup(collect(folder)[0]) if each.is_plain and each.queries is not None}
+    if setups and not options.against:
+        draw_curves(folder / "precision_recall.png", setups, name)
         written.append(folder / "precision_recall.png")
     if not written:
         raise UserError(

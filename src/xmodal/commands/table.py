@@ -20,7 +20,7 @@ from xmodal.files import write_atomically
 from xmodal.records import provenance
 from xmodal.records.contests import contests
 from xmodal.records.page import write_page
-from xmodal.records.setups import MEASURES, Group, collect, group
+from xmodal.records.setups import MEASURES, Setup, by_setup, collect
 from xmodal.records.wandb_mode import mode
 from xmodal.run import MAX_SIZE, overrides, size_names, whole, whole_list
 from xmodal.studies.grid import Grid, grid_pool
@@ -85,7 +85,7 @@ class Cell(NamedTuple):
             own = argparse.Namespace(**vars(options) | {"method": self.method, "bits": None, "dim": None})
             setattr(own, self.kind, str(size))
             rows[str(size)] = [*nearest_tuned(self.method, self.data, size)[1], *overrides(own)]
-        records = [record for each in Grid(rows, options.seeds, pool).groups().values() for record in each.records]
+        records = [record for each in Grid(rows, options.seeds, pool).setups().values() for record in each.records]
         folder = Path(records[0]["path"]).parents[1]
         trials = [json.loads(path.read_text())["seconds"] for path in folder.glob("trial-*/result.json")]
         ledger = {
@@ -177,37 +177,37 @@ def write(filled: dict[Cell, dict[str, Any]], folder: Path) -> None:
     """The tables in a folder, the page beside the runs, and what a `tables.py` in the folder makes of them."""
     listed = {paths.runs() / record: kept for kept in filled.values() for record in kept["records"]}
     records = [record for record in collect(paths.runs())[0] if Path(record["path"]) in listed]
-    groups = group(records)
+    setups = by_setup(records)
     folder.mkdir(parents=True, exist_ok=True)
     _csv(folder / "measured.csv", compare.COLUMNS, compare.table(records))
-    _csv(folder / "leads.csv", LEADS, _leads(groups))
-    cells = ((each, listed[Path(each.records[0]["path"])]) for each in groups)
+    _csv(folder / "leads.csv", LEADS, _leads(setups))
+    cells = ((each, listed[Path(each.records[0]["path"])]) for each in setups)
     _csv(folder / "cells.csv", CELLS, (_cell(each, kept) for each, kept in cells))
-    write_page(paths.runs() / "table.html", groups, [])
+    write_page(paths.runs() / "table.html", setups, [])
     if (folder / "tables.py").is_file():
         runpy.run_path(str(folder / "tables.py"), run_name="__main__")
     sys.stdout.write(f"{folder}\n{paths.runs() / 'table.html'}\n")
 
 
-def _leads(groups: Sequence[Group]) -> Iterator[tuple[object, ...]]:
+def _leads(setups: Sequence[Setup]) -> Iterator[tuple[object, ...]]:
     """Who leads each contest in each direction, by how much, and whether it means anything."""
-    for contest in contests(groups):
+    for contest in contests(setups):
         for measure, words in MEASURES.items():
             best, *others = contest.ranking[measure]
             if not others:
                 continue
             test = others[0].behind[measure]
-            first, second = (row.group.spread(f"test/{measure}") for row in (best, others[0]))
+            first, second = (row.setup.spread(f"test/{measure}") for row in (best, others[0]))
             verdict = "untested" if not test else "one seed" if test.seeds == 1 else "significant" * test.significant
             sure = (f"{test.low:.4f}", f"{test.high:.4f}", f"{test.p_value:.4f}", test.seeds) if test else ("",) * 4
             lead = f"{first.mean - second.mean:.4f}" if first and second else ""
             yield (
-                *(contest.group.dataset, contest.group.relevance, f"{contest.group.output_size} {contest.group.unit}"),
-                *(words, best.group.method, others[0].group.method, lead, *sure, verdict or "not significant"),
+                *(contest.setup.dataset, contest.setup.relevance, f"{contest.setup.output_size} {contest.setup.unit}"),
+                *(words, best.setup.method, others[0].setup.method, lead, *sure, verdict or "not significant"),
             )
 
 
-def _cell(each: Group, kept: dict[str, Any]) -> tuple[object, ...]:
+def _cell(each: Setup, kept: dict[str, Any]) -> tuple[object, ...]:
     minutes = sum(record["seconds"] for record in each.records) / len(each.records) / 60
     devices = " and ".join(sorted({str(record["device"]) for record in each.records}))
     costs = (kept["trials"], f"{kept['search_minutes']:.1f}", f"{minutes:.2f}", devices)

@@ -1,4 +1,4 @@
-"""Who is better, by how much, and is it sure: groups ranked within their contest, and variants against their base."""
+"""Who is better, by how much, and is it sure: setups ranked within their contest, and variants against their base."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,25 +6,25 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from xmodal.records.record import PER_RUN
-from xmodal.records.setups import MEASURES, Group, differences, intervals
+from xmodal.records.setups import MEASURES, Setup, differences, intervals
 from xmodal.significance import Interval, SeededTest, holm
 
-Tests = dict[tuple[Group, Group], dict[str, SeededTest] | None]
+Tests = dict[tuple[Setup, Setup], dict[str, SeededTest] | None]
 Changes = tuple[tuple[str, str, str], ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """A group in its contest.
+    """A setup in its contest.
 
     Args:
-        group: the runs.
+        setup: the runs.
         intervals: of their measures over the queries, if the runs kept per-query values.
-        behind: for each of `MEASURES`, the best minus this group, p adjusted by Holm for all rows of the contest;
+        behind: for each of `MEASURES`, the best minus this setup, p adjusted by Holm for all rows of the contest;
             None for the best itself, and where no test is possible.
     """
 
-    group: Group
+    setup: Setup
     intervals: Mapping[str, Interval] | None
     behind: Mapping[str, SeededTest | None]
 
@@ -34,7 +34,7 @@ class Contest:
     """All untouched setups (`base`, `tuned`, `tuned-at-<size>`) of one protocol, kind and size, by falling mAP.
 
     Args:
-        rows: one a group.
+        rows: one a setup.
         ranking: for each of `MEASURES`, one row a method, the one that validates best, by falling measure.
     """
 
@@ -42,9 +42,9 @@ class Contest:
     ranking: Mapping[str, tuple[Row, ...]]
 
     @property
-    def group(self) -> Group:
-        """Any of the groups: protocol, kind and size are those of all."""
-        return self.rows[0].group
+    def setup(self) -> Setup:
+        """Any of the setups: protocol, kind and size are those of all."""
+        return self.rows[0].setup
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,19 +52,19 @@ class Ablation:
     """A variant against its base.
 
     Args:
-        group: the variant's runs.
+        setup: the variant's runs.
         test: variant minus base, p adjusted by Holm for all variants of the base; None where no test is possible.
         changes: setting, value in the base and value in the variant.
     """
 
-    group: Group
+    setup: Setup
     test: SeededTest | None
     changes: Changes
 
 
-def contests(groups: Iterable[Group]) -> list[Contest]:
-    """Rank the untouched setups among the groups, which come as `group` sorts them."""
-    by_contest = [tuple(each) for _, each in groupby((g for g in groups if g.is_plain), lambda group: group.contest)]
+def contests(setups: Iterable[Setup]) -> list[Contest]:
+    """Rank the untouched ones among the setups, which come as `by_setup` sorts them."""
+    by_contest = [tuple(each) for _, each in groupby((s for s in setups if s.is_plain), lambda setup: setup.contest)]
     every = [each for ranked in by_contest for each in ranked]
     sure = dict(zip(every, intervals(every), strict=True))
     ranks = {ranked: {measure: _methods(ranked, measure) for measure in MEASURES} for ranked in by_contest}
@@ -81,18 +81,18 @@ def contests(groups: Iterable[Group]) -> list[Contest]:
     return found
 
 
-def ablations(groups: Sequence[Group]) -> list[tuple[Group | None, list[Ablation]]]:
+def ablations(setups: Sequence[Setup]) -> list[tuple[Setup | None, list[Ablation]]]:
     """Every base with its variants, by rising mAP: what hurts most when it is taken away comes first.
 
     The base of a variant is the untouched setup of the same method and contest that it departs from in the fewest
     settings; None where there is no such run.
     """
-    plain: dict[tuple[object, str], list[Group]] = defaultdict(list)
-    for each in groups:
+    plain: dict[tuple[object, str], list[Setup]] = defaultdict(list)
+    for each in setups:
         if each.is_plain:
             plain[each.contest, each.method].append(each)
-    found: dict[tuple[object, str, Group | None], list[tuple[Group, Changes]]] = defaultdict(list)
-    for each in groups:
+    found: dict[tuple[object, str, Setup | None], list[tuple[Setup, Changes]]] = defaultdict(list)
+    for each in setups:
         if not each.is_plain:
             near = [(base, changes(base, each)) for base in plain[each.contest, each.method]]
             base, changed = min(near, key=lambda pair: len(pair[1]), default=(None, ()))
@@ -107,7 +107,7 @@ def ablations(groups: Sequence[Group]) -> list[tuple[Group | None, list[Ablation
     return listed
 
 
-def changes(base: Group, other: Group) -> Changes:
+def changes(base: Setup, other: Setup) -> Changes:
     """Settings in which two setups differ: key, value of the base, value of the other; an absent one is empty."""
     first, second = base.settings, other.settings
     return tuple(
@@ -117,31 +117,31 @@ def changes(base: Group, other: Group) -> Changes:
     )
 
 
-def _methods(ranked: Sequence[Group], measure: str) -> list[Group]:
-    """One group a method, the one that validates best, by falling measure."""
-    champions: dict[str, Group] = {}
+def _methods(ranked: Sequence[Setup], measure: str) -> list[Setup]:
+    """One setup a method, the one that validates best, by falling measure."""
+    champions: dict[str, Setup] = {}
     for each in ranked:
         if each.method not in champions or validation(each) > validation(champions[each.method]):
             champions[each.method] = each
     return sorted(champions.values(), key=lambda each: -_mean(each, f"test/{measure}"))
 
 
-def validation(group: Group) -> float:
+def validation(setup: Setup) -> float:
     """`val/map` over the seeds: what the setup that stands for its method is chosen by; -inf where a run lacks it."""
-    return _mean(group, "val/map")
+    return _mean(setup, "val/map")
 
 
-def _mean(group: Group, metric: str) -> float:
-    spread = group.spread(metric)
+def _mean(setup: Setup, metric: str) -> float:
+    spread = setup.spread(metric)
     return spread.mean if spread else float("-inf")
 
 
-def _behind(best: Group, ranked: Sequence[Group], measure: str, tests: Tests) -> dict[Group, SeededTest | None]:
+def _behind(best: Setup, ranked: Sequence[Setup], measure: str, tests: Tests) -> dict[Setup, SeededTest | None]:
     others = {each: (tests[best, each] or {}).get(measure) for each in ranked if each is not best}
     return {best: None, **_adjusted(others)}
 
 
-def _adjusted(tests: Mapping[Group, SeededTest | None]) -> dict[Group, SeededTest | None]:
+def _adjusted(tests: Mapping[Setup, SeededTest | None]) -> dict[Setup, SeededTest | None]:
     """The tests with Holm's p-values."""
     made = {each: test for each, test in tests.items() if test is not None}
     p_values = holm([test.p_value for test in made.values()])

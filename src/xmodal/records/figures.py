@@ -7,31 +7,31 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from xmodal.files import write_atomically
-from xmodal.records.setups import Group
+from xmodal.records.setups import Setup
 
 DIRECTIONS = {"i2t": "image to text", "t2i": "text to image"}
 
 
-def draw_sizes(path: Path, groups: Sequence[Group], title: str) -> None:
+def draw_sizes(path: Path, setups: Sequence[Setup], title: str) -> None:
     """mAP@all over bits or dimensions, one line per direction; bars are the deviation over seeds.
 
     Args:
         path: of the PNG.
-        groups: the runs of every size.
+        setups: the runs of every size.
         title: above the figure.
     """
     figure = Figure(figsize=(5, 3.6), layout="constrained")
-    axes, found = figure.subplots(), sorted(groups, key=lambda group: int(group.size))
-    sizes = [int(group.size) for group in found]
+    axes, found = figure.subplots(), sorted(setups, key=lambda setup: int(setup.size))
+    sizes = [int(setup.size) for setup in found]
     for colour, (direction, name) in enumerate(DIRECTIONS.items()):
-        spreads = [group.spread(f"test/map_{direction}") for group in found]
+        spreads = [setup.spread(f"test/map_{direction}") for setup in found]
         means = [spread.mean if spread else np.nan for spread in spreads]
         bars = [spread.deviation or 0.0 if spread else 0.0 for spread in spreads]
         axes.errorbar(sizes, means, bars, color=f"C{colour}", capsize=3, label=name)
-        for group, mean in zip(found, means, strict=True):
-            face = f"C{colour}" if group.variant == "tuned" else "white"
-            axes.plot(group.size, mean, "o", color=f"C{colour}", markerfacecolor=face)
-    if any(group.variant != "tuned" for group in found):
+        for setup, mean in zip(found, means, strict=True):
+            face = f"C{colour}" if setup.variant == "tuned" else "white"
+            axes.plot(setup.size, mean, "o", color=f"C{colour}", markerfacecolor=face)
+    if any(setup.variant != "tuned" for setup in found):
         axes.plot([], [], "o", color="grey", markerfacecolor="white", label="not tuned at this size")
     axes.set_xscale("log", base=2)
     axes.set_xticks(sizes, map(str, sizes))
@@ -41,20 +41,20 @@ def draw_sizes(path: Path, groups: Sequence[Group], title: str) -> None:
     write_atomically(path, lambda file: figure.savefig(file, dpi=120))
 
 
-def draw_curves(path: Path, groups: Mapping[str, Group], title: str) -> None:
-    """Precision over recall by rank, a panel per direction, a line per group: the mean over its seeds at each recall.
+def draw_curves(path: Path, setups: Mapping[str, Setup], title: str) -> None:
+    """Precision over recall by rank, a panel per direction, a line per setup: the mean over its seeds at each recall.
 
     Args:
         path: of the PNG.
-        groups: runs with their `evaluation.npz`, by the name in the legend.
+        setups: runs with their `evaluation.npz`, by the name in the legend.
         title: above the figure.
     """
     figure, recalls = Figure(figsize=(8, 3.8), layout="constrained"), np.linspace(0, 1, 101)
     figure.suptitle(title)
     for axes, (direction, name) in zip(figure.subplots(1, 2, sharey=True), DIRECTIONS.items(), strict=True):
-        for label, group in groups.items():
+        for label, setup in setups.items():
             lines = []
-            for record in group.records:
+            for record in setup.records:
                 with np.load(Path(record["path"]).with_name("evaluation.npz")) as kept:
                     _, precision, recall = kept[f"pr_rank_{direction}"].T
                 lines.append(np.interp(recalls, recall, precision))

@@ -9,7 +9,7 @@ import statistics
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +27,7 @@ Floats = NDArray[np.float64]
 MEASURES = {"map": "both", "map_i2t": "i2t", "map_t2i": "t2i"}  # under `test/` in a record; "both" is their mean
 PLAIN = ("base", "tuned")  # whole methods, and so is `tuned-at-64`; every other variant is an ablation of one
 KEYS = ("method", "kind", "size", "seed", "variant", "job_type", "dataset", "relevance", "split_hash", "setup_hash")
-FIELDS: dict[str, type] = {  # what groups are made by, and what a row shows
+FIELDS: dict[str, type] = {  # what setups are made by, and what a row shows
     **dict.fromkeys(KEYS, str),
     **dict.fromkeys(("size", "seed"), int),
     **dict.fromkeys(("metrics", "split_sizes"), dict),
@@ -46,8 +46,8 @@ class Spread(NamedTuple):
         return f"{self.mean:.4f}" if self.deviation is None else f"{self.mean:.4f} +- {self.deviation:.4f}"
 
 
-@dataclass(frozen=True, eq=False)
-class Group:
+@dataclass(eq=False)
+class Setup:
     """Runs of one setup, by seed.
 
     Args:
@@ -55,11 +55,18 @@ class Group:
     """
 
     records: tuple[Record, ...]
+    method: str = field(init=False)
+    kind: str = field(init=False)
+    size: int = field(init=False)
+    variant: str = field(init=False)
+    dataset: str = field(init=False)
+    relevance: str = field(init=False)
+    split_hash: str = field(init=False)
+    setup_hash: str = field(init=False)
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - `method`, `size`, `variant`, ...: what the runs share
-        if name in KEYS:
-            return self.records[0][name]
-        raise AttributeError(name)
+    def __post_init__(self) -> None:
+        for each in fields(self)[1:]:
+            setattr(self, each.name, self.records[0].get(each.name))
 
     @property
     def is_plain(self) -> bool:
@@ -73,7 +80,7 @@ class Group:
 
     @property
     def contest(self) -> tuple[str, str, str, str, int]:
-        """The protocol, kind and size of the outputs within which groups are ranked."""
+        """The protocol, kind and size of the outputs within which setups are ranked."""
         return *self.protocol, self.kind, self.output_size
 
     @property
@@ -95,7 +102,7 @@ class Group:
 
     @property
     def score(self) -> float:
-        """Mean of `test/map` over the seeds: what groups are ranked by."""
+        """Mean of `test/map` over the seeds: what setups are ranked by."""
         return float(statistics.mean(record["metrics"]["test/map"] for record in self.records))
 
     def spread(self, metric: str) -> Spread | None:
@@ -141,20 +148,20 @@ def collect(folder: Path) -> tuple[list[Record], list[str]]:
     return records, broken
 
 
-def group(records: Iterable[Record]) -> list[Group]:
-    """The records as groups, by dataset, protocol, kind, size and falling mAP."""
-    groups: dict[tuple[Any, ...], list[Record]] = defaultdict(list)
+def by_setup(records: Iterable[Record]) -> list[Setup]:
+    """The records as setups, by dataset, protocol, kind, size and falling mAP."""
+    setups: dict[tuple[Any, ...], list[Record]] = defaultdict(list)
     for record in records:
-        groups[tuple(record[key] for key in KEYS if key not in ("seed", "job_type"))].append(record)
-    found = [Group(tuple(sorted(each, key=lambda record: record["seed"]))) for each in groups.values()]
+        setups[tuple(record[key] for key in KEYS if key not in ("seed", "job_type"))].append(record)
+    found = [Setup(tuple(sorted(each, key=lambda record: record["seed"]))) for each in setups.values()]
     return sorted(found, key=lambda each: (each.contest, -each.score, each.method, each.variant))
 
 
-def intervals(groups: Sequence[Group]) -> list[dict[str, Interval] | None]:
-    """95 % bootstrap interval over the queries of the seeds' mean; None for a group without per-query values."""
-    found: list[dict[str, Interval] | None] = [None] * len(groups)
-    means = {place: each.queries.mean(0) for place, each in enumerate(groups) if each.queries is not None}
-    for size in {len(each) for each in means.values()}:  # groups of as many queries share the resamples
+def intervals(setups: Sequence[Setup]) -> list[dict[str, Interval] | None]:
+    """95 % bootstrap interval over the queries of the seeds' mean; None for a setup without per-query values."""
+    found: list[dict[str, Interval] | None] = [None] * len(setups)
+    means = {place: each.queries.mean(0) for place, each in enumerate(setups) if each.queries is not None}
+    for size in {len(each) for each in means.values()}:  # setups of as many queries share the resamples
         places = [place for place, each in means.items() if len(each) == size]
         rows = bootstrap_intervals(np.concatenate([means[place] for place in places], 1))
         for number, place in enumerate(places):
@@ -162,7 +169,7 @@ def intervals(groups: Sequence[Group]) -> list[dict[str, Interval] | None]:
     return found
 
 
-def differences(pairs: Sequence[tuple[Group, Group]]) -> list[dict[str, SeededTest] | None]:
+def differences(pairs: Sequence[tuple[Setup, Setup]]) -> list[dict[str, SeededTest] | None]:
     """Test of first minus second over seeds and queries, for each of `MEASURES`.
 
     None where no test is possible: the protocols differ, or per-query values are missing.

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from xmodal import paths
 from xmodal.errors import UserError
 from xmodal.records import read_results
-from xmodal.records.setups import Group, Record
+from xmodal.records.setups import Record, Setup
 from xmodal.run import add_run_options, configuration, experiment_file, whole, whole_list
 from xmodal.studies.each_method import HELP
 from xmodal.studies.processes import Pool, Task, whole_run
@@ -111,7 +111,7 @@ class Grid:
             raise UserError(f"several runs would share the folder {', '.join(sorted(twice))}: give each a name.")
         self.folder = folders[0].parents[1]  # runs/<method>/<dataset>
 
-    def groups(self) -> dict[str, Group]:
+    def setups(self) -> dict[str, Setup]:
         """Run what is missing; the runs of every row, in the order of the seeds.
 
         Raises:
@@ -125,7 +125,7 @@ class Grid:
                 f"{len(failed)} of {len(self.labels)} runs failed: {'; '.join(failed)}. The reasons are above. "
                 "The same command runs them again, and them only."
             )
-        return {name: Group(tuple(run.record() or {} for run in runs)) for name, runs in self.rows.items()}
+        return {name: Setup(tuple(run.record() or {} for run in runs)) for name, runs in self.rows.items()}
 
     def _run(self, missing: Sequence[Run]) -> list[str]:
         """Run them side by side; the labels of those that failed."""
@@ -147,9 +147,9 @@ class Grid:
         return failed
 
 
-def origin(groups: Iterable[Group]) -> tuple[str, ...]:
+def origin(setups: Iterable[Setup]) -> tuple[str, ...]:
     """Notes of a table: seeds, queries, and the commits that the runs come from."""
-    records = [record for group in groups for record in group.records]
+    records = [record for setup in setups for record in setup.records]
     seeds = ", ".join(map(str, dict.fromkeys(record["seed"] for record in records)))
     commits = sorted({f"{record['commit']}"[:10] + "+" * bool(record["dirty"]) for record in records})
     return (
