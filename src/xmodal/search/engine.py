@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from xmodal.errors import UserError
-from xmodal.search.scan import nearest
+from xmodal.search.scan import nearest, ordered
 
 Array = NDArray[Any]
 Kind = Literal["flat", "ivf", "hnsw", "multihash"]
@@ -154,12 +154,7 @@ class Engine:
         distances, rows = self.index.search(queries, k)
         if self.kind == EXACT:  # FAISS keeps (distance, row) here; a test says so
             return Found(rows, distances, np.full(len(rows), k))
-        # FAISS orders equal distances as it meets them, and fills places without a hit with -2**31
-        key = np.where(rows < 0, np.iinfo(np.int64).max, distances.astype(np.int64) << 40 | rows)
-        key.sort(1)
-        counts = (key < np.iinfo(np.int64).max).sum(1)
-        rows = np.where(key < np.iinfo(np.int64).max, key & (1 << 40) - 1, -1)
-        return Found(rows, (key >> 40).astype(np.int32), counts)
+        return Found(rows, distances, ordered(distances, rows))
 
     def _embeddings(self, queries: Array, k: int) -> Found:
         """FAISS chooses candidates; their cosines are summed again in double precision, where equal rows are equal."""
@@ -188,13 +183,13 @@ def _flat_codes(rows: Array) -> Any:  # noqa: ANN401 - an index of FAISS
 
 def _ivf_codes(rows: Array) -> Any:  # noqa: ANN401 - an index of FAISS
     library, width = faiss(), 8 * rows.shape[1]
-    lists = max(1, min(round(4 * len(rows) ** 0.5), len(rows) // 39))  # FAISS wants 39 points for a centre
+    lists = max(1, min(round(len(rows) ** 0.5), len(rows) // 39))  # FAISS wants 39 points for a centre
     quantizer = library.IndexBinaryFlat(width)
     index = library.IndexBinaryIVF(quantizer, width, lists)
     index.own_fields = True
     quantizer.this.disown()
     index.cp.niter, index.cp.seed = 10, 0
-    some = np.linspace(0, len(rows) - 1, min(len(rows), 100 * lists)).astype(np.int64)
+    some = np.linspace(0, len(rows) - 1, min(len(rows), 50 * lists)).astype(np.int64)
     index.train(np.ascontiguousarray(rows[some]))
     return index
 
