@@ -4,7 +4,7 @@
 
 Times are milliseconds of CPU for a query on one thread, the least of several, so that neighbours on the machine count
 little. Codes are of N / 20 random centres, an eighth of the bits flipped, and so are queries. Recall is by distance: a
-hit counts if it is no farther than the last of the exact ones. `over_read` is the time of a query over the time in which
+hit counts if it is no farther than the last of the exact ones. `over_read` is the time of a query over that in which
 the memory delivers the codes once (NumPy's XOR of all words, same run).
 """
 

@@ -1,0 +1,72 @@
+"""Codes in PostgreSQL with pgvector, on a server that this starts, beside our exact scan of the same codes.
+
+    python benchmarks/search_postgres.py [--size 1000000] [--bits 64] [--kinds flat,hnsw] [--csv FILE]
+
+Wall time of one query at a time over a socket, the median of 20 (the server's own processor time is not to be had).
+"""
+
+import argparse
+import csv
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tests.postgres import server, with_pgvector
+
+from search import K, codes  # beside this file
+from xmodal.search.engine import Engine, build
+from xmodal.search.postgres import PostgresIndex
+
+
+def wall(work, queries):
+    found = []
+    for query in queries:
+        start = time.perf_counter()
+        work(query[None])
+        found.append(time.perf_counter() - start)
+    return 1000 * statistics.median(found)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", type=int, default=1_000_000)
+    parser.add_argument("--bits", type=int, default=64)
+    parser.add_argument("--kinds", default="flat,hnsw")
+    parser.add_argument("--csv", type=Path)
+    options = parser.parse_args()
+    rng = np.random.default_rng(0)
+    centres = rng.integers(0, 256, (options.size // 20, options.bits // 8), np.uint8)
+    rows, queries = (codes(size, options.bits, rng, centres) for size in (options.size, 20))
+    exact = Engine.of(build("flat", rows, progress=False), "flat")
+    wanted, ours = exact.search(queries, K), wall(lambda query: exact.search(query, K), queries)
+    out = []
+    with server(with_pgvector()) as folder:
+        for kind in options.kinds.split(","):
+            url = f"host='{folder}' user=xmodal dbname=postgres"
+            with PostgresIndex.create(url, options.bits, kind, kind) as index:
+                start = time.perf_counter()
+                index.add(np.arange(options.size), rows)
+                built, found = time.perf_counter() - start, index.search(queries, K)
+                size = index.connection.execute("SELECT pg_total_relation_size(%s::regclass)", (kind,)).fetchone()[0]
+                out.append({
+                    "size": options.size, "bits": options.bits, "kind": kind, "load_s": round(built, 1),
+                    "table_mib": round(size / 2**20), 
+                    "recall": float((found.distances <= wanted.distances[:, -1:]).mean()),
+                    "same_order": bool((found.rows == wanted.rows).all()), "ours_1_ms": round(ours, 3),
+                    "postgres_1_ms": round(wall(lambda query, index=index: index.search(query, K), queries), 3),
+                })  # fmt: skip
+                print(out[-1], file=sys.stderr, flush=True)
+    target = options.csv.open("a", newline="") if options.csv else sys.stdout
+    writer = csv.DictWriter(target, list(out[0]))
+    if not options.csv or target.tell() == 0:
+        writer.writeheader()
+    writer.writerows(out)
+
+
+if __name__ == "__main__":
+    main()
