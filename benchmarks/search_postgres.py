@@ -55,7 +55,7 @@ def main() -> None:
                 size = index.connection.execute("SELECT pg_total_relation_size(%s::regclass)", (kind,)).fetchone()[0]
                 out.append({
                     "size": options.size, "bits": options.bits, "kind": kind, "load_s": round(built, 1),
-                    "table_mib": round(size / 2**20), 
+                    "table_mib": round(size / 2**20),
                     "recall": float((found.distances <= wanted.distances[:, -1:]).mean()),
                     "same_order": bool((found.rows == wanted.rows).all()), "ours_1_ms": round(ours, 3),
                     "postgres_1_ms": round(wall(lambda query, index=index: index.search(query, K), queries), 3),
