@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from inspect import currentframe
 from types import FrameType
-from typing import Any, Literal, Protocol, cast, get_type_hints
+from typing import Any, Literal, cast, get_type_hints
 
 import torch
 from torch import Tensor
@@ -14,26 +14,9 @@ from torch.optim import Optimizer
 
 from xmodal.batch import SIDES, Batch, Features, Side
 from xmodal.checks import check_numbers
-from xmodal.encoders import Trunk
 from xmodal.errors import UserError
 from xmodal.layers import Dropout, Shard, Standardisation, gather_with_gradient
-from xmodal.methods.evaluation import Evaluated
-
-
-class HasRoles(Protocol):
-    """What a method may ask of the data module: a whole role as one batch."""
-
-    def role(self, role: Literal["train", "query", "database"]) -> Batch:
-        """Every training pair, every test query, or every pair they are searched in, on the trainer's device."""
-
-    def describe(self) -> dict[str, Any]:
-        """What a record says of the data, such as `split_sizes` by role."""
-
-    def label_embeddings(self) -> Tensor:
-        """(C, D) embeddings of the label names."""
-
-    def trunks(self) -> dict[Side, Trunk]:
-        """The trunks that the method trains, by side."""
+from xmodal.methods.evaluation import Evaluated, HasRoles
 
 
 class RetrievalMethod(Evaluated):

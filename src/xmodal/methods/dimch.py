@@ -159,10 +159,10 @@ class DIMCH(RetrievalMethod):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """All terms over the global batch."""
         h = self.hparams
-        sets = self.gather_batch(*(self._instances(side, batch[side]) for side in SIDES))
+        image, text = self.gather_batch(*(self._instances(side, batch[side]) for side in SIDES))
         margins, across = (h["set_margin"], h["code_margin"]), h["diversity"] == "batch"
         label = self.gather_rows(batch["label"])
-        return self.weigh(dimch_terms(*sets, label, self.weights, h["sharpness"], margins, across=across))
+        return self.weigh(dimch_terms(image, text, label, self.weights, h["sharpness"], margins, across=across))
 
     def configure_optimizers(self) -> BertAdam:
         """BertAdam over everything that is trained."""

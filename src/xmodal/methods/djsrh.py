@@ -102,6 +102,7 @@ class DJSRH(RetrievalMethod):
         target = joint_similarity(feature, self.shifted, h["balance"], h["second_order"]) * h["scale"]
         relaxed = {side: torch.tanh(steepness * self.head[side](batch[side]["pooled"])) for side in SIDES}
         code = {side: F.normalize(self.gather_rows(relaxed[side], gradient=True)) for side in SIDES}
+        pairs: dict[str, tuple[Side, Side]]
         pairs = {"cross": ("image", "text"), "image": ("image", "image"), "text": ("text", "text")}
         terms = {
             name: F.mse_loss(code[first] @ code[second].T, target)

@@ -1,19 +1,36 @@
 """How every method is evaluated: its codes or embeddings, the metrics of validation and test, and their results."""
 
 from abc import abstractmethod
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from lightning import LightningModule
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from xmodal.batch import Batch, Features
+from xmodal.batch import Batch, Features, Side
+from xmodal.encoders import Trunk
 from xmodal.errors import DivergedError, NotFiniteError
 from xmodal.losses import sign
 from xmodal.metrics import code_statistics, retrieval_metrics
 from xmodal.metrics.distributed import gather_rows as all_rows
 from xmodal.relevance import Relevance
+
+
+class HasRoles(Protocol):
+    """What a method may ask of the data module: a whole role as one batch."""
+
+    def role(self, role: Literal["train", "query", "database"]) -> Batch:
+        """Every training pair, every test query, or every pair they are searched in, on the trainer's device."""
+
+    def describe(self) -> dict[str, Any]:
+        """What a record says of the data, such as `split_sizes` by role."""
+
+    def label_embeddings(self) -> Tensor:
+        """(C, D) embeddings of the label names."""
+
+    def trunks(self) -> dict[Side, Trunk]:
+        """The trunks that the method trains, by side."""
 
 
 class Evaluated(LightningModule):

@@ -7,7 +7,7 @@ the ReLU before the softmax (docs/methods/twdh.md).
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -123,7 +123,9 @@ class TwDH(RetrievalMethod):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """All terms, means of both sides, over the global batch."""
-        logits = self.gather_batch(*(self.head[side].logit(batch[side]["pooled"]) for side in SIDES))
+        logits = self.gather_batch(
+            *(cast("SelectHead", self.head[side]).logit(batch[side]["pooled"]) for side in SIDES)
+        )
         label, weights = self.gather_rows(batch["label"]), self.weights
         relaxed, terms = [torch.tanh(logit / 2) for logit in logits], dict[str, Tensor]()
         if weights.centre:

@@ -136,9 +136,9 @@ class UMoED(RetrievalMethod):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """All terms over the global batch."""
-        logits = self.gather_batch(*(self._logits(side, batch[side]) for side in SIDES))
+        image, text = self.gather_batch(*(self._logits(side, batch[side]) for side in SIDES))
         label, h = self.gather_rows(batch["label"]), self.hparams
-        return self.weigh(umoed_terms(*logits, label, self.weights, h["temperature"], h["margin"]))
+        return self.weigh(umoed_terms(image, text, label, self.weights, h["temperature"], h["margin"]))
 
     def configure_optimizers(self) -> BertAdam:
         """BertAdam over everything that is trained."""
