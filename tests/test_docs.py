@@ -13,6 +13,7 @@ import pytest
 
 from tests.conftest import CHECKOUT
 from tests.records.test_page import CHROMIUM
+from xmodal import methods
 
 PAGES = sorted(path.relative_to(CHECKOUT / "docs").with_suffix("") for path in (CHECKOUT / "docs").rglob("*.md"))
 BUILD = [sys.executable, "-m", "zensical", "build", "--strict"]
@@ -75,10 +76,13 @@ def test_every_page_is_built_and_stands_in_the_navigation(site, pages):
         assert {f"{page.as_posix()}.html", f"./{page.as_posix()}.html"} & reached or page.name == "index", page
 
 
-def test_every_method_has_a_page():
-    from xmodal import methods
-
-    assert {f"methods/{name}" for name in methods.registry()} <= {page.as_posix() for page in PAGES}
+@pytest.mark.parametrize("method", sorted(methods.registry()))
+def test_a_methods_page_begins_with_its_idea_and_a_drawing(method):
+    title, idea, drawing, *_ = (CHECKOUT / "docs" / "methods" / f"{method}.md").read_text().split("\n\n")
+    assert title.startswith("# ")
+    assert len(re.findall(r"\.(?=\s|$)", idea)) == 3, "three sentences"
+    assert drawing.startswith("```text\n")
+    assert "->" in drawing
 
 
 def test_no_link_is_broken(site, pages):
