@@ -4,6 +4,7 @@ import json
 import pickle
 import resource
 import time
+import zipfile
 
 import h5py
 import numpy as np
@@ -236,6 +237,21 @@ def test_a_pickle_of_something_else_is_refused(tmp_path):
     (tmp_path / "clip_train.pkl").write_bytes(pickle.dumps([1, 2]))
     with pytest.raises(UserError, match="holds a list, not a dictionary of arrays"):
         _ = data.NUSWide(root=str(tmp_path), selection="10k").release
+
+
+def test_links_that_lead_nowhere_and_arrays_of_one_name(tmp_path):
+    path = tmp_path / "links.h5"
+    h5(tmp_path)
+    (tmp_path / "all.h5").rename(path)
+    with h5py.File(path, "a") as file:
+        file["soft"], file["outside"] = h5py.SoftLink("/nowhere"), h5py.ExternalLink("no.h5", "/x")
+    assert {variable.key for variable in listed(path)} == OWN.keys()
+    with zipfile.ZipFile(tmp_path / "twice.npz", "w") as archive:
+        archive.writestr("image.npy", b"")
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr("image.npy", b"")
+    with pytest.raises(UserError, match="holds two arrays of one name"):
+        listed(tmp_path / "twice.npz")
 
 
 def test_a_damaged_length_of_text_takes_no_memory(tmp_path):

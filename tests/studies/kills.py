@@ -1,11 +1,15 @@
 """Kills a search at a drawn moment and sees what is left; by hand: `python -m tests.studies.kills FIRST LAST FOLDER`.
 
+With a fourth word, `run`, it is one run that is killed: every file is then whole, and the same command ends with the
+record and the checkpoints of a run that was left alone.
+
 The command, its session or one of its workers is killed by SIGKILL. FOLDER is where the runs lie, which may be
 another file system than `TMPDIR`. Then no process may be left after ten seconds, the
 database is sound, and the same command ends with every trial done once and none running.
 """
 
 import contextlib
+import json
 import os
 import random
 import signal
@@ -17,8 +21,11 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import optuna
 import yaml
+
+from xmodal.checkpoint import read_checkpoint
 
 TRIALS = 4
 
@@ -41,6 +48,15 @@ def processes(home):
             ):
                 found[int(entry.name)] = (entry / "cmdline").read_bytes()
     return found
+
+
+def all_gone(home):
+    """Seconds until no process works in this home; more than ten are a failure."""
+    killed = time.monotonic()
+    while processes(home) and time.monotonic() < killed + 10:
+        time.sleep(0.05)
+    assert not processes(home)
+    return round(time.monotonic() - killed, 1)
 
 
 def ask(home, query):
@@ -74,11 +90,7 @@ def kill_and_go_on(home, seed):
         with contextlib.suppress(ProcessLookupError):  # it has ended
             os.killpg(process.pid, signal.SIGKILL) if victim == "session" else process.kill()
         process.wait()
-    killed = time.monotonic()
-    while processes(home) and time.monotonic() < killed + 10:
-        time.sleep(0.05)
-    left = round(time.monotonic() - killed, 1)
-    assert not processes(home)
+    left = all_gone(home)
     before = ask(home, "SELECT number, state FROM trials") or []
     assert (ask(home, "PRAGMA integrity_check") or [("ok",)]) == [("ok",)]
     if before:
@@ -104,6 +116,54 @@ def kill_and_go_on(home, seed):
     return f"seed {seed}: {victim} after {begun} begun + {delay:.1f} s; gone after {left} s; {dict(states)}"
 
 
+def whole(home):
+    """Read every file of the runs; one that is truncated raises."""
+    for path in sorted((home / "runs").rglob("*")):
+        if path.suffix == ".ckpt":
+            read_checkpoint(path)
+        elif path.suffix in (".json", ".yaml"):
+            assert isinstance(yaml.safe_load(path.read_text()), dict), path
+        elif path.suffix == ".npz":
+            with np.load(path) as file:
+                assert {name: file[name] for name in file}
+
+
+def kill_run_and_go_on(home, seed, alone={}):  # noqa: B006 - the run that is left alone is made once
+    """Kill one run, see that its files are whole, and run it again; what was killed and when comes back."""
+    words = [sys.executable, "-m", "xmodal", "train", "dmsf", "emoji", "--bits=16"]
+
+    def start(*more):
+        with (home / "log").open("a") as log:
+            return subprocess.Popen([*words, *more], stdout=log, stderr=log, start_new_session=True)
+
+    def left(folder):
+        state = {name: read_checkpoint(folder / "checkpoints" / f"{name}.ckpt") for name in ("best", "last")}
+        digest = {
+            (name, key): value.numpy().tobytes() for name in state for key, value in state[name]["state_dict"].items()
+        }
+        return json.loads((folder / "result.json").read_text())["metrics"], digest
+
+    folder = home / "runs" / "dmsf" / "emoji" / "16"
+    if not alone:
+        begun = time.monotonic()
+        assert start("--variant=alone").wait(300) == 0, (home / "log").read_text()
+        alone |= {"left": left(folder / "alone-seed0"), "seconds": time.monotonic() - begun}
+    delay = random.Random(seed).uniform(0.4, 1.0) * alone["seconds"]
+    process = start()
+    time.sleep(delay)
+    with contextlib.suppress(ProcessLookupError):  # it has ended
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    gone = all_gone(home)
+    whole(home)
+    stages = sorted(path.name for path in (folder / "seed0").rglob("*") if path.is_file() and "W&B" not in str(path))
+    assert start().wait(300) == 0, (home / "log").read_text()
+    whole(home)
+    assert left(folder / "seed0") == alone["left"]
+    assert not list(home.rglob("*.partial"))
+    return f"seed {seed}: after {delay:.1f} of {alone['seconds']:.1f} s; gone after {gone} s; {', '.join(stages)}"
+
+
 def small(home, space, epochs=3):
     """Files of a sweep of seconds: 64 pairs, few epochs."""
     (home / "sweeps" / "dmsf.yaml").write_text(yaml.safe_dump(space))
@@ -127,4 +187,4 @@ if __name__ == "__main__":
                 shutil.copytree(CHECKOUT / name, Path(folder) / name)
             os.environ["XMODAL_HOME"] = folder
             small(Path(folder), SPACE)
-            print(kill_and_go_on(Path(folder), number), flush=True)
+            print((kill_run_and_go_on if sys.argv[4:] == ["run"] else kill_and_go_on)(Path(folder), number), flush=True)

@@ -35,6 +35,13 @@ def test_values_lie_in_the_axes(tmp_path):
     assert not search.space["model.fusion"].holds("b")
 
 
+def test_numbers_without_a_point_are_numbers(tmp_path):
+    """YAML takes 1e-4 for text."""
+    axis = read(tmp_path, "space: {model.lr: {float: [1e-4, 1e-2], log: true}}").space["model.lr"]
+    assert axis.values == (0.0001, 0.01)
+    assert axis.holds(0.001)
+
+
 def test_an_axis_is_there_only_under_its_condition(tmp_path):
     space = {
         "model.fusion": {"choice": ["none", "attention"]},

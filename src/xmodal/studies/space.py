@@ -184,7 +184,7 @@ def _parameter(path: Path, key: str, entry: object, before: Mapping[str, Paramet
                     break
                 return Parameter(kind, tuple(values), options, when)
             try:
-                low, high = values
+                low, high = (float(each) if isinstance(each, str) else each for each in values)  # YAML's 1e-4 is text
                 made: Any = Parameter(kind, (low, high), options, when).distribution
             except (TypeError, ValueError):
                 break

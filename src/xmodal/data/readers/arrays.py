@@ -202,7 +202,9 @@ def _npy_read(path: Path, key: str) -> Array:
 def _npz_list(path: Path) -> list[Variable]:
     found = []
     with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
+        if len(set(names := archive.namelist())) < len(names):
+            raise UserError(f"{path} holds two arrays of one name: save it anew.")
+        for name in names:
             if name.endswith(".npy"):
                 with archive.open(name) as file:
                     found.append(Variable(path, name.removesuffix(".npy"), _npy_shape(file)))

@@ -18,12 +18,12 @@ Array = NDArray[Any]
 
 
 def listed(path: Path) -> list[tuple[str, tuple[int, ...]]]:
-    """Name and shape of every array."""
+    """Name and shape of every array; a link that leads nowhere is none."""
     with h5py.File(path) as file:
         return [
             (name, _shape(item))
             for name, item in file.items()
-            if isinstance(item, h5py.Dataset) or "MATLAB_sparse" in item.attrs
+            if isinstance(item, h5py.Dataset) or (item and "MATLAB_sparse" in item.attrs)
         ]
 
 
