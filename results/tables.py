@@ -7,12 +7,14 @@ the first. `ablations/<method>-<dataset>.csv` is what `xmodal ablate` leaves. A 
 import csv
 import re
 import runpy
+import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 HERE = Path(__file__).parent
 FILES = "https://github.com/xmodal/xmodal/blob/main/results"
 PAGE = HERE.parent / "docs" / "results.md"
+PICTURES = HERE.parent / "docs" / "pictures"
 SHORT = (HERE.parent / "README.md", HERE.parent / "docs" / "results-in-short.md")  # pages with tables for readers
 BLOCK = re.compile(r"(?<=<!-- table: )(\S+) (\d+ \S+) -->\n.*?(?=<!-- /table -->)", re.S)  # a dataset and a size
 LENGTHS = ("16", "32", "64", "128")
@@ -37,6 +39,14 @@ def page() -> str:
         for unit, relevance in dict.fromkeys((row["size"].split()[1], row["relevance"]) for row in here):
             chosen = [row for row in here if row["size"].endswith(unit) and row["relevance"] == relevance]
             parts += [f"### {dataset}, {unit}, relevant by {relevance}", _by_size(chosen), _by_length(chosen)]
+    pictures = [name for name in ("ranks-bits.png", "ranks-dim.png") if (PICTURES / name).is_file()]
+    if pictures:
+        parts.append("## Ranks over the datasets")
+        parts.append(
+            "Mean rank of the methods that were run on all of them; methods under one bar do not differ significantly "
+            "(Nemenyi's test; Demsar, JMLR 2006). With few datasets the bars are long."
+        )
+        parts += [f"![Mean ranks of the methods]({PICTURES.name}/{name})" for name in pictures]
     if leads := _read(HERE / "leads.csv"):
         parts.append("## Leads")
         parts.append(
@@ -126,6 +136,8 @@ def _markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 if __name__ == "__main__":
+    for picture in HERE.glob("ranks-*.png"):
+        shutil.copy(picture, PICTURES)
     PAGE.write_text(page())
     for path, text in short().items():
         path.write_text(text)
