@@ -56,7 +56,7 @@ def config_hash(config: str) -> str:
     return hashlib.sha256(config.encode()).hexdigest()[:16]
 
 
-WRITTEN = ("experiments/*/tuned/*", "results", "docs/results*.md", "README.md")  # by commands
+WRITTEN = ("experiments/*/tuned/*", "results", "docs/results*.md", "docs/pictures", "README.md")  # by commands
 CODE = (":(top)", *(f":(top,exclude){path}" for path in WRITTEN))
 
 
