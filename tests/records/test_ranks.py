@@ -9,9 +9,9 @@ from xmodal.records.ranks import Ranks, alike, average_ranks, draw_ranks
 
 
 def contest(dataset, order, unit="bits"):
-    rows = [SimpleNamespace(group=SimpleNamespace(method=name)) for name in order.split()]
-    group = SimpleNamespace(unit=unit, protocol=(dataset, "label", "a"))
-    return SimpleNamespace(group=group, ranking={"map": rows})
+    rows = [SimpleNamespace(setup=SimpleNamespace(method=name)) for name in order.split()]
+    setup = SimpleNamespace(unit=unit, protocol=(dataset, "label", "a"))
+    return SimpleNamespace(setup=setup, ranking={"map": rows})
 
 
 def test_ranks_are_of_methods_that_were_run_everywhere_and_every_dataset_counts_once():

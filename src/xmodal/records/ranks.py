@@ -33,8 +33,8 @@ def average_ranks(contests: Sequence[Contest]) -> list[Ranks]:
     """Of every kind of output that has two datasets or more, and three methods in all of its contests."""
     kinds: dict[str, dict[tuple[str, ...], list[list[str]]]] = defaultdict(lambda: defaultdict(list))
     for contest in contests:
-        order = [row.group.method for row in contest.ranking["map"]]
-        kinds[contest.group.unit][contest.group.protocol].append(order)
+        order = [row.setup.method for row in contest.ranking["map"]]
+        kinds[contest.setup.unit][contest.setup.protocol].append(order)
     found = []
     for unit, datasets in kinds.items():
         everywhere = set.intersection(*(set(order) for orders in datasets.values() for order in orders))
