@@ -1,5 +1,6 @@
 """The documentation builds into a site without a warning, leads nowhere wrong, and works from the disk, offline."""
 
+import ast
 import html
 import json
 import re
@@ -68,6 +69,20 @@ def site(tmp_path_factory):
 @pytest.fixture(scope="module")
 def pages(site):
     return {path: References(path.read_text()) for path in site.rglob("*.html")}
+
+
+SNIPPETS = [
+    (page.as_posix(), code)
+    for page in PAGES
+    for code in re.findall(r"```python\n(.*?)```", (CHECKOUT / "docs" / f"{page}.md").read_text(), re.DOTALL)
+]
+
+
+@pytest.mark.parametrize(("page", "code"), SNIPPETS)
+def test_what_a_snippet_imports_is_there(page, code):
+    tree = ast.parse(code)
+    imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    exec(compile(ast.Module(imports, []), page, "exec"), {})
 
 
 def test_every_page_is_built_and_stands_in_the_navigation(site, pages):

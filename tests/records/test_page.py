@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.conftest import CHECKOUT
 from tests.records.records import write_run
 from xmodal import paths
 from xmodal.__main__ import main
@@ -141,6 +142,16 @@ def test_it_shows_what_leaves_the_encoder_and_the_directions_within_a_modality(h
     assert cells["hierarchical"]["text → text"] == "0.8765"
     assert cells["acmr"]["size"] == "128 dim"
     assert cells["acmr"]["text → text"] == ""  # an old record has none
+
+
+def test_the_snippet_of_the_docs_finds_the_tests(runs):
+    text = (CHECKOUT / "docs" / "compare.md").read_text()
+    [snippet] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    seen = {}
+    exec(snippet, seen)
+    assert seen["broken"] == []
+    assert len(seen["tests"]) == len(seen["others"]) == 5
+    assert any(test and test["map"].p_value < 0.05 for test in seen["tests"])
 
 
 def test_a_method_and_its_tuned_form_have_a_line_and_a_colour_each_on_common_axes(home, capsys):
