@@ -64,6 +64,15 @@ def test_a_tuned_file_parses_and_says_where_it_comes_from(home, path):
     assert HEADER.match(path.read_text())
 
 
+def test_a_tuned_file_at_another_size_is_named_after_its_own(home):
+    given = configuration("dmsf", "tuned/emoji-64")
+    assert [Parsed([*given, *more]).folder.name for more in ((), ["--model.bits=32"])] == [
+        "tuned-seed0",
+        "tuned-at-64-seed0",
+    ]
+    assert Parsed([*given, "--model.bits=32"]).config_dump["variant"] == "tuned-at-64"
+
+
 def test_the_header_of_a_tuned_file_is_made_and_read_in_one_form():
     written = tuned_header("xmodal sweep dmsf emoji", "dmsf-emoji-64", 3, 0.5, {"complete": 20, "pruned": 4})
     assert HEADER.fullmatch(written)["trials"] == "20 complete, 4 pruned"

@@ -76,8 +76,8 @@ def test_the_readme_takes_two_screens_before_its_links():
     assert len(README[: README.index("## Documentation")].splitlines()) < 120
 
 
-@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", README))))
-def test_a_link_of_the_readme_leads_somewhere(path):
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", README + TEXTS[1]))))
+def test_a_link_of_readme_and_contributing_leads_somewhere(path):
     assert path.startswith("https://") or (CHECKOUT / path).exists(), path
 
 

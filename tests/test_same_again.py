@@ -6,9 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
-from tests.test_run import run, weights
+from tests.test_run import SMALL, record_of, run, weights
 
 
 def test_the_same_command_in_another_process_leaves_the_same_files_bit_for_bit(home, capsys):
@@ -32,7 +33,7 @@ def test_the_same_command_in_another_process_leaves_the_same_files_bit_for_bit(h
         elif path.name == "result.json":
             one, other = (json.loads((each / path).read_text()) for each in (first, folder))
             differ = {key for key in one.keys() | other.keys() if one.get(key) != other.get(key)}
-            assert differ <= {"seconds", "peak_memory", "wandb_id"}
+            assert differ <= {"seconds", "peak_memory", "wandb_id", "commit", "dirty", "diff"}
         else:
             assert (first / path).read_bytes() == (folder / path).read_bytes(), path
     trained = weights(folder)
@@ -53,3 +54,10 @@ def same(one, other, where):
             same(left, right, f"{where} {row}")
     else:
         assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other, where
+
+
+@pytest.mark.parametrize("seed", [4295, 12345, 20240101, 2**32 - 1])
+def test_any_seed_that_people_type_trains(home, capsys, seed):
+    code, out, err = run(capsys, "train", "dmsf", "emoji", "--bits", 16, "--epochs", 2, "--seed", seed, *SMALL)
+    assert code == 0, err
+    assert record_of(out)["seed"] == seed

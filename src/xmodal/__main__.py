@@ -48,6 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command not in COMMANDS:
         sys.stderr.write(f"xmodal {command}: no such command; the commands are: {', '.join(listed)}.\n")
         return 2
+    if os.environ.get("LOCAL_RANK", "0") != "0":  # of a run on several devices: its first process has started this one
+        from xmodal.studies.processes import end_with_parent
+
+        end_with_parent(os.getppid())
+        _say_nothing()  # the first one does
     if command in FORKING:  # before anything reads the two
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # until a training says how many
         os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # to ask for CUDA must not initialise it
@@ -61,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"xmodal {command}: {' '.join(str(error).splitlines())}\n")
         return 2
     except BrokenPipeError:  # whoever read the output has had enough, such as `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _say_nothing()
         return 141  # as a shell says it
     except OSError as error:
         where = f" {repr(str(error.filename))[:200]}" if error.filename else ""
@@ -77,6 +82,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"xmodal {command}: interrupted; the same command goes on from here\n")
         return 130
     return status
+
+
+def _say_nothing() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

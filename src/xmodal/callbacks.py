@@ -1,6 +1,8 @@
 """What every training is watched by."""
 
+import contextlib
 import math
+import signal
 
 import torch
 from lightning import Callback, LightningModule, Trainer, seed_everything
@@ -43,3 +45,20 @@ class Finite(Callback):
         """See the class."""
         if not math.isfinite(value := float(trainer.callback_metrics["val/map"])):
             raise DivergedError(f"val/map is {value} in epoch {trainer.current_epoch + 1}")
+
+
+class EndAtOnce(Callback):
+    """Leaves SIGTERM what it was before Lightning took it: the end, at once, because checkpoints are whole at any time.
+
+    Lightning's handler talks to the other processes in the midst of what they do, and ends with status 0.
+    """
+
+    def __init__(self) -> None:
+        self.handler = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """See the class."""
+        with contextlib.suppress(ValueError):  # of a thread, where Lightning takes no signal
+            signal.signal(signal.SIGTERM, self.handler)
+
+    on_validation_start = on_test_start = on_train_start

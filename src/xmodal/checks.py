@@ -28,6 +28,7 @@ class Range(NamedTuple):
 
 NAME = re.compile(r"[A-Za-z0-9._=-]{1,100}")
 LARGEST = 1_000_000  # a size beyond this is a slip
+MAX_SEED = 2**32 - 1  # of NumPy and Lightning
 WHOLE = Range("a whole number from 1 to 1,000,000", 1, LARGEST)
 FROM_ZERO = Range("a whole number from 0", 0)
 NUMBER = Range("a finite number from 0", 0)
@@ -42,7 +43,7 @@ RANGES = {
     **dict.fromkeys(("crop", "lr_decay"), SOME),
     **dict.fromkeys(("temperature", "decay_every"), POSITIVE),
     **dict.fromkeys(("threshold", "zeta"), COSINE),
-    "seed": Range("a whole number from 0 to 4,294,967,295", 0, 2**32 - 1),
+    "seed": Range(f"a whole number from 0 to {MAX_SEED:,}", 0, MAX_SEED),
     "bits": Range("a whole number from 1 to 4,096", 1, 4096),
     "dim": Range("a whole number from 1 to 4,096", 1, 4096),
     **dict.fromkeys(

@@ -21,12 +21,12 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from xmodal import data, fast, methods, paths
-from xmodal.callbacks import Finite, SeedEpoch, StaysStopped
+from xmodal.callbacks import EndAtOnce, Finite, SeedEpoch, StaysStopped
 from xmodal.checkpoint import Best, WholeCheckpoints, keepers
-from xmodal.checks import check_name, check_numbers
+from xmodal.checks import MAX_SEED, check_name, check_numbers
 from xmodal.errors import DivergedError, UserError
 from xmodal.files import remove_leftovers, write_atomically
-from xmodal.folder import clear
+from xmodal.folder import clear, hold, release
 from xmodal.keys import BASES, Given, refuse_null
 from xmodal.records.loggers import close, loggers
 from xmodal.records.record import PER_RUN, YAML, config_hash
@@ -98,6 +98,7 @@ class XmodalCLI(LightningCLI):
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """End the W&B run; what Lightning says of a configuration while it runs is one line as well."""
         close(self.trainer.loggers)
+        release(self.folder)
         if isinstance(error, MisconfigurationException):
             raise _unusable(error) from error
         if isinstance(error, LinAlgError):
@@ -147,6 +148,8 @@ class XmodalCLI(LightningCLI):
         bits, dim = (self.config.model.init_args.get(name) for name in ("bits", "dim"))
         self.size = bits or dim
         self.method, self.dataset = str(model.name), str(module.name)
+        if self.config.variant == "tuned" and (tuned_at := self._tuned_at()) != self.size:
+            self.config.variant = f"tuned-at-{tuned_at}"
         self.variant, seed = self.config.variant, f"seed{self.config.seed_everything}"
         tag = seed if self.variant == "base" else f"{self.variant}-{seed}"
         self.group = self.config.group or f"{self.method}-{self.dataset}-{self.size}"
@@ -165,10 +168,11 @@ class XmodalCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - the trainer's own arguments
         """The trainer with the run's folder, loggers, checkpoints, and the strategy that several devices need."""
         told = self.overwrite or self.config.job_type != "train"  # commands own the folders of their variants
+        rank_zero_only(hold)(self.folder, wait=self.config.job_type != "train")
         clear(self.folder, self.config_dump, overwrite=told)
         self._begin()
         config = self.config_init.trainer
-        own = [SeedEpoch(self.config.seed_everything), StaysStopped(), Finite(), *self.callbacks]
+        own = [SeedEpoch(self.config.seed_everything), StaysStopped(), Finite(), EndAtOnce(), *self.callbacks]
         config.callbacks = [*(config.callbacks or []), *own]
         if self.checkpoints:
             self.best, last = keepers(self.folder / "checkpoints")
@@ -210,10 +214,19 @@ class XmodalCLI(LightningCLI):
         """Build everything; what a constructor refuses is one line."""
         try:
             super().instantiate_classes()
-        except (ValueError, TypeError, RuntimeError, ImportError, MisconfigurationException) as error:
-            if isinstance(cause := _user_error(error), UserError):
+        except BaseException as error:
+            release(self.folder)
+            if (cause := _user_error(error)) is not None:
                 raise cause from None
-            raise _unusable(error) from error
+            if isinstance(error, ValueError | TypeError | RuntimeError | ImportError | MisconfigurationException):
+                raise _unusable(error) from error
+            raise
+
+    def _tuned_at(self) -> int:
+        """The size that the last tuned file was searched at, which its name ends with; this run's, without one."""
+        names = [path.stem for each in self.config.config or () if (path := Path(str(each))).parent.name == "tuned"]
+        size = names[-1].rpartition("-")[2] if names else ""
+        return int(size) if size.isdigit() else self.size
 
     @rank_zero_only
     def _begin(self) -> None:
@@ -248,6 +261,7 @@ def _quieten() -> None:
         "It is recommended to use `self.log",  # the metrics are the same on every rank already
         "Checkpoint directory .* exists and is not empty",  # a run that goes on
         "The dirpath has changed from",  # a run that uses the training of another code length
+        "`broadcast_buffers` is deprecated",  # the oldest torch that we take has no other word for it
         "Be aware that when using `ckpt_path`, callbacks used to create the checkpoint",  # `xmodal test` needs none
     ):
         warnings.filterwarnings("ignore", message)
@@ -259,8 +273,8 @@ def _imported(class_path: str) -> Any:  # noqa: ANN401 - a method or a data modu
 
 
 def _seed(seed: object) -> int:
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
-        raise UserError(f"seed_everything is {seed!r}: give an int from 0 to 4294967295: the run can then be repeated.")
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= MAX_SEED:
+        raise UserError(f"seed_everything is {seed!r}: give an int from 0 to {MAX_SEED}: the run can then be repeated.")
     return seed
 
 

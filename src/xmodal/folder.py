@@ -1,7 +1,10 @@
 """The folder of a run: what an earlier run left there is removed only where it may be."""
 
 import contextlib
+import fcntl
+import os
 import shutil
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,52 @@ from xmodal.errors import UserError
 from xmodal.records.record import PER_RUN, leaves
 from xmodal.safe_yaml import read_yaml
 
+HELD: dict[Path, int] = {}  # open folders of this process by their paths; a process that ends lets them go
 LEFTOVERS = ("checkpoints", "metrics", "result.json", "codes.npz", "evaluation.npz", "gallery.png")
+
+
+def hold(folder: Path, *, wait: bool) -> None:
+    """Keep other runs of this machine out of a folder until `release` or the end of the process; no file says so.
+
+    Args:
+        folder: of the run; it is made.
+        wait: until another run has ended.
+
+    Raises:
+        UserError: another process is at work there, or the folder cannot be made.
+    """
+    if folder in HELD:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise UserError(f"cannot write the run's folder {folder}: {error.strerror}.") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        os.close(handle)
+        raise UserError(
+            f"another run is at work in {folder}: wait for it, or give --variant=NAME to keep both."
+        ) from None
+    except OSError:  # a file system without locks
+        os.close(handle)
+        return
+    HELD[folder] = handle
+
+
+def release(folder: Path) -> None:
+    """Let a folder go, if it is held."""
+    if (handle := HELD.pop(folder, None)) is not None:
+        os.close(handle)
+
+
+def _release_all() -> None:
+    for folder in list(HELD):
+        release(folder)
+
+
+os.register_at_fork(after_in_child=_release_all)  # a process that reads pictures may outlive a killed run by seconds
 
 
 def clear(folder: Path, new: Any, *, overwrite: bool) -> None:  # noqa: ANN401 - what a configuration dumps
@@ -39,14 +87,8 @@ def clear(folder: Path, new: Any, *, overwrite: bool) -> None:  # noqa: ANN401 -
         raise UserError(f"{folder} holds {(there or [config])[0].name}, which no run here wrote: name another.")
     if _anywhere(before) == _anywhere(new) and not (folder / "result.json").is_file():
         return
-    was, now = (dict(leaves(_anywhere(each))) for each in (before, new))
-    for key in sorted(was.keys() | now.keys()):
-        one, other = (each.get(key, "absent")[:60] for each in (was, now))
-        if one != other and key not in PER_RUN and not overwrite:
-            raise UserError(
-                f"{folder} holds a run with {key.replace('.init_args', '')} {one}, not {other}: give "
-                "--variant=NAME to keep both, or --overwrite."
-            )
+    if not overwrite and (found := difference(settings(before), settings(new), PER_RUN)):
+        raise UserError(f"{folder} holds a run with {found}: give --variant=NAME to keep both, or --overwrite.")
     try:
         for path in there:
             while path.is_dir():
@@ -55,6 +97,26 @@ def clear(folder: Path, new: Any, *, overwrite: bool) -> None:  # noqa: ANN401 -
             path.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"cannot clear the run's folder {folder}: {error}.") from error
+
+
+def settings(config: Any) -> dict[str, str]:  # noqa: ANN401 - what a configuration dumps
+    """The leaves of a configuration as text, by key, without the devices it runs on."""
+    return {key.replace(".init_args", ""): value for key, value in leaves(_anywhere(config))}
+
+
+def difference(was: Mapping[str, str], now: Mapping[str, str], but: Container[str]) -> str | None:
+    """The first of two configurations' settings that differ, in words, such as `model.lr 0.1, not 0.2`.
+
+    Args:
+        was: settings of one.
+        now: settings of the other.
+        but: keys that may differ.
+    """
+    for key in sorted(was.keys() | now.keys()):
+        one, other = (each.get(key, "absent") for each in (was, now))
+        if one != other and key not in but:
+            return f"{key} {one[-60:]}, not {other[-60:]}"
+    return None
 
 
 def _anywhere(config: Any) -> Any:  # noqa: ANN401 - what a configuration dumps

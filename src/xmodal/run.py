@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xmodal import paths
+from xmodal.checks import MAX_SEED
 from xmodal.errors import UserError
 from xmodal.files import write_atomically
 
@@ -104,7 +105,7 @@ def overrides(options: argparse.Namespace) -> list[str]:
     """
     given = size_argument(options.method, options.bits, options.dim)
     if options.seed is not None:
-        given.append(f"--seed_everything={whole('SEED', options.seed, 0, 2**31 - 1)}")
+        given.append(f"--seed_everything={whole('SEED', options.seed, 0, MAX_SEED)}")
     if options.epochs is not None:
         given.append(f"--trainer.max_epochs={whole('EPOCHS', options.epochs, 1, 100_000)}")
     if options.devices is not None:
@@ -290,6 +291,7 @@ def leave_record(cli: "XmodalCLI", started: float, metrics: dict[str, float], ep
         **provenance(),
         **machine(cli.trainer.strategy.root_device),
         "devices": cli.trainer.world_size,
+        "precision": cli.trainer.precision,
         "seconds": round(time.perf_counter() - started, 3),
         "wandb_id": run_id(cli.trainer.loggers),
     }

@@ -15,8 +15,6 @@ TRAINER = {
     "min_epochs": ("a whole number from 0, or null", 0),
     "check_val_every_n_epoch": ("a whole number from 1", 1),
     "limit_train_batches": ("a number of batches or a share above 0", 1e-9),
-    "limit_val_batches": ("a number of batches or a share above 0", 1e-9),
-    "limit_test_batches": ("a number of batches or a share above 0", 1e-9),
     "accumulate_grad_batches": ("a whole number from 1", 1),
     "gradient_clip_val": ("a number above 0, or null", 1e-30),
     "num_nodes": ("a whole number from 1", 1),
@@ -45,6 +43,11 @@ def check_trainer(trainer: Any) -> None:  # noqa: ANN401 - its arguments
     for name in ("fast_dev_run", "barebones", "overfit_batches"):
         if trainer[name]:
             raise UserError(f"trainer.{name} leaves out what a record needs: take `xmodal smoke` or data.subset.")
+    for name in ("limit_val_batches", "limit_test_batches"):
+        if (value := trainer[name]) is not None and (value != 1 or isinstance(value, int)):
+            raise UserError(f"trainer.{name} is {value}, but an evaluation is of all pairs: take data.subset.")
+    if trainer.use_distributed_sampler:
+        raise UserError("trainer.use_distributed_sampler is true, which pads: say false, the data module shards.")
 
 
 class OverDevices(DDPStrategy):

@@ -28,6 +28,13 @@ def test_concepts_are_what_the_readme_says(emoji):
     assert (emoji.image_dim, emoji.text_dim) == (1280, 384)
 
 
+def test_what_the_pairs_are_made_by_has_a_hash(emoji):
+    said = emoji.describe()["inputs_hash"]
+    assert said == Emoji().describe()["inputs_hash"]
+    assert len({said, *(other.describe()["inputs_hash"] for other in (Emoji(subset=64), Emoji(keywords=40)))}) == 3
+    assert Emoji(text_encoder=BagOfWords()).describe()["inputs_hash"] != said
+
+
 def test_every_concept_has_group_and_subgroup_and_they_nest(emoji):
     names = emoji._pairs.label_names
     for prefix in ("group:", "subgroup:"):

@@ -1,11 +1,11 @@
-"""The patch embedding of a trained trunk as a matrix product."""
+"""Trained trunks: the patch embedding as a matrix product, and shards without a pair."""
 
 import pytest
 import torch
 from torch import nn
 
 from xmodal.data.raw import TrunkTraining
-from xmodal.encoders import PatchProduct, TimmImage
+from xmodal.encoders import OpenClipImage, OpenClipText, PatchProduct, TimmImage
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -42,3 +42,35 @@ def test_a_trained_trunk_has_one_and_keeps_its_names():
     assert trained.state_dict().keys() == frozen.state_dict().keys()
     raw = {"pixels": torch.randint(0, 256, (2, 3, 160, 160), dtype=torch.uint8)}
     torch.testing.assert_close(trained.eval()(raw)["pooled"], frozen.eval()(raw)["pooled"])
+
+
+SMALL = "experiments/pretrain/small-clip.json"
+EMPTY = {
+    "timm": (TimmImage("resnet18", "random", size=32), {"pixels": torch.zeros(0, 3, 32, 32, dtype=torch.uint8)}),
+    "open_clip": (OpenClipImage(SMALL, "random"), {"pixels": torch.zeros(0, 3, 64, 64, dtype=torch.uint8)}),
+    "open_clip text": (OpenClipText(SMALL, "random"), {"ids": torch.zeros(0, 7, dtype=torch.int32)}),
+}
+
+
+@pytest.mark.parametrize("tokens", [False, True])
+@pytest.mark.parametrize("name", EMPTY)
+def test_a_shard_without_a_pair_has_features_and_a_gradient_of_zeros(name, tokens):
+    """On several devices the last batch of an epoch may be smaller than they are many; a resnet ends in one pixel."""
+    encoder, raw = EMPTY[name]
+    trunk = TrunkTraining("both").build(encoder, tokens=tokens)
+    trunk.train()
+    before = {key: value.clone() for key, value in trunk.state_dict().items()}
+    features = trunk.features(raw)
+    full = trunk.features({key: value.new_zeros(2, *value.shape[1:]) for key, value in raw.items()})
+    assert features.keys() == full.keys()
+    for key, value in features.items():
+        assert value.shape == (0, *full[key].shape[1:])
+        assert value.dtype == full[key].dtype
+    sum(value.sum() for key, value in features.items() if key != "mask").backward()
+    used = [parameter for parameter in trunk.parameters() if parameter.grad is not None]
+    assert len(used) > 5
+    assert not any(parameter.grad.any() for parameter in used)
+    empty = TrunkTraining("both").build(encoder, tokens=tokens).train()
+    empty.features(raw)
+    assert all(torch.equal(value, before[key]) for key, value in empty.state_dict().items())
+    assert empty.training

@@ -1,5 +1,6 @@
 """The data module that every dataset shares: pairs, a protocol's split, features or raw inputs, and their loaders."""
 
+import hashlib
 import sys
 from abc import abstractmethod
 from collections.abc import Iterable
@@ -174,12 +175,22 @@ class CrossModalDataModule(TrunkInputs):
             "dataset": self.name,
             "relevance": self.relevance,
             "split_hash": self._split.hash,
+            "inputs_hash": self._inputs_hash,
             "split_sizes": self._split.sizes(),
             "split_duplicates": sum(self._split.check(self._pairs.label, self._pairs.group).values()),
             "split_same_content": self._split.shared(self._pairs.content),
             "labels": self.num_labels,
             "query_is_database": bool(np.array_equal(self._split.query, self._split.database)),
         }
+
+    @cached_property
+    def _inputs_hash(self) -> str:
+        """Of validation pairs, labels and inputs: the same split of another encoder, or encoded elsewhere, differs."""
+        some = self._split.val_query  # the test queries stay closed
+        found = [torch.as_tensor(self._pairs.label[some])]
+        for side in SIDES:
+            found += self._pairs.take(side, some, {"pooled", "ids"}).values()
+        return hashlib.sha256(b"".join(each.numpy().tobytes() for each in found)).hexdigest()[:16]
 
     @classmethod
     def prepare(cls, root: str | None = None, **options: Any) -> Self:  # noqa: ANN401 - arguments of the dataset

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -68,6 +68,19 @@ class Trunk(nn.Module, ABC):
             )
         if count:
             self.lock(count)
+
+    def features(self, raw: Raw) -> Features:
+        """As `forward`, but an empty shard has features as well, of shape (0, ...), with a gradient of zeros.
+
+        Others' models may refuse it: they see one row of zeros, of which nothing is kept, no batch statistics either.
+        """
+        rows: dict[str, Any] = dict(raw)
+        if all(map(len, rows.values())):
+            return cast("Features", self(raw))
+        training = self.training
+        made = self.eval()({name: value.new_zeros(1, *value.shape[1:]) for name, value in rows.items()})
+        self.train(training)
+        return cast("Features", {name: value[:0] for name, value in made.items()})
 
     def train(self, mode: bool = True) -> "Trunk":
         """Training mode; batch statistics of frozen layers stay as they are."""

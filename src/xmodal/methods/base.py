@@ -12,8 +12,9 @@ from torch.compiler import set_stance
 from torch.nn import Module, ModuleDict
 from torch.optim import Optimizer
 
-from xmodal.batch import SIDES, Batch, Features, Side
+from xmodal.batch import SIDES, Batch, Features, Raw, Side
 from xmodal.checks import check_numbers
+from xmodal.encoders import Trunk
 from xmodal.errors import UserError
 from xmodal.layers import Dropout, Shard, Standardisation, gather_with_gradient
 from xmodal.methods.evaluation import Evaluated, HasRoles
@@ -106,8 +107,9 @@ class RetrievalMethod(Evaluated):
         """The batch with features where it held what a trained trunk reads; called for every batch."""
         self._full = max(self._full, len(batch["index"])) if self.training else self._full
         whole = self.training and len(batch["index"]) == self._full  # compilation is for one size
+        trunks = cast("dict[Side, Trunk]", dict(self.trunks))
         with self.trainer.precision_plugin.forward_context(), set_stance("default" if whole else "force_eager"):
-            made = {side: trunk(batch[side]) for side, trunk in self.trunks.items()}  # type: ignore[literal-required]
+            made = {side: trunk.features(cast("Raw", batch[side])) for side, trunk in trunks.items()}
         return cast("Batch", {**batch, **made})
 
     def parameter_groups(self, part: Module | None = None) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from xmodal import paths
+from xmodal.checks import MAX_SEED
 from xmodal.errors import UserError
 from xmodal.records import read_results
 from xmodal.records.setups import Record, Setup
@@ -96,7 +97,7 @@ class Grid:
     """
 
     def __init__(self, rows: Mapping[str, Sequence[str]], seeds: str, pool: Pool) -> None:
-        self.pool, self.seeds = pool, whole_list("SEEDS", seeds, 0, 2**31 - 1)
+        self.pool, self.seeds = pool, whole_list("SEEDS", seeds, 0, MAX_SEED)
         self.rows: dict[str, list[Run]] = {}
         self.labels: dict[Run, str] = {}
         setups: dict[tuple[str, int], Run] = {}

@@ -17,11 +17,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from xmodal import paths
 from xmodal.errors import UserError
+from xmodal.folder import difference, settings
 from xmodal.run import configuration, overrides, whole
 from xmodal.studies import front
 from xmodal.studies.processes import SpentError, TrialDivergedError, TrialError
 from xmodal.studies.space import Parameter, Search, Value
 from xmodal.studies.storage import (
+    BASE,
     DONE,
     ERROR,
     WORKER,
@@ -155,6 +157,25 @@ class Sweep:
                         f"the sweep space of {self.options.method} has {key} = {value!r}, which is refused: {error}"
                     ) from error
         return [self._point(Parsed(self.arguments))]  # the untuned method: tuning never ends below it
+
+    def check_base(self, study: optuna.Study) -> None:
+        """Trials of a study differ in the axes of its space only: what else they are trained by is kept with it.
+
+        Raises:
+            UserError: the experiment file, or an option such as `--epochs`, is not what the study was begun with.
+        """
+        from xmodal.cli import Parsed
+
+        here = settings(Parsed(self.arguments).config_dump)
+        was = study.user_attrs.get(BASE)
+        if was is None:
+            study.set_user_attr(BASE, here)
+            return
+        known = {key: value for key, value in here.items() if key in was}  # an argument that is newer changes nothing
+        if found := difference(was, known, {*self.sought.space, "variant", "group", "job_type"}):
+            raise UserError(
+                f"the study {self.name} was begun with {found}: restore it, or begin anew with another --storage."
+            )
 
     def warm_point(self, file: Path) -> dict[str, Value]:
         """The point of an experiment file; keys that lie outside the space are left out.

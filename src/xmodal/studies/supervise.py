@@ -23,9 +23,11 @@ def supervise(sweep: Sweep, opened: OpenStudy, pool: Pool) -> None:
     """Search with the workers of a pool until the budget is used up.
 
     Raises:
-        UserError: the space or the database is not usable, too many trials failed, or workers die at once.
+        UserError: the space or the database is not usable, the study was begun with another configuration, too many
+            trials failed, or workers die at once.
     """
     study, trials = opened.study, sweep.sought.trials
+    sweep.check_base(study)
     done = len(study.get_trials(deepcopy=False, states=DONE))
     if trials is not None and done >= trials:
         if changed := sweep.sought.changed(study.get_trials(deepcopy=False)):

@@ -216,7 +216,8 @@ def _elsewhere(task: str, arguments: Sequence[str], answer: Answer) -> Any:  # n
 def main(argv: Sequence[str]) -> int:
     """`xmodal trial FD PARENT TASK <arguments>`: one training of several devices; FD is its end of the pipe."""
     first = int(os.environ.get("LOCAL_RANK", "0")) == 0
-    end_with_parent(int(argv[1]) if first else os.getppid())
+    if first:
+        end_with_parent(int(argv[1]))
     pipe, task, arguments = Connection(int(argv[0])) if first else None, argv[2], argv[3:]
 
     def ask(epoch: int, value: float) -> bool:

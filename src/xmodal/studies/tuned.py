@@ -34,7 +34,10 @@ def check_complete(study: optuna.Study) -> None:
 def write_tuned(sweep: Sweep, study: optuna.Study, size: int) -> Path:
     """Write the best trial of a study, with a size, to `experiments/<method>/tuned/<dataset>-<size>.yaml`."""
     best, data = study.best_trial, sweep.options.data
-    content = experiment_with(sweep.base, {f"model.{sweep.kind}": size, **best.params})
+    given = {f"model.{sweep.kind}": size}
+    if sweep.options.epochs:
+        given["trainer.max_epochs"] = int(sweep.options.epochs)
+    content = experiment_with(sweep.base, {**given, **best.params})
     counts = {
         state.name.lower(): len(study.get_trials(deepcopy=False, states=(state,))) for state in (*DONE, TrialState.FAIL)
     }

@@ -1,0 +1,35 @@
+"""A study compares trials that differ in its space only."""
+
+import yaml
+
+from tests.studies.test_search import opened, played, sweep  # noqa: F401 - a fixture
+from xmodal.studies.storage import BASE
+
+
+def test_a_study_goes_on_with_the_configuration_that_it_was_begun_with_only(played, capsys):  # noqa: F811
+    def refused(*options):
+        assert sweep(*options) == 2
+        return capsys.readouterr().err
+
+    assert sweep("--trials=1") == 0
+    begun = "the study dmsf-emoji-16 was begun with "
+    assert f"{begun}trainer.max_epochs 30, not 3: restore it" in refused("--trials=2", "--epochs=3")
+    assert f"{begun}seed_everything 0, not 1: restore it" in refused("--trials=1", "--seed=1")  # and none is left
+    path = played.home / "experiments" / "dmsf" / "emoji.yaml"
+    kept = path.read_text()
+    path.write_text(kept.replace("text_hidden: 1024", "text_hidden: 512"))
+    assert f"{begun}model.text_hidden 1024, not 512" in refused("--trials=2")
+    path.write_text(kept)
+    assert sweep("--trials=2", "--devices=2") == 0
+    assert len(played.seen) == 2
+    with opened(played.home) as study:  # as of an older version, whose constructor had one argument less
+        study.set_user_attr(
+            BASE, {key: text for key, text in study.user_attrs[BASE].items() if key != "model.fusion_keep"}
+        )
+    assert sweep("--trials=3") == 0
+
+
+def test_a_tuned_file_holds_the_epochs_that_were_searched_with(played):  # noqa: F811
+    assert sweep("--trials=1", "--epochs=3") == 0
+    tuned = played.home / "experiments" / "dmsf" / "tuned" / "emoji-16.yaml"
+    assert yaml.safe_load(tuned.read_text())["trainer"]["max_epochs"] == 3

@@ -1,0 +1,101 @@
+"""The folder of a run: what may be cleared, what is left alone, and who may write there."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.test_run import SMALL, run
+from xmodal.folder import difference
+
+
+def test_another_configuration_asks_before_it_takes_the_place_of_a_run(home, capsys):
+    command = ("train", "cca", "emoji", "--bits", 16, *SMALL)
+    _, out, _ = run(capsys, *command)
+    folder = Path(out.splitlines()[-1]).parent
+    kept = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    code, _, err = run(capsys, *command, "--model.regularization=2")
+    assert code == 2
+    assert (
+        "holds a run with model.regularization 100.0, not 2.0: give --variant=NAME to keep both, or --overwrite" in err
+    )
+    assert kept == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    (folder / "result.json").unlink()  # as if interrupted
+    assert run(capsys, *command, "--model.regularization=2")[0] == 2
+    code, out, err = run(capsys, *command, "--model.regularization=2", "--overwrite")
+    assert code == 0
+    assert "going on" not in err
+    assert Path(out.splitlines()[-1]).parent == folder
+    assert run(capsys, *command, "--model.regularization=2", "--save_codes=true")[0] == 0, (
+        "the same run with more files"
+    )
+    _, out, _ = run(capsys, *command, "--variant=other")
+    assert Path(out.splitlines()[-1]).parent.name == "other-seed0"
+
+
+@pytest.mark.parametrize("config", [None, "model: mine\n", "seed_everything: 0\nmodel: {}\ndata: {}\n", "a: [1"])
+def test_a_folder_that_no_run_wrote_is_left_alone(home, capsys, config):
+    foreign = home / "foreign"
+    for name in ("checkpoints", "metrics"):
+        (foreign / name).mkdir(parents=True)
+        (foreign / name / "mine.txt").write_text("mine")
+    if config is not None:
+        (foreign / "config.yaml").write_text(config)
+    kept = {path: path.read_bytes() for path in foreign.rglob("*") if path.is_file()}
+    for more in ((), ("--overwrite",)):
+        command = ("train", "cca", "emoji", "--bits", 16, *SMALL, f"--trainer.default_root_dir={foreign}", *more)
+        code, _, err = run(capsys, *command)
+        assert code == 2
+        assert "which no run here wrote: name another" in err
+        assert kept == {path: path.read_bytes() for path in foreign.rglob("*") if path.is_file()}
+
+
+def test_two_runs_at_once_do_not_share_a_folder(home, capsys):
+    """Or one could replace the other's configuration, and a record would lie beside a configuration not its own."""
+    command = ("train", "cca", "emoji", "--bits", 16, *SMALL)
+    _, out, _ = run(capsys, *command)
+    folder = Path(out.splitlines()[-1]).parent
+    kept = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with subprocess.Popen(["flock", folder, "-c", "echo held; read"], stdin=-1, stdout=-1) as other:  # as another run
+        other.stdout.readline()
+        for more in ((), ("--overwrite", "--model.regularization=2")):
+            code, _, err = run(capsys, *command, *more)
+            assert code == 2
+            assert f"another run is at work in {folder}: wait for it, or give --variant=NAME to keep both." in err
+        assert kept == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        other.communicate(b"\n")
+    assert run(capsys, *command)[0] == 0
+
+
+def test_every_checkpoint_has_a_record_of_its_own(home, capsys):
+    checkpoints = []
+    for variant in ("one", "two"):
+        more = (f"--variant={variant}", f"--trainer.default_root_dir={home / variant}")
+        _, out, _ = run(capsys, "train", "cca", "emoji", "--bits", 16, *SMALL, *more)
+        checkpoints.append(Path(out.splitlines()[-1]).parent / "checkpoints" / "best.ckpt")
+    kept = {path: path.read_bytes() for name in ("one", "two") for path in (home / name).rglob("*") if path.is_file()}
+    records = [run(capsys, "test", "--ckpt_path", checkpoint)[1].splitlines()[-1] for checkpoint in checkpoints]
+    assert len({*records}) == 2
+    assert all(Path(path).is_file() for path in records)
+    again = {path: path.read_bytes() for name in ("one", "two") for path in (home / name).rglob("*") if path.is_file()}
+    assert kept == again, "a test wrote into a run's folder"
+    assert run(capsys, "test", "--ckpt_path", checkpoints[0])[1].splitlines()[-1] == records[0]
+
+
+def test_an_interrupted_run_goes_on_with_other_devices(home, capsys):
+    _, out, _ = run(capsys, "train", "cca", "emoji", "--bits", 16, *SMALL)
+    folder = Path(out.splitlines()[-1]).parent
+    (folder / "result.json").unlink()  # as if interrupted
+    config = folder / "config.yaml"
+    there = yaml.safe_load(config.read_text())
+    there["trainer"] |= {"devices": 8, "num_nodes": 2}
+    config.write_text(yaml.safe_dump(there))
+    _, _, err = run(capsys, "train", "cca", "emoji", "--bits", 16, *SMALL)
+    assert "going on from" in err
+
+
+def test_settings_that_differ_in_their_last_letter_differ():
+    was, now = ({"data.root": "/" + "x" * 100 + end, "seed_everything": end} for end in "12")
+    assert difference(was, now, {"seed_everything"}) == f"data.root {'x' * 59}1, not {'x' * 59}2"
+    assert difference(was, was | {"seed_everything": "3"}, {"seed_everything"}) is None
