@@ -79,6 +79,11 @@ def strangers(folder, sound, mark):
         "probe": good | {"callbacks": {"a": Probe(mark)}},
         "stranger": good | {"hyper_parameters": {"weights": Stranger()}},
         "tensors": good | {"hyper_parameters": {"bits": torch.zeros(2)}},
+        "list": good | {"state_dict": {**good["state_dict"], "weight": [1, 2]}},
+        "trunks": good | {"trunks": {"image": 3}},
+        "no trunks": good | {"trunks": [1]},
+        "version": good | {"pytorch-lightning_version": "banana"},
+        "numbers": good | {"hyper_parameters": {1: 2, "bits": 8}},
         "lightning": {key: value for key, value in good.items() if key != "hyper_parameters"},
     }.items():
         torch.save(content, folder / name)

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from typing import IO, Any
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
+from torch import Tensor
 
 from xmodal.errors import UserError
 from xmodal.files import write_atomically
@@ -63,7 +65,7 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:  #
             with torch.serialization.safe_globals(list(_allowed(file))):
                 file.seek(0)
                 checkpoint = torch.load(file, map_location=map_location, weights_only=True)
-            if not isinstance(checkpoint, dict) or not all(isinstance(checkpoint.get(k), t) for k, t in PARTS.items()):
+            if not _is_of_a_run(checkpoint):
                 raise ValueError("it holds something else")  # noqa: TRY301 - said below
             json.dumps(checkpoint["hyper_parameters"], default=asdict)  # plain values, which can be compared
         except Exception as error:  # zipfile, torch and what a stranger put in raise anything
@@ -72,6 +74,19 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:  #
             why = " ".join(str(error).split())[:200] or type(error).__name__
             raise DamagedError(f"{path} is damaged or no checkpoint of this suite ({why})") from error
     return checkpoint
+
+
+def _is_of_a_run(checkpoint: Any) -> bool:  # noqa: ANN401 - what a file holds
+    """Whether every part is there and of the type that Lightning and the methods rely on."""
+    if not isinstance(checkpoint, dict) or not all(isinstance(checkpoint.get(k), t) for k, t in PARTS.items()):
+        return False
+    names = [*checkpoint["state_dict"], *checkpoint["hyper_parameters"]]
+    return (
+        all(isinstance(name, str) for name in names)
+        and all(isinstance(value, Tensor) for value in checkpoint["state_dict"].values())
+        and all(callable(getattr(each, "trunk", None)) for each in dict(checkpoint.get("trunks", {})).values())
+        and re.match(r"\d+\.\d+", checkpoint["pytorch-lightning_version"]) is not None
+    )
 
 
 def _check(file: IO[bytes]) -> None:
