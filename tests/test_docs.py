@@ -71,6 +71,15 @@ def pages(site):
     return {path: References(path.read_text()) for path in site.rglob("*.html")}
 
 
+def test_every_package_that_exports_names_is_in_the_reference():
+    packages = {
+        path.parent.name for path in (CHECKOUT / "src/xmodal").glob("*/__init__.py") if "__all__" in path.read_text()
+    }
+    pages = [page.read_text() for page in (CHECKOUT / "docs/api").glob("*.md")]
+    shown = {name for text in pages for name in re.findall(r"^::: xmodal\.(\w+)", text, re.M)}
+    assert packages - {"cuda_graphs"} <= shown  # that one is of the trainer alone
+
+
 SNIPPETS = [
     (page.as_posix(), code)
     for page in PAGES
