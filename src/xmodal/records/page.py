@@ -107,7 +107,7 @@ def _sentence(ranked: Sequence[Contest], measure: str) -> dict[str, Any] | None:
         tests = [contest.ranking[measure][1].behind[measure] for contest in where]
         sure = [contest for contest, test in zip(where, tests, strict=True) if test and test.significant]
         single = any(test and test.seeds == 1 for test in tests)
-        doubt = "of one seed" if single else "not significant" if any(tests) else "untested"
+        doubt = "rests on one seed" if single else "is not significant" if any(tests) else "is untested"
         winners.append({"method": method, "led": where, "lead": " to ".join(words), "sure": sure, "doubt": doubt})
     return {"measure": WORDS[measure], "winners": winners} if winners else None
 
