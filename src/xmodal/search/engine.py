@@ -3,10 +3,9 @@
 M. Douze et al., "The Faiss library", 2024 (arXiv:2401.08281).
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +25,7 @@ SLICE = 16  # bits of a hash of the multi-hash index
 EXACT = "flat"
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """Hits of B queries, row by row in the order (distance, row).
 
     Attributes:
@@ -228,9 +226,3 @@ _REAL: Mapping[str, Callable[[Array], Any]] = {
 def _reason(error: RuntimeError) -> str:
     """What FAISS says, without the place in its source."""
     return " ".join(str(error).rpartition("Error: ")[2].split())[:160]
-
-
-def hits(found: Found) -> Iterator[tuple[Array, Array]]:
-    """Rows and distances of each query."""
-    for rows, distances, count in zip(found.rows, found.distances, found.counts.tolist(), strict=True):
-        yield rows[:count], distances[:count]
