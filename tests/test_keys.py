@@ -114,6 +114,12 @@ def test_what_a_run_writes_is_read_again(home, path):
     assert Parsed(configuration(None, None, [copy])).hash == first.hash
 
 
+def test_a_weight_is_any_number_whatever_an_argument_of_its_name_is():
+    """`balance` is a share in DJSRH, and a weight here."""
+    parsed = Parsed([*configuration("dcmh", "emoji"), "--model.weights.balance=10"])
+    assert parsed.config.model.init_args.weights.balance == 10
+
+
 def test_a_constructor_says_what_it_takes_in_python_too():
     from xmodal.methods import DMSF
 

@@ -74,7 +74,8 @@ def check_numbers(where: str, arguments: Mapping[str, Any]) -> None:
             continue
         for each in value if isinstance(value, list | tuple) else (value,):
             if isinstance(each, int | float) and not isinstance(each, bool):
-                allowed = RANGES.get(name) or (WHOLE if isinstance(each, int) and "weights" not in key else NUMBER)
+                named = NUMBER if where.endswith(".weights") else RANGES.get(name)  # the name of a loss is its own
+                allowed = named or (WHOLE if isinstance(each, int) else NUMBER)
                 if not allowed.holds(each):
                     raise UserError(f"{key} is {value}: give {allowed.words}.")
 
