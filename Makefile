@@ -49,7 +49,7 @@ $(VENV)/.stamp: pyproject.toml constraints.txt
 prepare: setup ## encode a dataset's features once: DATA=emoji
 	@$(XMODAL) prepare '$(DATA)'
 
-sweep: setup ## search and evaluate: METHOD=dmsf|a,b|all BITS=64 [DIM=] [DATA=emoji] [TRIALS=] [MINUTES=] [WORKERS=] [DEVICES=] [STORAGE=] [SAMPLER=] [PRUNER=] [WARM_START=] [AGAINST=] [JOBS=]
+sweep: setup ## search and evaluate: METHOD=dmsf|a,b|all BITS=64 [DIM=] [DATA=emoji|my.yaml] [TRIALS=] [MINUTES=] [WORKERS=] [DEVICES=] [STORAGE=] [SAMPLER=] [PRUNER=] [WARM_START=] [AGAINST=] [JOBS=]
 	@$(XMODAL) sweep '$(METHOD)' '$(DATA)' $(RUN_OPTIONS) $(SWEEP_OPTIONS)
 
 ablate: setup ## the full method against its variants: METHOD=dmsf|a,b|all [BITS=] [DIM=] [DATA=emoji] [SEEDS=0,1,2] [WORKERS=] [EPOCHS=] [DEVICES=]
@@ -64,7 +64,7 @@ table: setup ## every method on every dataset at every size, and all tables of R
 plots: setup ## figures of a study and of the runs at its size: METHOD=dmsf BITS=64 [DIM=] [DATA=emoji] [AGAINST=] [STORAGE=]
 	@$(XMODAL) plots '$(METHOD)' '$(DATA)' $(call give,bits,$(BITS)) $(call give,dim,$(DIM)) $(call give,against,$(AGAINST)) $(call give,storage,$(STORAGE))
 
-train: setup ## one run, one evaluation: METHOD=dmsf [DATA=emoji] [BITS=] [DIM=] [SEED=] [EPOCHS=] [DEVICES=]
+train: setup ## one run, one evaluation: METHOD=dmsf [DATA=emoji|my.yaml] [BITS=] [DIM=] [SEED=] [EPOCHS=] [DEVICES=]
 	@$(XMODAL) train '$(METHOD)' '$(DATA)' $(RUN_OPTIONS)
 
 smoke: setup ## one epoch of every method on 64 pairs of emoji

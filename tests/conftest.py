@@ -33,6 +33,7 @@ def home(tmp_path, monkeypatch):
     for name in ("experiments", "sweeps"):
         shutil.copytree(CHECKOUT / name, tmp_path / name)
     monkeypatch.setenv("XMODAL_HOME", str(tmp_path))
+    monkeypatch.setattr("xmodal.paths.PACKAGE", tmp_path)  # as in a checkout, where the package's files are these
     monkeypatch.setenv("XMODAL_DATA", os.environ.get("XMODAL_DATA") or str(CHECKOUT / "data"))
     return tmp_path
 

@@ -6,9 +6,9 @@ import yaml
 from tests.conftest import CHECKOUT
 from xmodal import methods
 from xmodal.cli import Parsed
+from xmodal.experiment import configuration, size_names
 from xmodal.records.record import TUNED as HEADER
 from xmodal.records.record import tuned_header
-from xmodal.run import configuration, size_names
 from xmodal.studies.search import as_text
 from xmodal.studies.space import read_search
 

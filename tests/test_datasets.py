@@ -81,7 +81,7 @@ def test_prepare_encodes_and_says_so(root, capsys):
 )
 def test_encoders_are_chosen_by_name_on_the_command_line(home, argument):
     from xmodal.cli import Parsed
-    from xmodal.run import configuration
+    from xmodal.experiment import configuration
 
     parsed = Parsed([*configuration("cca", "fashion"), "--model.dim=8", f"--data.{argument}"])
     chosen = parsed.config.data.init_args[argument.partition("=")[0]]

@@ -6,7 +6,7 @@ from tests.conftest import CHECKOUT
 from xmodal.__main__ import main
 from xmodal.cli import Parsed
 from xmodal.errors import UserError
-from xmodal.run import configuration, experiment_file
+from xmodal.experiment import configuration, experiment
 
 
 def refused(home, *arguments, files=()):
@@ -55,7 +55,7 @@ def test_a_sweep_file_and_a_warm_start_are_held_to_whole_keys(home, capsys):
     assert "write model.dropout" in capsys.readouterr().err
     path.write_text("space:\n  model.dropout: {float: [0.1, 0.7]}\n")
     warm = home / "warm.yaml"
-    warm.write_text(experiment_file("dmsf", "emoji").read_text().replace("text_hidden", "text_hid"))
+    warm.write_text(experiment("dmsf", "emoji").file.read_text().replace("text_hidden", "text_hid"))
     assert main(["sweep", "dmsf", "emoji", "--bits=16", "--trials=1", f"--warm_start={warm}"]) == 2
     assert "did you mean model.text_hidden?" in capsys.readouterr().err
 
@@ -74,6 +74,12 @@ def test_what_is_derived_is_not_given(home, key):
         ("model.dropout=abc", "model.dropout is 'abc'; give a number."),
         ("save_codes=maybe", "save_codes is 'maybe'; give true or false."),
         ("data.trunk.compile=x", "none, default, reduce-overhead, max-autotune."),
+        ("data.trunk.flip=often", "data.trunk.flip is 'often'; give a number."),
+        ("data.trunk.flip=2", "data.trunk.flip is 2"),
+        (
+            "data.image_encoder={class_path: TimmImage, init_args: {fit: maybe}}",
+            "data.image_encoder.fit is 'maybe'; give ",
+        ),
         ("data.trunk=5", "data.trunk is '5'; give keys below it, such as data.trunk."),
         ("model.weights={graph: abc}", "model.weights.graph is 'abc'; give a number."),
         ("model.image_hidden=[a]", "model.image_hidden is '[a]'; give a list such as [a whole number, ...]."),

@@ -6,7 +6,7 @@ import pytest
 
 from xmodal.cli import Parsed
 from xmodal.errors import UserError
-from xmodal.run import configuration
+from xmodal.experiment import configuration
 from xmodal.safe_yaml import parse_yaml, read_yaml
 from xmodal.studies.space import read_search
 

@@ -6,8 +6,11 @@ import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
+from xmodal import arguments
 from xmodal.errors import UserError
+from xmodal.paths import home
 
 CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES}  # full, over quota, not allowed
 COMMANDS = {  # name -> the module whose `main(argv)` runs it, and what it does
@@ -31,23 +34,31 @@ COMMANDS = {  # name -> the module whose `main(argv)` runs it, and what it does
     "evaluate": ("commands.evaluate", "metrics of codes made by anybody"),
     "prepare": ("commands.prepare", "check and convert a dataset"),
     "datasets": ("commands.datasets", "the datasets, what of them is here, and their protocols"),
+    "methods": ("commands.methods", "the methods, what they read, and their papers"),
+    "init": ("commands.init", "data, a method or a dataset of your own; or the experiment files, to edit"),
+    "completion": ("commands.completion", "a script that completes all this in bash or zsh"),
     "trial": ("studies.trial", ""),  # not listed: a search or a grid of runs starts it for several devices
 }
+LISTED = {name: words for name, (_, words) in COMMANDS.items() if words}
 FORKING = ("sweep", "ablate", "bits", "table")  # their trainings are forks, which share the cores
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; what the user can mend is shown as one line on stderr with exit status 2."""
-    command, *rest = list(sys.argv[1:] if argv is None else argv) or ["--help"]
-    listed = {name: words for name, (_, words) in COMMANDS.items() if words}
+    given = list(sys.argv[1:] if argv is None else argv)
+    if given and given[0].startswith("--home="):
+        os.environ["XMODAL_HOME"] = str(Path(given.pop(0).removeprefix("--home=")).resolve())
+    command, *rest = given or ["--help"]
     if command in ("-h", "--help"):
-        sys.stdout.write(
-            "usage: xmodal <command> ...\n\n" + "".join(f"  {name:10} {words}\n" for name, words in listed.items())
-        )
+        lines = "".join(f"  {name:10} {words}\n" for name, words in LISTED.items())
+        sys.stdout.write(f"usage: xmodal [--home=FOLDER] <command> ...\n\n{lines}")
         return 0
     if command not in COMMANDS:
-        sys.stderr.write(f"xmodal {command}: no such command; the commands are: {', '.join(listed)}.\n")
+        sys.stderr.write(f"xmodal {command}: no such command; the commands are: {', '.join(LISTED)}.\n")
         return 2
+    if {"-h", "--help"} & set(rest) and command in arguments.commands():  # which takes no imports
+        arguments.parser(command).parse_args(rest)
+    sys.path += [each for each in (str(home()), "") if each not in sys.path]  # where classes of one's own lie
     if os.environ.get("LOCAL_RANK", "0") != "0":  # of a run on several devices: its first process has started this one
         from xmodal.studies.processes import end_with_parent
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
+from lightning import LightningModule
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
 from torch import Tensor
@@ -107,10 +108,16 @@ def _allowed(file: IO[bytes]) -> Iterator[type]:
     file.seek(0)
     for name in torch.serialization.get_unsafe_globals_in_checkpoint(file):  # reads names, makes nothing
         module, _, member = name.rpartition(".")
-        if module.startswith("xmodal."):
+        if module.startswith("xmodal.") or _is_of_a_method(module):
             found = getattr(import_module(module), member)
             if name in ENCODERS or (isinstance(found, type) and is_dataclass(found)):
                 yield found
+
+
+def _is_of_a_method(module: str) -> bool:
+    """Whether a module is imported already and holds a method, one of the user's own."""
+    members = vars(sys.modules[module]).values() if module in sys.modules else ()
+    return any(isinstance(each, type) and issubclass(each, LightningModule) for each in members)
 
 
 class WholeCheckpoints(TorchCheckpointIO):

@@ -147,7 +147,7 @@ class XmodalCLI(LightningCLI):
         model, module = (_imported(self.config[key].class_path) for key in ("model", "data"))
         bits, dim = (self.config.model.init_args.get(name) for name in ("bits", "dim"))
         self.size = bits or dim
-        self.method, self.dataset = str(model.name), str(module.name)
+        self.method, self.dataset = str(model.name), str(self.config.data.init_args.get("name") or module.name)
         if self.config.variant == "tuned" and (tuned_at := self._tuned_at()) != self.size:
             self.config.variant = f"tuned-at-{tuned_at}"
         self.variant, seed = self.config.variant, f"seed{self.config.seed_everything}"
@@ -207,6 +207,13 @@ class XmodalCLI(LightningCLI):
                 if value is None and (kind := self.given.known.get(key := f"{first}.{name}")) not in (None, ...):
                     refuse_null(key, kind)
             check_numbers(first, arguments)
+        model, module = (_imported(self.config[key].class_path) for key in ("model", "data"))
+        key = module.labels_from
+        if key and model.supervised and not self.config.data.init_args[key]:
+            raise UserError(
+                f"{model.name} learns from labels, and these data have none: name their column in data.{key}, or take "
+                "a method that needs none, such as cca (`xmodal methods`)."
+            )
         check_name("variant", self.config.variant)
         check_trainer(self.config.trainer)
 

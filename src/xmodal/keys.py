@@ -180,6 +180,11 @@ def _of_class(found: Any) -> Mapping[str, Any]:  # noqa: ANN401 - a method or a 
     return kinds
 
 
+def arguments_of(found: Any) -> frozenset[str]:  # noqa: ANN401 - a method or a data module
+    """The names of the arguments of a class, those of the classes above included where it takes them."""
+    return frozenset(_of_class(found))
+
+
 def _of_parser(parser: ArgumentParser) -> dict[str, Any]:
     """Types of the parser's own keys, those of the trainer one by one; `...` for what holds others."""
     hints = get_type_hints(Trainer.__init__)

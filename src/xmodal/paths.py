@@ -1,25 +1,58 @@
-"""Where things lie: the checkout's folders, and the data root that `XMODAL_DATA` may move.
+"""Where things lie: the working folder's, and the experiment and sweep files that the package brings.
 
-`XMODAL_HOME` replaces the checkout (tests and read-only installs); nothing outside these folders is ever written.
+The working folder is `XMODAL_HOME`, or the checkout, or where the command runs; `XMODAL_DATA` may move the data.
+Nothing outside it is ever written. A file of the working folder goes before the package's of the same name.
 """
 
 import os
 from pathlib import Path
 
+PACKAGE = Path(__file__).resolve().parent  # in a checkout, its experiments/ and sweeps/ are links to the top level
+
 
 def home() -> Path:
-    """The folder that holds `experiments/`, `sweeps/`, `data/` and `runs/`: `XMODAL_HOME`, or the checkout itself."""
-    return Path(os.environ.get("XMODAL_HOME") or Path(__file__).resolve().parents[2])
+    """The folder that holds `experiments/`, `sweeps/`, `data/` and `runs/`."""
+    if given := os.environ.get("XMODAL_HOME"):
+        return Path(given)
+    checkout = PACKAGE.parents[1]
+    return checkout if (checkout / "pyproject.toml").is_file() and PACKAGE.parent.name == "src" else Path.cwd()
 
 
 def experiments() -> Path:
-    """Experiment files, `<method>/<dataset>.yaml`."""
+    """Experiment files of the working folder, `<method>/<dataset>.yaml`; a sweep writes `<method>/tuned` here."""
     return home() / "experiments"
 
 
 def sweeps() -> Path:
-    """Search spaces, `<method>.yaml`."""
+    """Search spaces of the working folder, `<method>.yaml`."""
     return home() / "sweeps"
+
+
+def found(own: Path) -> Path:
+    """A file or folder of the working folder, or the package's in its place where it has none.
+
+    Args:
+        own: below `experiments()` or `sweeps()`.
+    """
+    packaged = PACKAGE / own.relative_to(home())
+    return packaged if not own.exists() and packaged.exists() else own
+
+
+def listed(own: Path, pattern: str) -> list[Path]:
+    """The files below a folder that match, those of the working folder before the package's of the same name.
+
+    Args:
+        own: `experiments()` or `sweeps()`, or a folder below.
+        pattern: as `Path.glob` has it.
+    """
+    folders = (PACKAGE / own.relative_to(home()), own)
+    return [path for _, path in sorted({str(p.relative_to(f)): p for f in folders for p in f.glob(pattern)}.items())]
+
+
+def shown(file: Path) -> str:
+    """How an experiment file is called in a table: without the folders that all have in common."""
+    above = (experiments(), PACKAGE / "experiments", home())
+    return next((str(file.relative_to(each)) for each in above if file.is_relative_to(each)), str(file))
 
 
 def runs() -> Path:
@@ -28,5 +61,5 @@ def runs() -> Path:
 
 
 def data(name: str) -> Path:
-    """The folder of one dataset: `$XMODAL_DATA/<name>`, or `data/<name>` in the checkout."""
+    """The folder of one dataset: `$XMODAL_DATA/<name>`, or `data/<name>` in the working folder."""
     return Path(os.environ.get("XMODAL_DATA") or home() / "data") / name

@@ -2,16 +2,16 @@
 
 import argparse
 import hashlib
-import inspect
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xmodal import paths
+from xmodal import arguments
 from xmodal.checks import MAX_SEED
 from xmodal.errors import UserError
+from xmodal.experiment import configuration, size_names
 from xmodal.files import write_atomically
 
 if TYPE_CHECKING:  # importing these takes seconds; the arguments are checked before
@@ -28,73 +28,15 @@ def main(command: str, argv: Sequence[str]) -> int:
     `train` fits and then evaluates once on the query set; `fit` leaves it closed; `test` evaluates a checkpoint.
     The last line on stdout is the path of the run's `result.json`.
     """
-    parser = argparse.ArgumentParser(prog=f"xmodal {command}", description=main.__doc__, allow_abbrev=False)
-    parser.add_argument("method", nargs="?", help="a folder of experiments/, such as dmsf")
-    parser.add_argument("data", nargs="?", help="a file of that folder, such as emoji")
-    parser.add_argument("--config", "-c", action="append", default=[], help="further files of the configuration")
-    add_run_options(parser)
-    parser.add_argument("--overwrite", action="store_true", help="replace a run of another configuration in its folder")
-    if command == "test":
-        parser.add_argument(
-            "--ckpt_path", type=Path, required=True, help="checkpoint of an earlier run, under its checkpoints/"
-        )
-    options, rest = parser.parse_known_args(list(argv))
+    options, rest = arguments.parser(command).parse_known_args(list(argv))
     files, checkpoint = options.config, getattr(options, "ckpt_path", None)
     if checkpoint and not options.method:
         files = [str(checkpoint.parent.parent / "config.yaml"), *files]
-    arguments = [*configuration(options.method, options.data, files), *overrides(options), *rest]
-    arguments += ["--overwrite"] if options.overwrite else []
-    path = evaluate(arguments, checkpoint) if checkpoint else train(arguments, test=command == "train")
+    given = [*configuration(options.method, options.data, files), *overrides(options), *rest]
+    given += ["--overwrite"] if options.overwrite else []
+    path = evaluate(given, checkpoint) if checkpoint else train(given, test=command == "train")
     sys.stdout.write(f"{path}\n")
     return 0
-
-
-def add_run_options(parser: argparse.ArgumentParser, *, seed: bool = True) -> None:
-    """The short options that `train`, `sweep`, `ablate` and `bits` share; those of several seeds leave `seed` out."""
-    parser.add_argument("--bits", help="code length of a binary method")
-    parser.add_argument("--dim", help="embedding size of a real-valued method")
-    if seed:
-        parser.add_argument("--seed", help="seed of the run")
-    else:
-        parser.set_defaults(seed=None)
-    parser.add_argument("--epochs", help="number of epochs")
-    parser.add_argument("--devices", help="number of devices")
-
-
-def configuration(method: str | None, dataset: str | None, files: Sequence[str | Path] = ()) -> list[str]:
-    """The configuration files of a run, in order, as `--config` arguments; a tuned file's run is marked as one.
-
-    Raises:
-        UserError: neither a method with a dataset nor a configuration file was named, or a file is missing.
-    """
-    if method and dataset:
-        files = [experiment_file(method, dataset), *files]
-    elif method or not files:
-        raise UserError("name a method and a dataset, such as `xmodal train dmsf emoji`, or a file with --config.")
-    if missing := [str(file) for file in files if not Path(file).is_file()]:
-        raise UserError(f"no configuration file {', '.join(missing)}.")
-    marks = ["--variant=tuned"] if any(Path(file).parent.name == "tuned" for file in files) else []
-    return [*(f"--config={file}" for file in (paths.experiments() / "default.yaml", *files)), *marks]
-
-
-def experiment_file(method: str, dataset: str) -> Path:
-    """The file of a pair.
-
-    Raises:
-        UserError: no such method, or no such dataset for it; the message lists those there are.
-    """
-    folders = sorted(path.name for path in paths.experiments().glob("*/"))
-    if method not in folders:
-        raise UserError(
-            f"METHOD is {method!r}; the methods are: {', '.join(folders) or f'none, {paths.experiments()} is empty'}."
-        )
-    path = paths.experiments() / method / f"{dataset}.yaml"
-    if not path.is_file():
-        there = sorted(found.stem for found in path.parent.glob("*.yaml"))
-        raise UserError(
-            f"DATA is {dataset!r}; {method} has experiment files for: {', '.join(there)}. Write {path} for another."
-        )
-    return path
 
 
 def overrides(options: argparse.Namespace) -> list[str]:
@@ -154,14 +96,6 @@ def size_argument(method: str | None, bits: str | None, dim: str | None) -> list
     return [f"--model.{name}={size}"]
 
 
-def size_names(method: str) -> tuple[str, ...]:
-    """Which of `bits` and `dim` the constructor of a registered method has; both where it is not registered."""
-    from xmodal import methods
-
-    found = methods.registry().get(method)
-    return tuple(name for name in ("bits", "dim") if not found or name in inspect.signature(found).parameters)
-
-
 def train(arguments: Sequence[str], *, test: bool = True, callbacks: Sequence["Callback"] = ()) -> Path:
     """Fit, evaluate the best epoch once on the query set, leave the record (its path comes back); or go on with it.
 
@@ -208,11 +142,10 @@ def evaluate(arguments: Sequence[str], checkpoint: Path) -> Path:
     from xmodal.cli import XmodalCLI
 
     started = time.perf_counter()
-    trained = read_checkpoint(checkpoint)["hyper_parameters"]
     mark = hashlib.sha256(str(checkpoint.resolve()).encode()).hexdigest()[:8]  # a record for every checkpoint
     own = [f"--variant=test-{mark}", "--job_type=test", "--trainer.default_root_dir=null"]
     with XmodalCLI([*arguments, *own], checkpoints=False) as cli:
-        asked = cli.model.hparams
+        asked, trained = cli.model.hparams, read_checkpoint(checkpoint)["hyper_parameters"]
         for key in sorted(trained):  # an argument that is newer than the checkpoint contradicts nothing in it
             if trained[key] != asked.get(key):
                 raise UserError(

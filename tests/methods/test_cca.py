@@ -7,9 +7,10 @@ import torch
 from tests.conftest import CHECKOUT
 from xmodal.data import Wikipedia
 from xmodal.errors import UserError
+from xmodal.experiment import configuration
 from xmodal.layers import canonical_projections
 from xmodal.records import read_results
-from xmodal.run import configuration, train
+from xmodal.run import train
 
 REAL = Path(os.environ.get("XMODAL_WIKIPEDIA", CHECKOUT / "data" / "wikipedia"))
 

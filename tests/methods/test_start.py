@@ -8,8 +8,8 @@ from lightning import seed_everything
 
 from tests.methods.toy import CLOSED, REGISTRY
 from xmodal.cli import XmodalCLI
+from xmodal.experiment import configuration
 from xmodal.methods import DCMHT
-from xmodal.run import configuration
 
 BINARY = [
     name for name, method in REGISTRY.items() if "bits" in inspect.signature(method).parameters and name not in CLOSED

@@ -9,11 +9,11 @@ import torch
 from tests.methods.training import HARMLESS, SIZES, Toy, fit
 from xmodal import run
 from xmodal.errors import UserError
+from xmodal.experiment import configuration
 from xmodal.layers import label_centres, short_map
 from xmodal.losses import centre_likelihood, label_target
 from xmodal.methods import TwDH
 from xmodal.methods.twdh import TwDHWeights
-from xmodal.run import configuration
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in HARMLESS]
 SIZE = {name: SIZES[name] for name in ("image_dim", "text_dim", "num_labels")}

@@ -19,9 +19,10 @@ from tests.conftest import CHECKOUT
 from tests.records.standin import StandIn
 from xmodal import paths
 from xmodal.__main__ import main
+from xmodal.experiment import configuration
 from xmodal.records import provenance, wandb_mode
 from xmodal.records.loggers import close, loggers
-from xmodal.run import configuration, train
+from xmodal.run import train
 
 
 @pytest.fixture

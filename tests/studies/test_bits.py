@@ -46,14 +46,14 @@ def test_a_length_without_a_tuned_file_borrows_the_nearest_and_says_so(home, cap
     ("size", "borrowed"), [(8, 16), (16, 16), (22, 16), (24, 32), (90, 64), (91, 128), (4096, 128)]
 )
 def test_the_nearest_tuned_file_is_taken(home, size, borrowed):
-    file, arguments = bits.nearest_tuned("dmsf", "emoji", size)
+    file, arguments = bits.nearest_tuned("dmsf", "emoji", size, home / "experiments/dmsf/emoji.yaml")
     assert file.name == f"emoji-{borrowed}.yaml"
     variant = [argument for argument in arguments if argument.startswith("--variant=")][-1]
     assert variant == ("--variant=tuned" if size == borrowed else f"--variant=tuned-at-{borrowed}")
 
 
 def test_a_method_that_was_never_tuned_runs_its_experiment_file(home):
-    file, arguments = bits.nearest_tuned("cca", "emoji", 64)
+    file, arguments = bits.nearest_tuned("cca", "emoji", 64, home / "experiments/cca/emoji.yaml")
     assert file == home / "experiments/cca/emoji.yaml"
     assert not [argument for argument in arguments if "variant" in argument]
 

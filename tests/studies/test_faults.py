@@ -13,8 +13,8 @@ import torch
 from optuna.exceptions import StorageInternalError
 
 from tests.studies.test_search import SPACE, played, sweep, trials, write  # noqa: F401 - a fixture
+from xmodal.experiment import configuration
 from xmodal.methods import DMSF
-from xmodal.run import configuration
 from xmodal.studies import trial
 from xmodal.studies.processes import SpentError, TrialDivergedError, TrialError
 

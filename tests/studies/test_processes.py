@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from tests.conftest import CHECKOUT
+from xmodal.experiment import configuration
 from xmodal.records import forget_peak, machine
-from xmodal.run import configuration
 from xmodal.studies import trial
 from xmodal.studies.processes import THREADS, device_groups, share_of_cores
 

@@ -77,7 +77,7 @@ def test_a_sweep_tunes_on_validation_and_evaluates_once(small):
 )
 def test_trials_never_open_the_query_set(small, monkeypatch, timed, measured):
     from xmodal.data import CrossModalDataModule
-    from xmodal.run import configuration
+    from xmodal.experiment import configuration
     from xmodal.studies import trial
 
     opened, role = [], CrossModalDataModule.role

@@ -7,15 +7,17 @@ chosen by the table: it is a report, so every run is evaluated on the query set,
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from xmodal import paths
+from xmodal import arguments, paths
 from xmodal.errors import UserError
+from xmodal.experiment import configuration
 from xmodal.records.setups import Setup, differences
 from xmodal.records.tables import Cell, Table
-from xmodal.run import configuration, experiment_file, overrides
+from xmodal.run import overrides
 from xmodal.significance import SeededTest, holm
 from xmodal.studies.each_method import each_method
-from xmodal.studies.grid import Grid, add_grid_options, full_method, grid_pool, origin
+from xmodal.studies.grid import Grid, full_method, grid_pool, origin
 from xmodal.studies.processes import Pool
 
 FULL = "full method"
@@ -28,33 +30,36 @@ def main(argv: Sequence[str]) -> int:
     The full method is the tuned file of that size where there is one, else the experiment file. Finished runs are used
     again. Ends with a table, which is also written as Markdown, CSV and LaTeX beside the runs.
     """
-    parser = argparse.ArgumentParser(prog="xmodal ablate", description=main.__doc__, allow_abbrev=False)
-    add_grid_options(parser)
-    options, rest = parser.parse_known_args(list(argv))
+    options, rest = arguments.ablate().parse_known_args(list(argv))
     pool = grid_pool(options)
     return each_method(options, lambda own: _ablate(own, rest, pool), _has_variants)
 
 
 def _has_variants(method: str) -> bool:
-    return any((paths.experiments() / method / "ablations").glob("*.yaml"))
+    return bool(_variants(method))
+
+
+def _variants(method: str) -> list[Path]:
+    """Those of the working folder, or the package's where it has no such folder: a deleted variant stays deleted."""
+    return sorted(paths.found(paths.experiments() / method / "ablations").glob("*.yaml"))
 
 
 def _ablate(options: argparse.Namespace, rest: Sequence[str], pool: Pool) -> None:
     from xmodal.cli import Parsed
 
-    base = experiment_file(options.method, options.data)
-    variants = sorted((base.parent / "ablations").glob("*.yaml"))
+    variants = _variants(options.method)
     if not variants:
-        raise UserError(f"{options.method} has no variants: {base.parent / 'ablations'} holds one file for each.")
+        folder = paths.experiments() / options.method / "ablations"
+        raise UserError(f"{options.method} has no variants: {folder} holds one file for each.")
     keys = [*overrides(options), *rest]
-    size = int(Parsed([*configuration(options.method, options.data), *keys]).size)
-    file, full = full_method(options.method, options.data, size)
+    size = int(Parsed([*configuration(None, None, [options.base]), *keys]).size)
+    file, full = full_method(options.method, options.data, size, options.base)
     rows = {FULL: [*full, *keys]}
     for path in variants:
         marks = [f"--variant={path.stem}", f"--group={options.method}-{options.data}-{size}", "--job_type=ablation"]
         rows[path.stem] = [*configuration(None, None, [file, path]), *marks, *keys]
     grid = Grid(rows, options.seeds, pool)
-    shown = table(grid.setups(), str(file.relative_to(paths.experiments())))
+    shown = table(grid.setups(), paths.shown(file))
     sys.stdout.write(f"\n{shown.text()}\n")
     sys.stdout.writelines(f"{path}\n" for path in shown.write(grid.rows[FULL][0].folder.parent / "ablation"))
 

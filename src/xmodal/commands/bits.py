@@ -6,13 +6,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from xmodal import paths
+from xmodal import arguments, paths
+from xmodal.experiment import configuration, size_names
 from xmodal.records.figures import draw_curves, draw_sizes
 from xmodal.records.setups import Setup
 from xmodal.records.tables import Table
-from xmodal.run import MAX_SIZE, configuration, overrides, size_names, whole_list
+from xmodal.run import MAX_SIZE, overrides, whole_list
 from xmodal.studies.each_method import each_method
-from xmodal.studies.grid import Grid, add_grid_options, full_method, grid_pool, origin, tuned_file
+from xmodal.studies.grid import Grid, full_method, grid_pool, origin, tuned_file
 from xmodal.studies.processes import Pool
 
 SIZES = "16,32,64,128"
@@ -25,9 +26,7 @@ def main(argv: Sequence[str]) -> int:
     (its runs are named after it: `tuned-at-64`); else the experiment file. Embeddings take `--dim`. Finished runs are
     used again. Ends with a table (Markdown, CSV and LaTeX as well) and two figures, beside the runs.
     """
-    parser = argparse.ArgumentParser(prog="xmodal bits", description=main.__doc__, allow_abbrev=False)
-    add_grid_options(parser)
-    options, rest = parser.parse_known_args(list(argv))
+    options, rest = arguments.bits().parse_known_args(list(argv))
     pool = grid_pool(options)
     return each_method(options, lambda own: _bits(own, rest, pool), lambda method: True)
 
@@ -39,9 +38,9 @@ def _bits(options: argparse.Namespace, rest: Sequence[str], pool: Pool) -> None:
     rows, sources = {}, {}
     for size in whole_list(kind.upper(), getattr(options, kind) or SIZES, 1, MAX_SIZE):
         name = f"{size} {kind}"
-        file, row = nearest_tuned(options.method, options.data, size)
+        file, row = nearest_tuned(options.method, options.data, size, options.base)
         rows[name] = [*row, *overrides(argparse.Namespace(**vars(options) | {kind: str(size)})), *rest]
-        sources[name] = str(file.relative_to(paths.experiments()))
+        sources[name] = paths.shown(file)
     grid = Grid(rows, options.seeds, pool)
     setups, stem, title = grid.setups(), grid.folder / kind, f"{options.method} on {options.data}"
     shown, curves = table(setups, sources), stem.with_name(f"{kind}-precision_recall.png")
@@ -52,13 +51,13 @@ def _bits(options: argparse.Namespace, rest: Sequence[str], pool: Pool) -> None:
     sys.stdout.writelines(f"{path}\n" for path in written)
 
 
-def nearest_tuned(method: str, dataset: str, size: int) -> tuple[Path, list[str]]:
+def nearest_tuned(method: str, dataset: str, size: int, base: Path | None = None) -> tuple[Path, list[str]]:
     """As `full_method`, but a size without a tuned file borrows the nearest one (by ratio; the larger of two)."""
-    pattern = tuned_file(method, dataset, 0)
-    there = [path.stem.removeprefix(f"{dataset}-") for path in pattern.parent.glob(f"{dataset}-*.yaml")]
+    tuned = paths.listed(paths.experiments() / method / "tuned", f"{dataset}-*.yaml")
+    there = [path.stem.removeprefix(f"{dataset}-") for path in tuned]
     sizes = [int(text) for text in there if text.isdigit()]
     if size in sizes or not sizes:
-        return full_method(method, dataset, size)
+        return full_method(method, dataset, size, base)
     nearest = min(sizes, key=lambda other: (abs(math.log(other / size)), -other))
     file = tuned_file(method, dataset, nearest)
     marks = [f"--variant=tuned-at-{nearest}", f"--group={method}-{dataset}-{size}", "--job_type=bits"]

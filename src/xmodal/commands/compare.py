@@ -1,12 +1,12 @@
 """`xmodal compare`: a table and a page of the runs at hand, made from their records only."""
 
-import argparse
 import csv
 import sys
 from collections.abc import Iterable, Sequence
 
-from xmodal import paths
+from xmodal import arguments, paths
 from xmodal.errors import UserError
+from xmodal.experiment import dataset_name
 from xmodal.records.page import write_page
 from xmodal.records.setups import Record, by_setup, collect
 
@@ -18,13 +18,10 @@ COLUMNS = [
 
 def main(argv: Sequence[str]) -> int:
     """`xmodal compare`: mAP@all on the query set, as a table here and as a page with tests, plots and galleries."""
-    parser = argparse.ArgumentParser(prog="xmodal compare", description=main.__doc__, allow_abbrev=False)
-    parser.add_argument("--methods", metavar="NAME[,NAME]", help="methods to compare; default: all")
-    parser.add_argument("--data", metavar="NAME[,NAME]", help="datasets; default: all")
-    parser.add_argument("--bits", metavar="N[,N]", help="sizes, in bits of a code or dimensions; default: all")
-    parser.add_argument("--format", choices=("text", "markdown", "csv"), default="text", help="of the table")
-    options = parser.parse_args(list(argv))
+    options = arguments.compare().parse_args(list(argv))
     records, broken = collect(paths.runs())
+    if options.data:
+        options.data = ",".join(dataset_name(each) for each in options.data.split(","))
     for name, key in (("methods", "method"), ("data", "dataset"), ("bits", "size")):
         records = _select(records, name, key, getattr(options, name))
     if broken:

@@ -1,13 +1,12 @@
 """`xmodal dashboard`: the studies in a browser, by optuna-dashboard (optional: the extra `dashboard`)."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 
 from optuna.storages import get_storage
 from sqlalchemy.exc import SQLAlchemyError
 
-from xmodal import paths
+from xmodal import arguments, paths
 from xmodal.errors import UserError
 from xmodal.run import whole
 
@@ -18,10 +17,7 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         UserError: optuna-dashboard is not installed, there are no studies, or the address is taken.
     """
-    parser = argparse.ArgumentParser(prog="xmodal dashboard", description=main.__doc__, allow_abbrev=False)
-    parser.add_argument("--storage", help="URL of the study database; default: SQLite under runs/")
-    parser.add_argument("--port", default="8080", help="on 127.0.0.1")
-    options = parser.parse_args(list(argv))
+    options = arguments.dashboard().parse_args(list(argv))
     port = whole("PORT", options.port, 1, 65_535)
     database = paths.runs() / "sweeps.db"
     if options.storage is None and not database.is_file():

@@ -1,11 +1,10 @@
 """`xmodal datasets`: every dataset, what of it lies here, its protocols and their sizes."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from xmodal import paths
+from xmodal import arguments, paths
 from xmodal.errors import UserError
 
 
@@ -15,10 +14,7 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         UserError: no such dataset.
     """
-    parser = argparse.ArgumentParser(prog="xmodal datasets", description=main.__doc__)
-    parser.add_argument("name", nargs="?", help="of one dataset")
-    parser.add_argument("--protocols", action="store_true", help="the table of protocols that docs/datasets.md shows")
-    options = parser.parse_args(list(argv))
+    options = arguments.datasets().parse_args(list(argv))
     if options.protocols:
         sys.stdout.write(protocol_table())
         return 0

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from xmodal import paths
 from xmodal.errors import UserError
-from xmodal.run import configuration, train, whole
+from xmodal.experiment import configuration
+from xmodal.run import train, whole
 
 if TYPE_CHECKING:  # importing it takes seconds
     from xmodal.search import Index

@@ -4,7 +4,6 @@
 by cosine.
 """
 
-import argparse
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from xmodal import arguments
 from xmodal.batch import SIDES
 from xmodal.data.readers.codes import SPLITS, read_codes
 from xmodal.errors import UserError
@@ -60,18 +60,10 @@ class Evaluation:
 
 def main(argv: list[str]) -> int:
     """Run the command; a file that cannot be used is a `UserError`."""
-    parser = argparse.ArgumentParser(
-        prog="xmodal evaluate",
-        description="Every retrieval metric, with its convention, of codes or embeddings in files.",
-    )
-    parser.add_argument(
-        "files", metavar="FILE", nargs="+", type=Path, help=".npz, .mat, .h5 ...; two are compared as well"
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON, numbers at full precision")
-    arguments = parser.parse_args(argv)
-    evaluations = [evaluate_file(file) for file in arguments.files]
+    options = arguments.evaluate().parse_args(argv)
+    evaluations = [evaluate_file(file) for file in options.files]
     tests = [_compare(evaluations[0], other) for other in evaluations[1:]]
-    if arguments.json:
+    if options.json:
         records = [evaluation.record() for evaluation in evaluations]
         print(json.dumps(records[0] if len(records) == 1 else {"files": records, "paired_tests": tests}, indent=2))
     else:

@@ -1,14 +1,14 @@
 """`xmodal plots`: what a study found, drawn, and precision over recall of the runs at its size."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 
+from xmodal import arguments
 from xmodal.errors import UserError
+from xmodal.experiment import configuration, experiment
 from xmodal.records.figures import draw_curves
 from xmodal.records.setups import by_setup, collect
-from xmodal.run import MAX_SIZE, configuration, size_argument, whole_list
-from xmodal.studies.front import AGAINST
+from xmodal.run import MAX_SIZE, size_argument, whole_list
 from xmodal.studies.plots import draw_study
 from xmodal.studies.storage import study_name
 
@@ -21,21 +21,15 @@ def main(argv: Sequence[str]) -> int:
     """
     from xmodal.cli import Parsed
 
-    parser = argparse.ArgumentParser(prog="xmodal plots", description=main.__doc__, allow_abbrev=False)
-    parser.add_argument("method")
-    parser.add_argument("data")
-    parser.add_argument("--bits", help="code length of a binary method; several with --against")
-    parser.add_argument("--dim", help="embedding size of a real-valued method; several with --against")
-    parser.add_argument("--against", choices=AGAINST, help="draw the front of val/map against this")
-    parser.add_argument("--storage", help="URL of the study database; default: SQLite under runs/")
-    options = parser.parse_args(list(argv))
+    options = arguments.plots().parse_args(list(argv))
     bits, dim, sizes = options.bits, options.dim, []
     if options.against:
         kind = "bits" if dim is None else "dim"
         sizes = whole_list(kind.upper(), getattr(options, kind) or "", 1, MAX_SIZE)
         bits, dim = (str(sizes[0]) if given else None for given in (bits, dim))
-    parsed = Parsed([*configuration(options.method, options.data), *size_argument(options.method, bits, dim)])
-    name = study_name(options.method, options.data, sizes or [parsed.size], options.against)
+    plan = experiment(options.method, options.data)
+    parsed = Parsed([*configuration(None, None, [plan.file]), *size_argument(plan.method, bits, dim)])
+    name = study_name(plan.method, plan.dataset, sizes or [parsed.size], options.against)
     folder = parsed.folder.parents[1 if options.against else 0]
     written = draw_study(folder, name, options.storage, options.against)
     setups = {each.variant: each for each in by_setup(collect(folder)[0]) if each.is_plain and each.queries is not None}

@@ -1,24 +1,14 @@
 """`xmodal prepare NAME`: check and convert a dataset, encode it once, and say what there is."""
 
-import argparse
 import inspect
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from xmodal import arguments
 from xmodal.commands.datasets import module_of
 from xmodal.errors import UserError
-
-OPTIONS = {
-    "protocol": str,
-    "dialect": str,
-    "selection": str,
-    "query": int,
-    "train": int,
-    "val": int,
-    "max_corrupt": int,
-}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -27,13 +17,8 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         UserError: no such dataset, its files are missing or damaged, or it has no such option.
     """
-    parser = argparse.ArgumentParser(prog="xmodal prepare", description=main.__doc__)
-    parser.add_argument("name", help="of the dataset")
-    parser.add_argument("--root", help="its folder; default: $XMODAL_DATA/NAME or data/NAME")
-    for option, kind in OPTIONS.items():
-        parser.add_argument(f"--{option}", type=kind, help="as the dataset's argument of this name")
-    parsed = parser.parse_args(list(argv))
-    given = {option: getattr(parsed, option) for option in OPTIONS if getattr(parsed, option) is not None}
+    parsed = arguments.prepare().parse_args(list(argv))
+    given = {option: getattr(parsed, option) for option in arguments.PREPARED if getattr(parsed, option) is not None}
     kind = module_of(parsed.name)
     takes = {name for base in kind.__mro__ for name in inspect.signature(base.__init__).parameters}
     if unknown := sorted(given.keys() - takes):

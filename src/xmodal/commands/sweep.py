@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from xmodal import paths
+from xmodal import arguments, paths
 from xmodal.errors import UserError
-from xmodal.run import MAX_SIZE, add_run_options, experiment_file, whole, whole_list
+from xmodal.experiment import experiment, method_class
+from xmodal.run import MAX_SIZE, whole, whole_list
 from xmodal.studies import front
-from xmodal.studies.each_method import HELP, each_method
+from xmodal.studies.each_method import each_method
 from xmodal.studies.jobs import run_jobs
 from xmodal.studies.processes import Pool
-from xmodal.studies.samplers import PRUNERS, SAMPLERS
 from xmodal.studies.search import Sweep
 from xmodal.studies.space import read_search
 from xmodal.studies.supervise import supervise
@@ -108,27 +108,12 @@ def _first(sweep: Sweep) -> list[dict[str, Any]]:
 
 
 def _has_space(method: str) -> bool:
-    return (paths.sweeps() / f"{method}.yaml").is_file()
+    return paths.found(paths.sweeps() / f"{method}.yaml").is_file()
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The command line, checked."""
-    parser = argparse.ArgumentParser(prog="xmodal sweep", description=main.__doc__, allow_abbrev=False)
-    parser.add_argument("method", help=HELP)
-    parser.add_argument("data")
-    add_run_options(parser)
-    parser.add_argument("--trials", help="finished trials the study shall have in the end; default: the sweep file's")
-    parser.add_argument("--minutes", help="start no trial after so many minutes; without --trials nothing else ends it")
-    parser.add_argument("--sampler", help=f"{', '.join(SAMPLERS)}; default: the sweep file's")
-    parser.add_argument("--sampler_seed", help="seed of the sampler; default: the sweep file's")
-    parser.add_argument("--pruner", help=f"{', '.join(PRUNERS)}; default: the sweep file's")
-    parser.add_argument("--warm_start", type=Path, help="experiment file, such as a tuned one, that is tried first")
-    parser.add_argument("--against", choices=front.AGAINST, help="search the Pareto front of val/map against this")
-    parser.add_argument("--workers", default="1", help="trials that run side by side; each has GPUs of its own")
-    parser.add_argument("--storage", help="URL of the study database; default: SQLite under runs/")
-    parser.add_argument("--jobs", help="search in so many jobs, of SLURM where there is one; docs/how-to/sweeps.md")
-    parser.add_argument("--job", action="append", default=[], help="a setting of submitit, such as slurm_partition=gpu")
-    options = parser.parse_args(list(argv))
+    options = arguments.sweep().parse_args(list(argv))
     for check in (_sizes, _workers, _devices, _settings):  # a slip is said at once, before anything is started
         check(options)
     return options
@@ -136,12 +121,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def plan(options: argparse.Namespace) -> list[Sweep]:
     """The searches of a command line: one a size, or one of all sizes that share a training."""
-    base = experiment_file(options.method, options.data)
-    searched = read_search(paths.sweeps() / f"{options.method}.yaml", _settings(options))
+    base = getattr(options, "base", None) or experiment(options.method, options.data).file
+    searched = read_search(paths.found(paths.sweeps() / f"{options.method}.yaml"), _settings(options))
     kind, sizes = _sizes(options)
-    from xmodal.methods import registry  # takes seconds; the command line is checked before
-
-    method = registry().get(options.method)
+    method = method_class(options.method)  # takes seconds; the command line is checked before
     together = options.against or (method is not None and method.one_training)
     studies = [sizes] if together else [[size] for size in sizes]
     return [Sweep(options, base, searched, kind, each) for each in studies]

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from xmodal import paths
+from xmodal import arguments, paths
 from xmodal.errors import UserError
 from xmodal.records.wandb_mode import answers, has_key, keep_inside, server
 
@@ -16,6 +16,7 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         UserError: there is no key, the server does not answer, or what answers takes no runs.
     """
+    _, argv = arguments.sync().parse_known_args(list(argv))
     offline = list((paths.runs() / "wandb").glob("offline-run-*"))
     if not offline:
         sys.stdout.write(f"no offline runs under {paths.runs() / 'wandb'}: nothing to upload.\n")

@@ -16,13 +16,14 @@ from xmodal import paths
 from xmodal.commands import compare, sweep
 from xmodal.commands.bits import nearest_tuned
 from xmodal.errors import UserError
+from xmodal.experiment import size_names
 from xmodal.files import write_atomically
 from xmodal.records import provenance
 from xmodal.records.contests import contests
 from xmodal.records.page import write_page
 from xmodal.records.setups import MEASURES, Setup, by_setup, collect
 from xmodal.records.wandb_mode import mode
-from xmodal.run import MAX_SIZE, overrides, size_names, whole, whole_list
+from xmodal.run import MAX_SIZE, overrides, whole, whole_list
 from xmodal.studies.grid import Grid, grid_pool
 from xmodal.studies.processes import Pool
 
@@ -55,7 +56,7 @@ class Cell(NamedTuple):
         """What the cell's numbers depend on, of the command line and of the files that people write."""
         folder, space = paths.experiments(), paths.sweeps() / f"{self.method}.yaml"
         read = [folder / "default.yaml", folder / self.method / f"{self.data}.yaml", space]
-        text = b"".join(file.read_bytes() for file in read if file.is_file())
+        text = b"".join(file.read_bytes() for file in map(paths.found, read) if file.is_file())
         given = {name: getattr(options, name) for name in ("trials", "seeds", "epochs")}
         return {**given, "files": hashlib.sha256(text).hexdigest()[:16]}
 
@@ -158,11 +159,11 @@ def plan(options: argparse.Namespace) -> Iterator[Cell]:
     sizes = whole_list("SIZES", options.sizes, 1, MAX_SIZE)
     found: list[Cell] = []
     for data in options.data.split(","):
-        there = sorted(path.parent.name for path in paths.experiments().glob(f"*/{data}.yaml"))
+        there = sorted({path.parent.name for path in paths.listed(paths.experiments(), f"*/{data}.yaml")})
         if not there:
             raise UserError(f"DATA is {options.data!r}: no method has an experiment file for {data!r}.")
         for name in there:
-            contests_in = name in UNSEARCHED or (paths.sweeps() / f"{name}.yaml").is_file()
+            contests_in = name in UNSEARCHED or paths.found(paths.sweeps() / f"{name}.yaml").is_file()
             if contests_in and (wanted is None or name in wanted):
                 together = name in registry and registry[name].one_training
                 for kind in size_names(name):

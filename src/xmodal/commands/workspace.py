@@ -1,10 +1,10 @@
 """`xmodal workspace`: a saved W&B workspace for the suite's runs, by wandb-workspaces (the extra `workspace`)."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from xmodal import arguments
 from xmodal.errors import UserError
 from xmodal.records.wandb_mode import answers, has_key, server
 
@@ -17,10 +17,7 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         UserError: wandb-workspaces is not installed, there is no key, or the server does not answer or refuses.
     """
-    parser = argparse.ArgumentParser(prog="xmodal workspace", description=main.__doc__, allow_abbrev=False)
-    parser.add_argument("--entity", help="user or team; default: yours")
-    parser.add_argument("--name", default="xmodal: methods, ablations, seeds", help="of the view")
-    options = parser.parse_args(list(argv))
+    options = arguments.workspace().parse_args(list(argv))
     try:
         panels, views = (import_module(f"wandb_workspaces.{name}") for name in ("reports.v2", "workspaces"))
     except ImportError as error:

@@ -182,4 +182,5 @@ def half(features: Features) -> Mapping[str, NDArray[np.generic]]:
 
 def located(name: str) -> Path:
     """A file as named, or below the checkout, so that experiment files may name `experiments/...` and `runs/...`."""
-    return Path(name) if Path(name).is_file() else paths.home() / name
+    file = Path(name)
+    return file if file.is_file() or file.is_absolute() else paths.found(paths.home() / file)

@@ -34,6 +34,7 @@ class RetrievalMethod(Evaluated):
     """
 
     weights: Any
+    supervised = True  # whether training reads labels
     steady = False  # whether a training step computes the same in every epoch
     reranks = 0  # first hits of a search that `pair_scores` re-orders
     one_training = False  # whether codes of every length come out of one training: see `xmodal.lengths`

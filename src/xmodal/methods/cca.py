@@ -26,6 +26,7 @@ class CCA(RetrievalMethod):
     """
 
     name = "cca"
+    supervised = False
 
     image_mean: Tensor
     text_mean: Tensor

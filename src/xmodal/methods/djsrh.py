@@ -58,6 +58,7 @@ class DJSRH(RetrievalMethod):
     """
 
     name = "djsrh"
+    supervised = False
 
     def __init__(
         self,

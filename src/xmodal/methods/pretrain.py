@@ -48,6 +48,7 @@ class Pretrain(RetrievalMethod):
     """
 
     name = "pretrain"
+    supervised = False
     steady = True
 
     def __init__(

@@ -28,6 +28,7 @@ class Untrained(CCA):
     """
 
     name = "untrained"
+    supervised = False
 
     def __init__(
         self,

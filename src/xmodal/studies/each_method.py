@@ -7,10 +7,8 @@ from collections.abc import Callable
 
 from xmodal import paths
 from xmodal.errors import UserError
+from xmodal.experiment import PATTERN, Experiment, experiment, size_names
 from xmodal.records.wandb_mode import mode
-from xmodal.run import experiment_file, size_names
-
-HELP = "a folder of experiments/, such as dmsf; several as dmsf,dcmh; or all"
 
 
 def each_method(
@@ -19,6 +17,8 @@ def each_method(
     ready: Callable[[str], bool],
 ) -> int:
     """Run a command for every method that `options.method` names; one that fails does not keep the others from running.
+
+    The command gets the names of method and dataset, and their experiment file as `base`.
 
     Where both `bits` and `dim` are given, a method takes the one that is its own (`bits`, if it has both).
 
@@ -35,24 +35,25 @@ def each_method(
     """
     chosen, left_out = options.method.split(","), list[str]()
     if options.method == "all":
-        there = sorted(path.parent.name for path in paths.experiments().glob(f"*/{options.data}.yaml"))
+        file = PATTERN if "." in options.data else options.data  # of data of one's own: all that run on such data
+        there = sorted({path.parent.name for path in paths.listed(paths.experiments(), f"*/{file}.yaml")})
         chosen = [name for name in there if ready(name) and _fits(options, name)]
         left_out = [name for name in there if name not in chosen]
     if not chosen or len(set(chosen)) < len(chosen):
         raise UserError(f"METHOD is {options.method!r}, which names no method for {options.data!r}, or one twice.")
-    for name in chosen:
-        experiment_file(name, options.data)
+    plans = [experiment(name, options.data) for name in chosen]
     mode()  # whether W&B answers is asked once, not by every trial
-    if len(chosen) == 1:
-        run(_of_method(options, chosen[0]))
+    if len(plans) == 1:
+        run(_of_method(options, plans[0]))
         return 0
     left = f" (left out, for want of files or of a size: {', '.join(left_out)})" if left_out else ""
-    sys.stderr.write(f"{len(chosen)} methods: {', '.join(chosen)}{left}\n")
+    sys.stderr.write(f"{len(plans)} methods: {', '.join(plan.method for plan in plans)}{left}\n")
     failed = []
-    for number, name in enumerate(chosen, 1):
-        sys.stderr.write(f"\n{name}, {number} of {len(chosen)}\n")
+    for number, plan in enumerate(plans, 1):
+        name = plan.method
+        sys.stderr.write(f"\n{name}, {number} of {len(plans)}\n")
         try:
-            run(_of_method(options, name))
+            run(_of_method(options, plan))
         except UserError as error:
             failed.append(name)
             sys.stderr.write(f"{name} failed: {error}\n")
@@ -73,8 +74,9 @@ def _fits(options: argparse.Namespace, name: str) -> bool:
     return not given or bool(given.intersection(size_names(name)))
 
 
-def _of_method(options: argparse.Namespace, name: str) -> argparse.Namespace:
-    own: dict[str, str | None] = {"method": name}
-    if options.method != name and options.bits is not None and options.dim is not None:
+def _of_method(options: argparse.Namespace, plan: Experiment) -> argparse.Namespace:
+    name = plan.method
+    own: dict[str, object] = {"method": name, "data": plan.dataset, "base": plan.file}
+    if ("," in options.method or options.method == "all") and options.bits is not None and options.dim is not None:
         own["dim" if "bits" in size_names(name) else "bits"] = None
     return argparse.Namespace(**vars(options) | own)

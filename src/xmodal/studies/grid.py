@@ -18,20 +18,11 @@ from tqdm import tqdm
 from xmodal import paths
 from xmodal.checks import MAX_SEED
 from xmodal.errors import UserError
+from xmodal.experiment import configuration, experiment
 from xmodal.records import read_results
 from xmodal.records.setups import Record, Setup
-from xmodal.run import add_run_options, configuration, experiment_file, whole, whole_list
-from xmodal.studies.each_method import HELP
+from xmodal.run import whole, whole_list
 from xmodal.studies.processes import Pool, Task, whole_run
-
-
-def add_grid_options(parser: argparse.ArgumentParser) -> None:
-    """The arguments that `ablate` and `bits` share."""
-    parser.add_argument("method", help=HELP)
-    parser.add_argument("data", help="a file of that folder, such as emoji")
-    add_run_options(parser, seed=False)
-    parser.add_argument("--seeds", default="0,1,2", help="seeds of every row; default: 0,1,2")
-    parser.add_argument("--workers", default="1", help="runs that go side by side, dealt out over the GPUs; default: 1")
 
 
 def grid_pool(options: argparse.Namespace) -> Pool:
@@ -43,24 +34,28 @@ def grid_pool(options: argparse.Namespace) -> Pool:
     return Pool(whole("WORKERS", options.workers, 1, 256), whole("DEVICES", options.devices or "1", 1, 1024))
 
 
-def full_method(method: str, dataset: str, size: int) -> tuple[Path, list[str]]:
+def full_method(method: str, dataset: str, size: int, base: Path | None = None) -> tuple[Path, list[str]]:
     """The file of the full method at a size, tuned where there is one, and the arguments of its runs.
 
     They are those of `xmodal train` and of a sweep's last evaluation, so that these runs are found again.
 
-    Raises:
-        UserError: no such method, or no such dataset for it.
+    Args:
+        method: its name.
+        dataset: its name.
+        size: bits or dimensions.
+        base: the experiment file of the two, for where nothing is tuned; default: by their names.
     """
-    tuned, plain = tuned_file(method, dataset, size), experiment_file(method, dataset)
+    tuned = tuned_file(method, dataset, size)
     if not tuned.is_file():
-        return plain, configuration(None, None, [plain])
+        base = base or experiment(method, dataset).file
+        return base, configuration(None, None, [base])
     marks = [f"--group={method}-{dataset}-{size}", "--job_type=tuned"]
     return tuned, [*configuration(None, None, [tuned]), *marks]
 
 
 def tuned_file(method: str, dataset: str, size: int) -> Path:
-    """Where a sweep writes its best trial."""
-    return paths.experiments() / method / "tuned" / f"{dataset}-{size}.yaml"
+    """Where a sweep has written its best trial."""
+    return paths.found(paths.experiments() / method / "tuned" / f"{dataset}-{size}.yaml")
 
 
 class Run(NamedTuple):

@@ -17,8 +17,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from xmodal import paths
 from xmodal.errors import UserError
+from xmodal.experiment import configuration
 from xmodal.folder import difference, settings
-from xmodal.run import configuration, overrides, whole
+from xmodal.run import overrides, whole
 from xmodal.studies import front
 from xmodal.studies.processes import SpentError, TrialDivergedError, TrialError
 from xmodal.studies.space import Parameter, Search, Value
@@ -61,7 +62,7 @@ class Sweep:
             search = front.with_axis(search, f"model.{kind}", axis)
         self.sought = search
         self.name = study_name(options.method, options.data, sizes, self.against)
-        self.arguments = [*configuration(options.method, options.data), *overrides(self.options)]
+        self.arguments = [*configuration(None, None, [base]), *overrides(self.options)]
         self.devices = whole("DEVICES", options.devices or "1", 1, 1024)
 
     def open(self, first: Sequence[dict[str, Value]] = (), *, forks: bool = False) -> AbstractContextManager[OpenStudy]:

@@ -9,6 +9,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial
 
+from xmodal import paths
 from xmodal.errors import UserError
 from xmodal.safe_yaml import parse_yaml, read_yaml
 from xmodal.studies.samplers import make_pruner, make_sampler
@@ -116,7 +117,7 @@ def read_search(path: Path, given: Mapping[str, Any] | None = None) -> Search:
         UserError: there is none, or something in it is unknown or malformed.
     """
     if not path.is_file():
-        there = sorted(found.stem for found in path.parent.glob("*.yaml"))
+        there = sorted({found.stem for found in paths.listed(paths.sweeps(), "*.yaml")})
         raise UserError(f"no search space at {path}; there are spaces for: {', '.join(there)}.")
     content = read_yaml(path)
     whole = isinstance(content, dict) and content.get("space") and isinstance(content["space"], dict)

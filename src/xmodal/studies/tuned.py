@@ -10,11 +10,13 @@ import optuna
 import yaml
 from optuna.trial import TrialState
 
+from xmodal import paths
 from xmodal.errors import UserError
+from xmodal.experiment import configuration
 from xmodal.files import write_atomically
 from xmodal.records import read_results
 from xmodal.records.record import tuned_header
-from xmodal.run import configuration, overrides
+from xmodal.run import overrides
 from xmodal.studies.processes import Pool, whole_run
 from xmodal.studies.search import Sweep
 from xmodal.studies.space import experiment_with
@@ -43,7 +45,7 @@ def write_tuned(sweep: Sweep, study: optuna.Study, size: int) -> Path:
     }
     command = f"xmodal sweep {sweep.options.method} {data}"
     header = tuned_header(command, study.study_name, best.number, study.best_value, counts)
-    path = sweep.base.parent / "tuned" / f"{data}-{size}.yaml"
+    path = paths.experiments() / str(sweep.options.method) / "tuned" / f"{data}-{size}.yaml"
     write_atomically(path, header + yaml.safe_dump(content, sort_keys=False))
     return path
 

@@ -1,6 +1,5 @@
 """Your own data: a folder of pictures and a table that says what they show (`xmodal init data` writes the YAML)."""
 
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -66,9 +65,9 @@ class Folder(Released):
     ) -> None:
         check_name("data.name", name)
         self.name, self.table = name, table
-        marks: Sequence[str] = [label] if isinstance(label, str) else label or []
-        super().__init__(relevance=relevance or ("finest" if layers else "label" if marks else "group"), **kwargs)
-        self.columns = {"file": file, "text": text, "label": marks, "separator": separator, "layers": layers}
+        self.marks = [label] if isinstance(label, str) else label or []
+        super().__init__(relevance=relevance or ("finest" if layers else "label" if self.marks else "group"), **kwargs)
+        self.columns = {"file": file, "text": text, "separator": separator, "layers": layers}
         self.columns |= {"split": split, "ending": ending}
         self.images = Path(images) if images else table_parts(table)[0].parent
         self.database, self.query, self.val, self.fewest = database, query, val, fewest
@@ -78,7 +77,7 @@ class Folder(Released):
     @cached_property
     def listing(self) -> Listing:
         """What the table says."""
-        return read_listing(self.table, **self.columns)  # type: ignore[arg-type]
+        return read_listing(self.table, label=self.marks, **self.columns)  # type: ignore[arg-type]
 
     @cached_property
     def release(self) -> Release:

@@ -88,7 +88,7 @@ class Released(CrossModalDataModule):
 
     def split(self) -> Split:
         """The protocol's lists, without pairs whose picture is missing or corrupt."""
-        drawn = self.release.picture if self._content is None else self._content
+        drawn = self.release.picture if self.content is None else self.content
         split = self._drawn(drawn)
         gone = self._corrupt_pairs
         if not len(gone):
@@ -115,11 +115,11 @@ class Released(CrossModalDataModule):
                 for side, rows in (("image", release.image_rows), ("text", release.text_rows))
                 if rows is not None
             },
-            self._content,
+            self.content,
         )
 
     @cached_property
-    def _content(self) -> Index | None:
+    def content(self) -> Index | None:
         """(N,) number of the content of each pair's picture, for files with several captions each; None elsewhere."""
         release = self.release
         if not isinstance(release.image, Photos) or (release.picture is None and not self.twins):

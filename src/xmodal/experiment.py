@@ -1,0 +1,236 @@
+"""Which file says how a method runs on a dataset: one that is there, or one made for data or a method of one's own."""
+
+import inspect
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import yaml
+
+from xmodal import paths
+from xmodal.errors import UserError
+from xmodal.files import write_atomically
+from xmodal.safe_yaml import read_yaml
+
+if TYPE_CHECKING:  # importing it takes seconds; names are checked before
+    from xmodal.methods import RetrievalMethod
+
+PATTERN = "emoji"  # the experiment file that says how a method runs on pictures and texts of any kind
+CARRIED = (
+    *("batch_size", "drop_last", "per_label", "tokens", "trunk"),
+    *("image_encoder", "text_encoder", "image_scaling", "text_scaling"),
+)  # of that file's data: what a method wants of its batches, not what the data are
+
+
+class Experiment(NamedTuple):
+    """A method on a dataset.
+
+    Attributes:
+        file: experiment file of the pair.
+        method: its name, as in `runs/`.
+        dataset: its name, as in `runs/`.
+    """
+
+    file: Path
+    method: str
+    dataset: str
+
+
+def experiment(method: str, data: str) -> Experiment:
+    """The experiment of a pair.
+
+    Args:
+        method: a folder of `experiments/`; or a class of one's own, as `package.Class` or as the path of its file.
+        data: an experiment file of that folder; or a YAML file with a `data` section, as `xmodal init data` writes it;
+            or a class of one's own.
+
+    Raises:
+        UserError: there is no such method or dataset; the message lists those there are.
+    """
+    own_method, own_data = _is_own(method), _is_own(data)
+    name = own_class(method, "model").name if own_method else method
+    dataset, content = _data(data) if own_data else (data, None)
+    path = paths.found(paths.experiments() / name / f"{dataset}.yaml")
+    if path.is_file() and not own_data:
+        return Experiment(path, name, dataset)
+    folders = sorted({path.parent.name for path in paths.listed(paths.experiments(), "*/*.yaml")})
+    if not own_method and name not in folders:
+        raise UserError(
+            f"METHOD is {method!r}; the methods are: {', '.join(folders) or 'none'}; or name a class of your own, as "
+            "my_package.MyMethod or my_method.py."
+        )
+    if not own_method and content is None:
+        there = sorted({path.stem for path in paths.listed(paths.experiments(), f"{name}/*.yaml")})
+        raise UserError(
+            f"DATA is {data!r}; {name} has experiment files for: {', '.join(there)}. Write "
+            f"{paths.experiments() / name / data}.yaml for another, or give a YAML file of your own data."
+        )
+    return Experiment(_made(method if own_method else None, name, data, dataset, content), name, dataset)
+
+
+def dataset_name(data: str) -> str:
+    """The name under which runs on a dataset are kept; see `experiment`."""
+    return _data(data)[0] if _is_own(data) else data
+
+
+def configuration(method: str | None, data: str | None, files: Sequence[str | Path] = ()) -> list[str]:
+    """The configuration files of a run, in order, as `--config` arguments; a tuned file's run is marked as one.
+
+    Raises:
+        UserError: neither a method with a dataset nor a configuration file was named, or a file is missing.
+    """
+    if method and data:
+        files = [experiment(method, data).file, *files]
+    elif method or not files:
+        raise UserError("name a method and a dataset, such as `xmodal train dmsf emoji`, or a file with --config.")
+    if missing := [str(file) for file in files if not Path(file).is_file()]:
+        raise UserError(f"no configuration file {', '.join(missing)}.")
+    marks = ["--variant=tuned"] if any(Path(file).parent.name == "tuned" for file in files) else []
+    default = paths.found(paths.experiments() / "default.yaml")
+    return [*(f"--config={file}" for file in (default, *files)), *marks]
+
+
+def size_names(method: str) -> tuple[str, ...]:
+    """Which of `bits` and `dim` the constructor of a method has; both where its class is not known yet."""
+    found = method_class(method)
+    return tuple(name for name in ("bits", "dim") if not found or name in inspect.signature(found).parameters)
+
+
+def method_class(method: str) -> "type[RetrievalMethod] | None":
+    """The class of a method: of the suite, one's own, or the one that the method's own experiment files name."""
+    from xmodal import methods
+
+    if _is_own(method):
+        return own_class(method, "model")  # type: ignore[no-any-return]
+    if method in methods.registry():
+        return methods.registry()[method]
+    loaded = {each.name: each for each in _below(methods.RetrievalMethod) if hasattr(each, "name")}
+    if method not in loaded:
+        for file in paths.listed(paths.experiments(), f"{method}/*.yaml"):
+            written = (read_yaml(file) or {}).get("model")
+            if isinstance(written, dict) and "." in str(written.get("class_path", "")):
+                return own_class(written["class_path"], "model")  # type: ignore[no-any-return]
+    return loaded.get(method)
+
+
+def own_class(given: str, kind: str) -> Any:  # noqa: ANN401 - a method or a data module
+    """A class of one's own, of which `kind` (`model` or `data`) says the base.
+
+    Args:
+        given: `package.module.Class`, `file.py` or `file.py:Class`.
+        kind: see above.
+
+    Raises:
+        UserError: the module cannot be imported, or has no such class.
+    """
+    from xmodal.keys import BASES
+
+    base, words = BASES[kind], {"model": "method", "data": "data module"}[kind]
+    place, _, name = given.partition(":") if ".py" in given else given.rpartition(".")[::1]
+    module = _module(place, given)
+    own = {
+        each.__name__: each
+        for each in vars(module).values()
+        if isinstance(each, type) and issubclass(each, base) and (each.__module__ == module.__name__ or name)
+    }
+    if name not in own and (name or len(own) != 1):
+        there = f"it has {', '.join(own)}" if own else f"a {words} is a subclass of {base.__module__}.{base.__name__}"
+        raise UserError(f"{given} names no {words}: {there}.")
+    found = own[name or next(iter(own))]
+    lacking = [each for each in dir(found) if getattr(getattr(found, each), "__isabstractmethod__", False)]
+    lacking += [] if isinstance(getattr(found, "name", None), str) else ["name"]
+    if lacking:
+        raise UserError(f"{found.__name__} in {given} lacks {', '.join(lacking)}.")
+    return found
+
+
+def _module(place: str, given: str) -> ModuleType:
+    """Import a module by its name or its file, whose folder the processes that train search as well."""
+    file = Path(place).resolve() if place.endswith(".py") else None
+    if file:
+        if not file.is_file():
+            raise UserError(f"there is no file {place}.")
+        folder, place = str(file.parent), file.stem
+        if folder not in sys.path:
+            sys.path.append(folder)
+        searched = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        if folder not in searched:
+            os.environ["PYTHONPATH"] = os.pathsep.join([*filter(None, searched), folder])
+    try:
+        module = import_module(place)
+    except Exception as error:  # whatever stands in it
+        raise UserError(f"{given} cannot be imported: {type(error).__name__}: {str(error)[:120]}.") from error
+    if file and Path(module.__file__ or "").resolve() != file:
+        raise UserError(f"{given}: the module {place} is already {module.__file__}; give the file another name.")
+    return module
+
+
+def _is_own(given: str) -> bool:
+    return "." in given
+
+
+def _data(given: str) -> tuple[str, dict[str, Any]]:
+    """Name and configuration of data of one's own."""
+    from xmodal import data
+
+    if not given.endswith((".yaml", ".yml")):
+        found = own_class(given, "data")
+        return found.name, {"data": {"class_path": f"{found.__module__}.{found.__qualname__}"}}
+    if not Path(given).is_file():
+        raise UserError(f"there is no file {given}: `xmodal init data PICTURES TABLE` writes one.")
+    content = read_yaml(Path(given))
+    written = content.get("data") if isinstance(content, dict) else None
+    if not isinstance(written, dict) or not isinstance(written.get("class_path"), str):
+        raise UserError(f"{given} has no `data:` with a class_path: `xmodal init data PICTURES TABLE` writes one.")
+    path, name = written["class_path"], (written.get("init_args") or {}).get("name")
+    if "." not in path and path not in data.__all__:
+        raise UserError(f"{given}: data.class_path is {path!r}: no data module; such as Folder, or my_package.MyData.")
+    return str(name or (own_class(path, "data") if "." in path else getattr(data, path)).name), content
+
+
+def _made(method: str | None, name: str, data: str, dataset: str, content: dict[str, Any] | None) -> Path:
+    """Write the experiment file of a method or of data of one's own below `runs/`, and say where."""
+    from xmodal import data as sets
+    from xmodal.keys import arguments_of
+
+    pattern = paths.found(paths.experiments() / name / f"{PATTERN}.yaml")
+    base: dict[str, Any] = read_yaml(pattern) if pattern.is_file() else {}
+    if method:
+        found = own_class(method, "model")
+        base["model"] = {**base.get("model", {}), "class_path": f"{found.__module__}.{found.__qualname__}"}
+    if content is None:
+        known = {getattr(getattr(sets, each), "name", None): each for each in sets.__all__}
+        if data not in known:
+            raise UserError(f"DATA is {data!r}; the datasets are: {', '.join(sorted(filter(None, known)))}.")
+        content = {"data": {"class_path": known[data]}}
+    path = content["data"]["class_path"]
+    takes = arguments_of(own_class(path, "data") if "." in path else getattr(sets, path))
+    args = (base.pop("data", None) or {}).get("init_args", {})
+    base["data"] = {"init_args": {key: value for key, value in args.items() if key in CARRIED and key in takes}}
+    if "model" not in base:
+        raise UserError(
+            f"{name} has no {PATTERN}.yaml to start from: write {paths.experiments() / name / dataset}.yaml."
+        )
+    sources = " and ".join(filter(None, (str(pattern) if pattern.is_file() else method, data)))
+    file = paths.runs() / name / dataset / "experiment.yaml"
+    text = f"# Made of {sources}, anew by every command.\n" + yaml.safe_dump(_merged(base, content), sort_keys=False)
+    if not file.is_file() or file.read_text() != text:
+        write_atomically(file, text)
+    return file
+
+
+def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """Both, the second before the first."""
+    both = {**first, **second}
+    for key in first.keys() & second.keys():
+        if isinstance(first[key], dict) and isinstance(second[key], dict):
+            both[key] = _merged(first[key], second[key])
+    return both
+
+
+def _below(base: Any) -> list[Any]:  # noqa: ANN401 - classes
+    return [each for direct in base.__subclasses__() for each in (direct, *_below(direct))]

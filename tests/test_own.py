@@ -1,0 +1,186 @@
+"""Your own pictures and your own method: every command takes them, without a file of the suite being touched."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from tests.data.test_folder import make
+from tests.studies.conftest import SMALL, inline  # noqa: F401 - a fixture
+from xmodal.__main__ import main
+from xmodal.experiment import experiment, method_class, size_names
+
+
+def said(capsys):
+    captured = capsys.readouterr()
+    return captured.out + captured.err
+
+
+@pytest.fixture
+def own(home, tmp_path, monkeypatch, inline):  # noqa: F811
+    """A folder of pictures with a table, and the working folder there."""
+    monkeypatch.setenv("XMODAL_DATA", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path, captions=2)
+    return tmp_path
+
+
+def test_init_data_says_what_it_found_and_writes_the_file(own, capsys):
+    (own / "pictures" / "3.jpg").unlink()
+    (own / "pictures" / "5.jpg").write_bytes(b"no picture")
+    (own / "pictures" / "7.jpg").write_bytes((own / "pictures" / "9.jpg").read_bytes())
+    assert main(["init", "data", "pictures", "table.csv", "--name=mine"]) == 0
+    out = capsys.readouterr().out
+    assert "pictures    40; 1 missing, 1 corrupt of 39 opened: 3.jpg, 5.jpg" in out
+    assert "pairs       80; 2.0 texts a picture, column 'text'" in out
+    assert "labels      2 of column label; most often class0 40, class1 40" in out
+    assert "split       no column: queries are drawn, seed 0; train 58, val_query 6, query 16, database 16" in out
+    assert "duplicates  1 pictures have the content of another; 0 queries" in out
+    written = yaml.safe_load((own / "mine.yaml").read_text())["data"]
+    assert written["class_path"] == "Folder"
+    assert written["init_args"]["max_corrupt"] == 2
+    assert (written["init_args"]["file"], written["init_args"]["text"]) == ("file", "text")
+    assert main(["init", "data", "pictures", "table.csv", "--name=mine"]) == 2
+    assert "mine.yaml is there already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["pictures", "table.csv", "--label=kind"], "has no column 'kind'; its columns are: file, label, text"),
+        (["pictures", "table.csv", "--split=text"], "the roles of a split are train, val and test"),
+        (["photos", "table.csv"], "there is no folder photos"),
+        (["pictures", "t.csv"], "the table t.csv is not there"),
+        (["tiny", "tiny.csv"], "has 12 usable pairs: 20 are the fewest"),
+    ],
+)
+def test_a_mistake_is_one_line(own, capsys, arguments, message):
+    (own / "tiny").symlink_to(own / "pictures")
+    (own / "tiny.csv").write_text("".join(["file,text\n", *(f"{k}.jpg,text {k}\n" for k in range(12))]))
+    assert main(["init", "data", *arguments]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("xmodal")]
+    assert message in lines[0]
+
+
+def test_every_command_takes_the_file(own, capsys):
+    assert main(["init", "data", "pictures", "table.csv", "--name=mine"]) == 0
+    content = yaml.safe_load((own / "mine.yaml").read_text())
+    content["data"]["init_args"]["text_encoder"] = {"class_path": "xmodal.encoders.BagOfWords"}
+    content["trainer"] = {"max_epochs": 1}
+    (own / "mine.yaml").write_text(yaml.safe_dump(content))
+    small = ["--bits=8", "--gallery=false"]
+    assert main(["train", "dcmh", "mine.yaml", *small]) == 0
+    record = json.loads((own / "runs/dcmh/mine/8/seed0/result.json").read_text())
+    assert (record["dataset"], record["labels"], record["epochs"]) == ("mine", 2, 1)
+    assert main(["sweep", "dcmh", "mine.yaml", "--bits=8", "--trials=1"]) == 0
+    assert (own / "experiments/dcmh/tuned/mine-8.yaml").is_file()
+    assert main(["ablate", "dcmh", "mine.yaml", *small, "--seeds=0"]) == 0
+    assert main(["bits", "dcmh", "mine.yaml", *small, "--seeds=0"]) == 0
+    assert main(["smoke", "dcmh", "--data=mine.yaml"]) == 0
+    capsys.readouterr()
+    assert main(["compare", "--data=mine.yaml"]) == 0
+    assert "dcmh    mine" in capsys.readouterr().out
+
+
+def test_without_labels_supervised_methods_say_so_in_one_line(own, capsys):
+    assert main(["init", "data", "pictures", "table.csv", "--name=mine", "--label=none"]) == 0
+    assert "relevant to a picture are its own texts" in capsys.readouterr().out
+    assert main(["train", "dcmh", "mine.yaml"]) == 2
+    assert "dcmh learns from labels, and these data have none: name their column in data.label" in said(capsys)
+    assert main(["train", "cca", "mine.yaml", "--dim=4", "--gallery=false"]) == 0
+    metrics = json.loads((own / "runs/cca/mine/dim4/seed0/result.json").read_text())["metrics"]
+    assert 0 < metrics["test/map_i2t"] <= 1
+
+
+def test_the_generated_method_works_and_beats_chance_at_once(home, monkeypatch, capsys, inline):  # noqa: F811
+    monkeypatch.chdir(home)
+    monkeypatch.syspath_prepend(str(home))
+    assert main(["init", "method", "mine"]) == 0
+    written = capsys.readouterr().out.splitlines()[:-1]
+    assert [os.path.relpath(path, home) for path in written] == [
+        "mine.py",
+        "experiments/mine/emoji.yaml",
+        "experiments/mine/ablations/no_quantization.yaml",
+        "sweeps/mine.yaml",
+        "test_mine.py",
+    ]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(home), *sys.path])}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_mine.py"]
+    done = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, check=False)
+    assert "1 passed" in done.stdout, done.stdout
+    assert size_names("mine") == ("bits",)
+    small = ["mine", "emoji", "--bits=8", *SMALL]
+    assert main(["ablate", *small, "--seeds=0"]) == 0
+    assert "no_quantization" in capsys.readouterr().out
+    assert main(["sweep", "mine", "emoji", "--bits=8", "--trials=2", "--epochs=1"]) == 0
+    assert main(["bits", *small, "--seeds=0"]) == 0
+    assert main(["smoke", "mine"]) == 0
+    capsys.readouterr()
+    assert main(["methods"]) == 0
+    assert f"{'mine':26} {'codes':20} reads features, labels\n" in capsys.readouterr().out
+    assert main(["init", "method", "mine"]) == 2
+    assert "mine is the name of something else already" in capsys.readouterr().err
+
+
+def test_a_class_outside_works_by_its_file_or_its_name(home, tmp_path_factory, monkeypatch, inline):  # noqa: F811
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    monkeypatch.setenv("PYTHONPATH", "")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv("XMODAL_HOME", str(elsewhere))
+    assert main(["init", "method", "far"]) == 0
+    assert main(["init", "dataset", "away"]) == 0
+    monkeypatch.setenv("XMODAL_HOME", str(home))
+    small = ["--bits=8", "--epochs=1", "--gallery=false"]
+    assert main(["train", str(elsewhere / "far.py"), "emoji", "--data.subset=64", *small]) == 0
+    assert json.loads((home / "runs/far/emoji/8/seed0/result.json").read_text())["method"] == "far"
+    checkpoint = home / "runs/far/emoji/8/seed0/checkpoints/best.ckpt"
+    assert main(["test", "--ckpt_path", str(checkpoint)]) == 0
+    assert main(["train", "far.Far", "away.Away", "--bits=8", "--epochs=10", "--gallery=false"]) == 0
+    record = json.loads((home / "runs/far/away/8/seed0/result.json").read_text())
+    assert (record["dataset"], record["split_sizes"]["query"]) == ("away", 100)
+    assert record["metrics"]["test/map"] > 0.2  # a random ranking has .1
+    assert main(["sweep", "dcmh", "away.Away", "--bits=8", "--trials=1", "--epochs=1"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "content", "message"),
+    [
+        ("gone.py", None, "there is no file gone.py"),
+        ("broken.py", "import nothing_of_this_name", "broken.py cannot be imported: ModuleNotFoundError"),
+        ("empty.py", "", "names no method: a method is a subclass of xmodal.methods.base.RetrievalMethod"),
+        (
+            "half.py",
+            "from xmodal.methods import RetrievalMethod\nclass Half(RetrievalMethod):\n    name = 'half'",
+            "Half in half.py lacks encode_image, encode_text",
+        ),
+        ("nowhere.Method", None, "nowhere.Method cannot be imported: ModuleNotFoundError"),
+    ],
+)
+def test_what_is_no_method_is_one_line(home, monkeypatch, capsys, given, content, message):
+    monkeypatch.chdir(home)
+    monkeypatch.setenv("PYTHONPATH", "")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    if content is not None:
+        (home / given).write_text(content)
+    assert main(["train", given, "emoji"]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_files_of_the_working_folder_go_first_and_the_package_has_the_rest(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XMODAL_HOME", str(tmp_path))
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    assert experiment("dmsf", "emoji").file.read_text().startswith("# DMSF on the embedded emoji data")
+    (tmp_path / "experiments/dmsf").mkdir(parents=True)
+    (tmp_path / "experiments/dmsf/emoji.yaml").write_text("model: {class_path: DMSF}\ndata: {class_path: Emoji}\n")
+    assert experiment("dmsf", "emoji").file == tmp_path / "experiments/dmsf/emoji.yaml"
+    assert main(["init"]) == 0
+    assert "what was there is kept" in capsys.readouterr().out
+    assert experiment("dmsf", "emoji").file.read_text().startswith("model:")
+    assert experiment("cca", "emoji").file == tmp_path / "experiments/cca/emoji.yaml"
+    assert (tmp_path / "sweeps/dmsf.yaml").is_file()
+    assert method_class("dmsf").name == "dmsf"
