@@ -98,6 +98,7 @@ def test_without_labels_supervised_methods_say_so_in_one_line(own, capsys):
 def test_the_generated_method_works_and_beats_chance_at_once(home, monkeypatch, capsys, inline):  # noqa: F811
     monkeypatch.chdir(home)
     monkeypatch.syspath_prepend(str(home))
+    monkeypatch.delitem(sys.modules, "mine", raising=False)  # of another test
     assert main(["init", "method", "mine"]) == 0
     written = capsys.readouterr().out.splitlines()[:-1]
     assert [os.path.relpath(path, home) for path in written] == [

@@ -38,6 +38,7 @@ def draw(folder):
 def test_the_commands_of_the_page_do_what_it_says(home, monkeypatch, capsys, inline):  # noqa: F811
     monkeypatch.setenv("XMODAL_DATA", str(home / "data"))
     monkeypatch.chdir(home)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)  # of another test
     monkeypatch.setattr(sys, "path", [*sys.path])
     draw(home)
     assert PAGE.splitlines()[10:13] == (home / "captions.csv").read_text().splitlines()[:3]
