@@ -32,7 +32,7 @@ def small(home):
 
 def table(*more):
     command = [sys.executable, "-m", "xmodal", *ARGUMENTS, *more]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ), timeout=250)
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ), timeout=600)
 
 
 def rows(path):
@@ -45,6 +45,7 @@ def written(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # eleven runs, each in a process of its own
 def test_a_table_is_filled_once_by_one_rule(small):
     done = table()
     assert done.returncode == 0, done.stderr
