@@ -82,6 +82,7 @@ def strangers(folder, sound, mark):
         "list": good | {"state_dict": {**good["state_dict"], "weight": [1, 2]}},
         "trunks": good | {"trunks": {"image": 3}},
         "no trunks": good | {"trunks": [1]},
+        "loops": good | {"loops": {"fit_loop": 3}},
         "version": good | {"pytorch-lightning_version": "banana"},
         "numbers": good | {"hyper_parameters": {1: 2, "bits": 8}},
         "lightning": {key: value for key, value in good.items() if key != "hyper_parameters"},

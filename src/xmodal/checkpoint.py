@@ -82,8 +82,10 @@ def _is_of_a_run(checkpoint: Any) -> bool:  # noqa: ANN401 - what a file holds
     if not isinstance(checkpoint, dict) or not all(isinstance(checkpoint.get(k), t) for k, t in PARTS.items()):
         return False
     names = [*checkpoint["state_dict"], *checkpoint["hyper_parameters"]]
+    loops = [checkpoint["loops"].get(f"{each}_loop") for each in ("fit", "validate", "test", "predict")]
     return (
         all(isinstance(name, str) for name in names)
+        and all(isinstance(loop, dict) for loop in loops)
         and all(isinstance(value, Tensor) for value in checkpoint["state_dict"].values())
         and all(callable(getattr(each, "trunk", None)) for each in dict(checkpoint.get("trunks", {})).values())
         and re.match(r"\d+\.\d+", checkpoint["pytorch-lightning_version"]) is not None
