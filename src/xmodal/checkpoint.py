@@ -74,7 +74,7 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:  #
                 raise UserError(f"the memory is too small for the checkpoint {path}.") from error
             why = " ".join(str(error).split())[:200] or type(error).__name__
             raise DamagedError(f"{path} is damaged or no checkpoint of this suite ({why})") from error
-    return checkpoint
+    return cast("dict[str, Any]", checkpoint)
 
 
 def _is_of_a_run(checkpoint: Any) -> bool:  # noqa: ANN401 - what a file holds
