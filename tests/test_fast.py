@@ -57,6 +57,19 @@ def test_short_epochs_do_not_wait_and_the_newest_state_is_written():
     assert disk.written[-1] == ("last", 4, 4.0)
 
 
+def test_the_last_checkpoint_is_never_written_before_the_best_that_it_knows():
+    disk = Disk(0.01)
+    behind = Behind(disk)
+    for path in ("best", "last"):
+        behind.save_checkpoint(state(0), path)
+    disk.go.clear()
+    for epoch, path in ((1, "last"), (2, "best"), (2, "last")):
+        behind.save_checkpoint(state(epoch), path)
+    disk.go.set()
+    behind.teardown()
+    assert [path for path, epoch, _ in disk.written if epoch == 2] == ["best", "last"]
+
+
 def test_an_error_of_the_thread_is_one_of_the_run():
     behind = Behind(Disk(0.01))
     behind.save_checkpoint(state(0), "last")

@@ -93,9 +93,10 @@ class Behind(CheckpointIO):
         if ready:
             ready.record()
         with self.lock:
+            self.waiting.pop(path, None)  # in the order of the saves: last.ckpt is never newer than best.ckpt
             self.waiting[path] = copy, ready
         self.writes.append(self.thread.submit(self._write))
-        while self.writes[0].done():
+        while self.writes and self.writes[0].done():
             self.writes.pop(0).result()
 
     def _write(self) -> None:

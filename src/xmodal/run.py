@@ -61,8 +61,8 @@ def whole(name: str, text: str, low: int, high: int) -> int:
     Raises:
         UserError: anything else.
     """
-    if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
-        raise UserError(f"{name} is {text!r}: give a whole number from {low} to {high}.")
+    if not text.isascii() or not text.isdigit() or len(text) > 19 or not low <= int(text) <= high:
+        raise UserError(f"{name} is {text[:40]!r}: give a whole number from {low} to {high}.")
     return int(text)
 
 

@@ -29,6 +29,14 @@ def test_folders_in_front_decide_between_files_of_one_name(tmp_path):
         files.find("1.jpg")
 
 
+def test_a_name_in_full_is_the_file_of_that_name(tmp_path):
+    make.zipped(tmp_path / "a.zip", {"1.jpg": make.jpeg(1), "sub/1.jpg": make.jpeg(2), "sub/sub/1.jpg": make.jpeg(3)})
+    files = Files(tmp_path)
+    assert [files.find(name).name for name in ("1.jpg", "sub/1.jpg", "sub/sub/1.jpg")] == [
+        "1.jpg", "sub/1.jpg", "sub/sub/1.jpg",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("name", ["../outside.jpg", "/etc/outside.jpg", "a/../../outside.jpg"])
 def test_a_name_that_leads_out_is_refused(tmp_path, name):
     make.zipped(tmp_path / "a.zip", {name: make.jpeg(1)})

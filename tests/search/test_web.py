@@ -111,8 +111,21 @@ def test_foreign_and_huge_pictures_are_refused(server, monkeypatch):
         400,
         {"error": "the picture cannot be searched with: 10 bytes that are no picture."},
     )
+    script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n%%EOF\n"  # Pillow would start a program
+    assert call(server, "search", script)[0] == 400
     monkeypatch.setattr(web, "LARGEST", 1000)
     assert call(server, "search", b"0" * 1001)[0] == 413
+
+
+def test_what_another_site_sends_is_refused(server):
+    for site, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 200)):
+        asked = urllib.request.Request(f"{server}/api/search?text=red", headers={"Sec-Fetch-Site": site})
+        try:
+            found = urllib.request.urlopen(asked)
+        except urllib.error.HTTPError as error:
+            found = error
+        with found:
+            assert found.status == status
 
 
 def test_the_page_asks_nobody_else_and_answers_this_machine_only(server):

@@ -1,5 +1,6 @@
 """`xmodal completion bash|zsh`: a script that completes commands, options, methods and datasets."""
 
+import re
 import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
@@ -19,7 +20,10 @@ def main(argv: Sequence[str]) -> int:
     options = arguments.completion().parse_args(list(argv))
     known = {"_xmodal_methods": arguments.method_names(), "_xmodal_data": arguments.data_names()}
     preamble = "".join(
-        PREAMBLE[options.shell].format(name=name, words=" ".join(words)) for name, words in known.items()
+        PREAMBLE[options.shell].format(
+            name=name, words=" ".join(word for word in words if re.fullmatch(r"[\w.-]+", word))
+        )
+        for name, words in known.items()
     )
     sys.stdout.write(shtab.complete(whole(), shell=options.shell, preamble=preamble))
     return 0

@@ -50,6 +50,17 @@ def module_of(name: str) -> Any:  # noqa: ANN401 - a data module's class
     return known[name]
 
 
+def released(name: str) -> Any:  # noqa: ANN401 - a data module's class
+    """The data module of a dataset that needs no table of one's own.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    if name == "folder":
+        raise UserError("own data are named by their file, which `xmodal init data FOLDER TABLE` writes.")
+    return module_of(name)
+
+
 def sizes(module: Any) -> str:  # noqa: ANN401 - a data module's class
     """What a dataset is and how large, from the head of its file."""
     return (sys.modules[module.__module__].__doc__ or "").partition("\n")[0]

@@ -33,14 +33,14 @@ def main(argv: Sequence[str]) -> int:
         raise UserError("give --data or --folder, not both.")
     if options.captions and not options.folder:
         raise UserError("--captions says what the pictures of --folder show: name that folder.")
-    from xmodal.commands.datasets import module_of
+    from xmodal.commands.datasets import released
     from xmodal.search import OwnPictures, Trained, build_index
 
     started = time.perf_counter()
     source: Any = OwnPictures.read(options.folder, options.captions) if options.folder else None
     trained = Trained.open(options.run)
     if options.data and options.data != trained.data.name:
-        source = trained.other(module_of(options.data))
+        source = trained.other(released(options.data))
     name = options.folder.resolve().name if options.folder else options.data or trained.data.name
     out = options.out or trained.folder / "index" / name
     index = build_index(trained, out, source, options.kind)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xmodal import arguments
-from xmodal.commands.datasets import module_of
+from xmodal.commands.datasets import released
 from xmodal.errors import UserError
 
 
@@ -19,7 +19,7 @@ def main(argv: Sequence[str]) -> int:
     """
     parsed = arguments.prepare().parse_args(list(argv))
     given = {option: getattr(parsed, option) for option in arguments.PREPARED if getattr(parsed, option) is not None}
-    kind = module_of(parsed.name)
+    kind = released(parsed.name)
     takes = {name for base in kind.__mro__ for name in inspect.signature(base.__init__).parameters}
     if unknown := sorted(given.keys() - takes):
         raise UserError(f"{parsed.name} has no option {', '.join(unknown)}.")

@@ -21,6 +21,7 @@ from xmodal.files import write_atomically
 from xmodal.records import provenance
 from xmodal.records.contests import contests
 from xmodal.records.page import write_page
+from xmodal.records.record import read_result
 from xmodal.records.setups import MEASURES, Setup, by_setup, collect
 from xmodal.records.wandb_mode import mode
 from xmodal.run import MAX_SIZE, overrides, whole, whole_list
@@ -64,10 +65,13 @@ class Cell(NamedTuple):
         """The ledger, where the cell is filled by this rule and its records are there."""
         try:
             kept: dict[str, Any] = json.loads(self.ledger.read_text())
-        except (OSError, ValueError):
+            same = kept["rule"] == rule and all(
+                read_result(paths.runs() / record)["config_hash"] == hashed
+                for record, hashed in kept["records"].items()
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError):  # none, damaged, or replaced
             return None
-        there = kept["rule"] == rule and all((paths.runs() / record).is_file() for record in kept["records"])
-        return kept if there else None
+        return kept if same else None
 
     def fill(self, options: argparse.Namespace, pool: Pool, rule: dict[str, Any]) -> None:
         """Search with the budget, run the seeds, and leave the ledger; what was done already is not done again.
@@ -93,7 +97,7 @@ class Cell(NamedTuple):
             "rule": rule,
             "trials": len(trials),
             "search_minutes": sum(trials) / 60,
-            "records": [str(Path(record["path"]).relative_to(paths.runs())) for record in records],
+            "records": {str(Path(each["path"]).relative_to(paths.runs())): each["config_hash"] for each in records},
         }
         write_atomically(self.ledger, json.dumps(ledger, indent=1) + "\n")
 
@@ -136,7 +140,7 @@ def main(argv: Sequence[str]) -> int:
             sys.stderr.write(f"{cell.ledger.stem}: {(time.monotonic() - started) / 60:.1f} minutes\n")
     if options.list:
         return 0
-    part = any(getattr(options, name) != parser.get_default(name) for name in RULE)
+    part = bool(failed) or any(getattr(options, name) != parser.get_default(name) for name in RULE)
     folder = paths.runs() / "table" if part else paths.home() / "results"  # a part does not replace the whole
     write({cell: kept for cell, rule in cells.items() if (kept := cell.kept(rule))}, folder)
     if failed:

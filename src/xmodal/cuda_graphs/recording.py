@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
+from xmodal.errors import UserError
+
 Gradients = list[tuple[Parameter, Tensor | None]]
 
 
@@ -62,19 +64,26 @@ class Pieces:
 
     def __init__(self, step: Callable[[], None], module: Any, pool: Any, stream: torch.cuda.Stream) -> None:  # noqa: ANN401
         self.pieces: list[Piece] = []
-        self.pool, self.module = pool, module
+        self.pool, self.module, self.capturing = pool, module, False
         torch.cuda.synchronize()
         stream.wait_stream(torch.cuda.current_stream())
         module.take_step = self._take_step
         try:
             with torch.cuda.stream(stream):
+                before = module.trainer.global_step
                 self._begin()
                 try:
                     step()
                 except BaseException:
-                    self.graph.capture_end()
+                    if self.capturing:
+                        self.graph.capture_end()
                     raise
                 self._end([])
+            if module.trainer.global_step - before != sum(len(piece.optimizers) for piece in self.pieces):
+                raise UserError(
+                    f"{type(module).__name__} steps its optimizers otherwise than by take_step, which cannot be "
+                    "recorded: leave CudaGraphs out."
+                )
         finally:
             del module.take_step
         torch.cuda.current_stream().wait_stream(stream)
@@ -82,8 +91,10 @@ class Pieces:
     def _begin(self) -> None:
         self.graph = torch.cuda.CUDAGraph()
         self.graph.capture_begin(pool=self.pool, capture_error_mode="thread_local")
+        self.capturing = True
 
     def _end(self, optimizers: Sequence[Optimizer]) -> None:
+        self.capturing = False
         self.graph.capture_end()
         parameters = [p for each in optimizers for group in each.param_groups for p in group["params"]]
         self.pieces.append(Piece(self.graph, optimizers, [(p, p.grad) for p in parameters]))

@@ -19,6 +19,8 @@ from xmodal.encoders.trunk import PictureTrunk, Trunk, half, located, on_device
 from xmodal.encoders.view import View
 from xmodal.errors import UserError
 
+# Formats that Pillow reads by itself: for others, such as PostScript, it starts a program on what a stranger sent.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "ICO")
 DECODING = 2  # of `open_picture`: part of the key of everything that is made of picture files
 
 
@@ -32,7 +34,7 @@ def open_picture(content: bytes) -> Image.Image:
             of an unknown range (32-bit whole numbers, floating point).
     """
     try:
-        picture = Image.open(io.BytesIO(content))
+        picture = Image.open(io.BytesIO(content), formats=FORMATS)
         picture.load()
     except UnidentifiedImageError as error:
         raise UserError(f"{len(content)} bytes that are no picture") from error

@@ -3,6 +3,7 @@
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
+from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 
 def sign(relaxed: Tensor) -> Tensor:
@@ -49,9 +50,14 @@ def nearest_targets(relaxed: Tensor, target: Tensor) -> Tensor:
 
     Returns:
         (N, K) the targets in the order of the items, without gradient.
+
+    Raises:
+        torch.linalg.LinAlgError: a code is infinite or not a number.
     """
-    distance = torch.cdist(relaxed.detach(), target, compute_mode="donot_use_mm_for_euclid_dist")
-    _, columns = linear_sum_assignment(distance.cpu().numpy())
+    distance = torch.cdist(relaxed.detach(), target, compute_mode="donot_use_mm_for_euclid_dist").cpu()
+    if not distance.isfinite().all():
+        raise LinAlgError("the codes are not finite, so that they have no nearest targets")
+    _, columns = linear_sum_assignment(distance.numpy())
     return target[torch.from_numpy(columns).to(target.device)]
 
 

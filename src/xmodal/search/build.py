@@ -1,9 +1,12 @@
 """Building an index: encoding goes on where it was killed, and the folder appears whole or not at all."""
 
+import glob
+import hashlib
 import json
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,7 +21,7 @@ from xmodal.encoders import DECODING, encoded
 from xmodal.errors import UserError
 from xmodal.search import engine
 from xmodal.search.engine import Array, Kind
-from xmodal.search.index import Index, identity
+from xmodal.search.index import FORM, Index
 from xmodal.search.sources import OwnPictures
 from xmodal.search.strings import Strings
 from xmodal.search.trained import Trained
@@ -73,7 +76,9 @@ def _build(trained: Trained, out: Path, source: CrossModalDataModule | OwnPictur
             f"the index needs {needed / 2**20:,.0f} MiB in {out.parent}, and {max(free, 0) / 2**20:,.0f} are free: "
             "make room, or name another folder with --out."
         )
-    for leftover in out.parent.glob(f".{out.name}.*.partial"):  # of a killed build; the lock says that nobody writes
+    for leftover in out.parent.glob(
+        f".{glob.escape(out.name)}.{'[0-9a-f]' * 32}.partial"
+    ):  # of a killed build; the lock says that nobody writes
         shutil.rmtree(leftover, ignore_errors=True)
     partial = out.parent / f".{out.name}.{uuid4().hex}.partial"
     try:
@@ -84,11 +89,34 @@ def _build(trained: Trained, out: Path, source: CrossModalDataModule | OwnPictur
         aside = out.with_name(f".{out.name}.{uuid4().hex}.partial")
         if out.exists():
             out.replace(aside)
-        partial.replace(out)
+        try:
+            partial.replace(out)
+        except OSError:
+            if aside.exists():
+                aside.replace(out)
+            raise
         shutil.rmtree(aside, ignore_errors=True)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     shutil.rmtree(halfway, ignore_errors=True)
+
+
+def identity(trained: Trained, kind: Kind, source: dict[str, Any]) -> dict[str, Any]:
+    """What `index.json` says of where an index comes from."""
+    return {
+        "form": FORM,
+        "kind": kind,
+        "bits": trained.bits,
+        "method": trained.method.name,
+        "run": str(trained.folder.resolve()),
+        "checkpoint": trained.checkpoint,
+        "config_sha256": hashlib.sha256((trained.folder / "config.yaml").read_bytes()).hexdigest(),
+        "encoders": trained.encoder_keys(),
+        "vocabulary": trained.words(),
+        "source": source,
+        "versions": {"faiss": str(engine.faiss().__version__)}
+        | {name: version(name) for name in ("xmodal", "torch", "numpy")},
+    }
 
 
 def _shelve(folder: Path, kind: Kind, ids: Array, codes: Array, names: Sequence[str]) -> dict[str, Any]:

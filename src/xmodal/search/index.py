@@ -1,12 +1,10 @@
 """An index of what a trained run encoded: built once, opened by memory map, asked with texts and pictures."""
 
 import contextlib
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,14 +15,17 @@ from torch import Tensor
 
 from xmodal.batch import SIDES, Features, Side
 from xmodal.data.module import CrossModalDataModule
+from xmodal.data.readers.files import Files
+from xmodal.encoders import open_picture
 from xmodal.errors import UserError
 from xmodal.relevance import Relevance
-from xmodal.search.engine import Array, Engine, Found, Kind
+from xmodal.search.engine import Array, Engine, Found
 from xmodal.search.sources import read_picture
 from xmodal.search.strings import Strings
 from xmodal.search.trained import Trained
 
 FORM = 1  # of the files; another number is another form
+TOGETHER = 64  # queries that are decoded and encoded at a time
 OTHER: dict[Side, Side] = {"image": "text", "text": "image"}
 
 
@@ -199,14 +200,22 @@ class Index:
             raise UserError(f"{self.folder} holds no {side}s, only {', '.join(self.engines)}s.")
         if codes is not None:
             return Answers(self, side, self._nearest(side, codes, k))
-        items: list[Any] = list(texts) if texts is not None else [_picture(each) for each in images or ()]
-        if not items:
+        wanted: list[Any] = list(cast("Any", texts if texts is not None else images) or ())
+        second = self.trained.method.reranks
+        if not wanted:
             raise UserError("there is no query: give a text or a picture.")
-        features = self.trained.features(asked, items)
-        outputs, second = self.trained.outputs(asked, features), self.trained.method.reranks
-        if not second or asked == side:
-            return Answers(self, side, self._nearest(side, outputs, k))
-        return self._reranked(asked, features, self._nearest(side, outputs, max(k, second)), k)
+        if second and asked != side:
+            features = self._features(asked, wanted)
+            nearest = self._nearest(side, self.trained.outputs(asked, features), max(k, second))
+            return self._reranked(asked, features, nearest, k)
+        starts = range(0, len(wanted), TOGETHER)
+        parts = [self._features(asked, wanted[start : start + TOGETHER]) for start in starts]
+        outputs = np.concatenate([self.trained.outputs(asked, part) for part in parts])
+        return Answers(self, side, self._nearest(side, outputs, k))
+
+    def _features(self, asked: Side, queries: Sequence[Any]) -> Features:
+        items = [_picture(each) for each in queries] if asked == "image" else list(queries)
+        return self.trained.features(asked, items)
 
     def _nearest(self, side: Side, outputs: Array, k: int) -> Found:
         engine = self.engines[side]
@@ -253,10 +262,14 @@ class Index:
             return self.names["text"][row]
         if self.data is not None:
             return self.data.picture(int(self.ids["image"][row]))
-        path = Path(self.about["source"]["folder"]) / self.names["image"][row]
-        with contextlib.suppress(UserError):
-            return read_picture(path)
+        with contextlib.suppress(UserError, OSError):
+            if (entry := self._pictures.find(self.names["image"][row])) is not None:
+                return open_picture(self._pictures.read(entry))
         return None
+
+    @cached_property
+    def _pictures(self) -> Files:
+        return Files(Path(self.about["source"]["folder"]))
 
     @cached_property
     def relevance(self) -> dict[Side, Relevance]:
@@ -268,23 +281,6 @@ class Index:
             whole = Relevance.of({name: columns[name] for name in columns.files})
         place = {int(position): row for row, position in enumerate(whole.index.tolist())}
         return {side: whole.at(torch.tensor([place[int(each)] for each in ids])) for side, ids in self.ids.items()}
-
-
-def identity(trained: Trained, kind: Kind, source: dict[str, Any]) -> dict[str, Any]:
-    """What `index.json` says of where an index comes from."""
-    return {
-        "form": FORM,
-        "kind": kind,
-        "bits": trained.bits,
-        "method": trained.method.name,
-        "run": str(trained.folder.resolve()),
-        "checkpoint": trained.checkpoint,
-        "config_sha256": hashlib.sha256((trained.folder / "config.yaml").read_bytes()).hexdigest(),
-        "encoders": trained.encoder_keys(),
-        "vocabulary": trained.words(),
-        "source": source,
-        "versions": {name: version(name) for name in ("xmodal", "faiss-cpu", "torch", "numpy")},
-    }
 
 
 def _picture(query: Image.Image | str | Path | bytes) -> Image.Image:

@@ -11,6 +11,7 @@ from PIL import Image
 from xmodal.data.readers.files import Files, Photos
 from xmodal.data.readers.listing import read_listing
 from xmodal.encoders import open_picture
+from xmodal.encoders.image import FORMATS
 from xmodal.errors import UserError
 
 LARGEST, PIXELS = 64 * 2**20, 64_000_000  # bytes and pixels of a picture that is asked with
@@ -46,7 +47,8 @@ class OwnPictures:
         """
         if not root.is_dir():
             raise UserError(f"there is no folder {root}: give one with pictures.")
-        files, endings = Files(root), set(Image.registered_extensions())
+        files = Files(root)
+        endings = {ending for ending, form in Image.registered_extensions().items() if form in FORMATS}
         every = [entry.name for entry in files.entries() if Path(entry.name).suffix.lower() in endings]
         if not every:
             raise UserError(f"{root} holds no picture (no file that ends in .jpg, .png, .webp ...).")
@@ -96,7 +98,7 @@ def header(content: bytes) -> tuple[int, int]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # we have a limit of our own
-            return Image.open(io.BytesIO(content)).size
+            return Image.open(io.BytesIO(content), formats=FORMATS).size
     except Image.DecompressionBombError as error:
         raise UserError(f"too many pixels, {PIXELS // 10**6} million at most") from error
     except Exception as error:  # Pillow's readers have no common base

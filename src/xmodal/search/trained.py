@@ -71,15 +71,22 @@ class Trained:
         if not file.is_file() or not (folder / "config.yaml").is_file():
             raise UserError(f"{path} is no finished run: it lacks checkpoints/best.ckpt or config.yaml.")
         saved = read_checkpoint(file)
-        config = read_yaml(folder / "config.yaml")
-        path = config["model"]["class_path"]
-        takes, held = signature(_imported(path)).parameters, saved["hyper_parameters"]  # the data's sizes among them
-        arguments = config["model"]["init_args"] | {name: held[name] for name in takes if name in held}
-        method: RetrievalMethod = _built(
-            RetrievalMethod, {"class_path": config["model"]["class_path"], "init_args": arguments}
-        )
-        method.on_load_checkpoint(saved)
-        method.load_state_dict(saved["state_dict"])
+        try:
+            config = read_yaml(folder / "config.yaml")
+            path = config["model"]["class_path"]
+            takes, held = (
+                signature(_imported(path)).parameters,
+                saved["hyper_parameters"],
+            )  # the data's sizes among them
+            arguments = config["model"]["init_args"] | {name: held[name] for name in takes if name in held}
+            method: RetrievalMethod = _built(RetrievalMethod, {"class_path": path, "init_args": arguments})
+            method.on_load_checkpoint(saved)
+            method.load_state_dict(saved["state_dict"])
+        except (ImportError, AttributeError, KeyError, TypeError) as error:
+            raise UserError(
+                f"the run {folder} cannot be loaded ({type(error).__name__}: {error}); where its method is a class of "
+                "your own, run the command where its file lies."
+            ) from error
         return cls(folder, method.eval(), config, hashlib.sha256(file.read_bytes()).hexdigest())
 
     @property

@@ -29,7 +29,9 @@ from xmodal.search.sources import LARGEST
 PAGE = Path(__file__).with_name("page")
 THUMBNAIL, MOST = 256, 200  # pixels of a picture's longer side; hits of a request
 SAFE = {  # nothing but this server is asked for anything
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; base-uri 'none'; form-action 'none'",
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
@@ -92,6 +94,8 @@ class Shelf:
             else:
                 item = text if picture is None else picture
                 asked = "text" if picture is None else "image"
+            if item is None:
+                raise UserError("this example has no picture here: ask with its words.")
             answers = index.search(texts=[item], k=k) if asked == "text" else index.search(images=[item], k=k)
             seconds = time.perf_counter() - started
             return {
@@ -142,7 +146,7 @@ def app(shelves: Mapping[str, Shelf]) -> Starlette:
 
     def number(request: Request, name: str, default: int, low: int, high: int) -> int:
         text = request.query_params.get(name, str(default))
-        if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+        if not text.isascii() or not text.isdigit() or len(text) > 19 or not low <= int(text) <= high:
             raise HTTPException(400, f"{name} is {text!r}: give a whole number from {low} to {high}.")
         return int(text)
 
@@ -157,6 +161,8 @@ def app(shelves: Mapping[str, Shelf]) -> Starlette:
         return JSONResponse(await run_in_threadpool(shelf(request).examples, count, seed))
 
     async def search(request: Request) -> Response:
+        if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+            raise HTTPException(403, "another site asks: open the page of this server.")
         given, k = request.query_params, number(request, "k", 12, 1, MOST)
         content = await _body(request) if request.method == "POST" else None
         example = number(request, "example", 0, 0, 2**62) if "example" in given else None

@@ -101,6 +101,9 @@ class Files:
             return self._inside(name, self.root / inside[1], inside[2])
         parts = [part for part in name.strip().replace("\\", "/").split("/") if part not in ("", ".")]
         several = self._entries.get(parts[-1].lower(), []) if parts else []
+        whole = [entry for entry in several if entry.name == "/".join(parts)]
+        if len(whole) == 1:
+            return whole[0]
         for change in (str, str.lower):  # im1.JPG is im1.jpg where there is no im1.jpg
             for depth in range(min(len(parts), 4), 0, -1):  # the longest agreement from the right wins
                 tail = [change(part) for part in parts[-depth:]]

@@ -249,11 +249,10 @@ def _word(cell: Any) -> str:  # noqa: ANN401
 
 
 def _roles(cells: Sequence[Any], column: str) -> list[str]:
-    words = {cell: _word(cell).lower() for cell in set(cells)}
-    if unknown := sorted(word for word in words.values() if word and word not in ROLES):
+    words = [_word(cell).lower() for cell in cells]
+    if unknown := sorted({word for word in words if word and word not in ROLES}):
         raise UserError(f"column {column!r} holds {unknown[0][:40]!r}: the roles of a split are train, val and test.")
-    found = {cell: ROLES.get(word, "") for cell, word in words.items()}
-    return [found[cell] for cell in cells]
+    return [ROLES.get(word, "") for word in words]
 
 
 def _counted(lacking: Counter[str]) -> str:

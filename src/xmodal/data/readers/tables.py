@@ -244,7 +244,8 @@ def _shard(part: Path, wanted: Collection[str] | None) -> Columns:
                     row["file"] = f"{part.name}/{member.name}"
                 elif ending in ("txt", "text", "caption", "cls", "json"):
                     text = decoded(archive.extractfile(member).read(), f"{member.name} in {part}").strip()  # type: ignore[union-attr]
-                    row |= json.loads(text) if ending == "json" else {ending: text}
+                    more = dict(json.loads(text)) if ending == "json" else {ending: text}
+                    row.update({name: value for name, value in more.items() if name != "file"})
     except (tarfile.TarError, OSError, EOFError, ValueError, TypeError) as error:
         raise UserError(f"{part} is a damaged shard ({error}).") from error
     every = [name for name in _scalars(rows.values()) if wanted is None or name in wanted]
