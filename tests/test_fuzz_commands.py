@@ -71,7 +71,7 @@ def checked(home, monkeypatch):
     monkeypatch.setattr(run, "train", build)
     monkeypatch.setattr(sweep, "supervise", stop)
     for module in (ablate, bits):
-        monkeypatch.setattr(module.Grid, "groups", stop)
+        monkeypatch.setattr(module.Grid, "setups", stop)
     return home
 
 

@@ -88,7 +88,7 @@ class Given:
                 key = part
             elif not f".{key}".endswith(f".{part}"):  # of a parser inside, which does not know where it is
                 key = f"{key}.{part}"
-        if key not in self.known:
+        if key not in self.known and not any(f"{each}.".startswith(f"{key}.") for each in self.settings):
             nested = re.search(r"NestedArg\(key='([^']+)'", text)
             key = f"{key}.{nested[1].replace('init_args.', '')}" if nested else key
         below = [each for each in self.settings if each in (key, f"{key}+") or each.startswith(f"{key}.")]
@@ -99,6 +99,8 @@ class Given:
         kind = self.known.get(key, Any)
         inner = [each for each in self.known if each.startswith(f"{key}.")]
         allowed = f"keys below it, such as {inner[0]}" if kind is Ellipsis and inner else _words(kind)
+        if not allowed and (choices := re.search(r"typing\.Literal\[([^\]]*)\]", text)):
+            allowed = choices[1].replace("'", "")
         return _short(f"{key} is {_short(repr(value), 60)}" + (f"; give {allowed}." if allowed else "."))
 
 

@@ -42,8 +42,14 @@ class SelectHead(nn.Module):
 
     def __init__(self, dim: int, bits: int, hidden: int = 128, init: Init = "fan_in") -> None:
         super().__init__()
-        self.reduce = uniform_linear(dim, hidden, dim if init == "fan_in" else hidden)
-        self.select = uniform_linear(hidden, 2 * bits, hidden if init == "fan_in" else 2)
+        self.reduce, self.select = (
+            nn.Linear(dim, hidden),
+            nn.Linear(hidden, 2 * bits),
+        )  # both, then the draws that count
+        for layer, outputs in ((self.reduce, hidden), (self.select, 2)):
+            bound = math.sqrt(6 / (layer.in_features if init == "fan_in" else outputs))
+            nn.init.uniform_(layer.weight, -bound, bound)
+            nn.init.zeros_(layer.bias)
 
     def logit(self, x: Tensor) -> Tensor:
         """(B, D) -> (B, bits): the log of p_1 / p_0 of every pair."""
