@@ -18,7 +18,6 @@ TWO = ["--bits=16", "--devices=2", "--data.subset=64", "--data.batch_size=8", "-
     ("method", "begun"),
     [
         ("dmsf", "checkpoints/last.ckpt"),  # in the midst of steps, which the processes take together
-        ("cca", "config.yaml"),  # before the second process has joined, or after
     ],
 )
 def test_a_terminated_run_leaves_no_process(home, method, begun):

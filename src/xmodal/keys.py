@@ -88,14 +88,15 @@ class Given:
                 key = part
             elif not f".{key}".endswith(f".{part}"):  # of a parser inside, which does not know where it is
                 key = f"{key}.{part}"
-        if key not in self.known and not any(f"{each}.".startswith(f"{key}.") for each in self.settings):
+        given = {each.removesuffix("+").replace("init_args.", ""): value for each, value in self.settings.items()}
+        if key not in self.known and not any(f"{each}.".startswith(f"{key}.") for each in given):
             nested = re.search(r"NestedArg\(key='([^']+)'", text)
             key = f"{key}.{nested[1].replace('init_args.', '')}" if nested else key
-        below = [each for each in self.settings if each in (key, f"{key}+") or each.startswith(f"{key}.")]
+        below = [each for each in given if each == key or each.startswith(f"{key}.")]
         if not below:
             return _short(re.sub(r"unrecognized arguments?:", "not understood:", text))
-        parts = {each.removeprefix(f"{key}."): self.settings[each] for each in below}
-        value = parts.get(key, parts.get(f"{key}+", parts))
+        parts = {each.removeprefix(f"{key}."): given[each] for each in below}
+        value = parts.get(key, parts)
         kind = self.known.get(key, Any)
         inner = [each for each in self.known if each.startswith(f"{key}.")]
         allowed = f"keys below it, such as {inner[0]}" if kind is Ellipsis and inner else _words(kind)

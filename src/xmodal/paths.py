@@ -34,6 +34,8 @@ def found(own: Path) -> Path:
     Args:
         own: below `experiments()` or `sweeps()`.
     """
+    if not own.is_relative_to(home()):  # a name with a slash in front
+        return own
     packaged = PACKAGE / own.relative_to(home())
     return packaged if not own.exists() and packaged.exists() else own
 

@@ -112,7 +112,7 @@ def test_a_malformed_file_is_said(tmp_path, content, message):
 
 def test_a_missing_file_lists_those_there(tmp_path):
     (tmp_path / "dmsf.yaml").touch()
-    with pytest.raises(UserError, match="there are spaces for: .*dmsf"):
+    with pytest.raises(UserError, match=r"there are spaces for: .*dmsf"):
         read_search(tmp_path / "dsmf.yaml")
 
 

@@ -45,7 +45,7 @@ class SelectHead(nn.Module):
         self.reduce, self.select = (
             nn.Linear(dim, hidden),
             nn.Linear(hidden, 2 * bits),
-        )  # both, then the draws that count
+        )  # then the draws
         for layer, outputs in ((self.reduce, hidden), (self.select, 2)):
             bound = math.sqrt(6 / (layer.in_features if init == "fan_in" else outputs))
             nn.init.uniform_(layer.weight, -bound, bound)

@@ -98,7 +98,7 @@ def export_onnx(trained: Trained, folder: Path) -> dict[Side, tuple[int, int]]:
             warnings.simplefilter("ignore")  # of torch's exporter, about its own internals
             torch.onnx.export(
                 module, tuple(each[:2] for each in inputs.values()), str(path), dynamo=True, verbose=False,
-                input_names=list(inputs), output_names=["code" if trained.bits else "embedding"], external_data=False,
+                input_names=list(inputs), output_names=["code" if trained.bits else "output"], external_data=False,
                 dynamic_shapes=(shapes,),
             )  # fmt: skip
         model = onnx.load(str(path))

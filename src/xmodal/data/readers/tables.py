@@ -102,7 +102,7 @@ def _separated(part: Path, wanted: Collection[str] | None) -> Columns:
     text = _text(part)
     head = text.partition("\n")[0]
     separator = "\t" if part.suffix.lower() == ".tsv" else max(",;\t", key=head.count)
-    csv.field_size_limit(2**24)
+    limit = csv.field_size_limit(2**24)  # of the process
     rows = csv.reader(_lines(text), delimiter=separator, strict=True)
     try:
         names = [name.strip() for name in next(rows, [])]
@@ -128,6 +128,8 @@ def _separated(part: Path, wanted: Collection[str] | None) -> Columns:
                 shared.clear()
     except csv.Error as error:
         raise UserError(f"{part} is damaged: line {rows.line_num}: {error}.") from error
+    finally:
+        csv.field_size_limit(limit)
     return columns
 
 
