@@ -1,6 +1,5 @@
 """The data module that every dataset shares: pairs, a protocol's split, features or raw inputs, and their loaders."""
 
-import hashlib
 import sys
 from abc import abstractmethod
 from collections.abc import Iterable
@@ -185,12 +184,7 @@ class CrossModalDataModule(TrunkInputs):
 
     @cached_property
     def _inputs_hash(self) -> str:
-        """Of validation pairs, labels and inputs: the same split of another encoder, or encoded elsewhere, differs."""
-        some = self._split.val_query  # the test queries stay closed
-        found = [torch.as_tensor(self._pairs.label[some])]
-        for side in SIDES:
-            found += self._pairs.take(side, some, {"pooled", "ids"}).values()
-        return hashlib.sha256(b"".join(each.numpy().tobytes() for each in found)).hexdigest()[:16]
+        return self._pairs.inputs_hash(self._split.val_query)  # the test queries stay closed
 
     @classmethod
     def prepare(cls, root: str | None = None, **options: Any) -> Self:  # noqa: ANN401 - arguments of the dataset

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from xmodal.batch import Side
+from xmodal.batch import SIDES, Side
 from xmodal.data.protocol import Index
 from xmodal.encoders import Arrays
 from xmodal.encoders.cache import Indexed
@@ -96,6 +97,13 @@ class Pairs:
         if not scaled:
             mean, deviation = np.zeros_like(mean), np.ones_like(deviation)
         return torch.from_numpy(mean), torch.from_numpy(deviation)
+
+    def inputs_hash(self, index: Index) -> str:
+        """Of labels and inputs of some pairs: those of another encoder, or encoded on another CPU, differ."""
+        found = [torch.as_tensor(self.label[index])]
+        for side in SIDES:
+            found += self.take(side, index, {"pooled", "ids"}).values()
+        return sha256(b"".join(each.numpy().tobytes() for each in found)).hexdigest()[:16]
 
 
 def _kept(name: str, array: NDArray[np.generic]) -> bool:
