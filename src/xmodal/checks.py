@@ -88,3 +88,18 @@ def check_name(key: str, text: str) -> None:
     """
     if not NAME.fullmatch(text) or text.strip(".") == "":
         raise UserError(f"{key} is {text[:60]!r}: give up to 100 letters, digits and . _ - = only.")
+
+
+def check_tokens(method: str, image: int, text: int) -> None:
+    """Refuse data without tokens.
+
+    Args:
+        method: its name.
+        image: size of an image token; 0 where there are none.
+        text: the same of the texts.
+
+    Raises:
+        UserError: a side has none.
+    """
+    if not image or not text:
+        raise UserError(f"{method} reads tokens: set data.tokens=true and encoders that give them on both sides.")

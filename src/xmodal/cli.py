@@ -9,7 +9,6 @@ import json
 import logging
 import warnings
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -25,6 +24,7 @@ from xmodal.callbacks import EndAtOnce, Finite, SeedEpoch, StaysStopped
 from xmodal.checkpoint import Best, WholeCheckpoints, keepers
 from xmodal.checks import MAX_SEED, check_name, check_numbers
 from xmodal.errors import DivergedError, UserError
+from xmodal.experiment import imported
 from xmodal.files import remove_leftovers, write_atomically
 from xmodal.folder import clear, hold, release
 from xmodal.keys import BASES, Given, refuse_null
@@ -144,7 +144,7 @@ class XmodalCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Check the numbers, and derive the run's folder: method, dataset, bits or dim, and seed or trial."""
         self._check()
-        model, module = (_imported(self.config[key].class_path) for key in ("model", "data"))
+        model, module = (imported(self.config[key].class_path) for key in ("model", "data"))
         bits, dim = (self.config.model.init_args.get(name) for name in ("bits", "dim"))
         self.size = bits or dim
         self.method, self.dataset = str(model.name), str(self.config.data.init_args.get("name") or module.name)
@@ -207,7 +207,7 @@ class XmodalCLI(LightningCLI):
                 if value is None and (kind := self.given.known.get(key := f"{first}.{name}")) not in (None, ...):
                     refuse_null(key, kind)
             check_numbers(first, arguments)
-        model, module = (_imported(self.config[key].class_path) for key in ("model", "data"))
+        model, module = (imported(self.config[key].class_path) for key in ("model", "data"))
         key = module.labels_from
         if key and model.supervised and not self.config.data.init_args[key]:
             raise UserError(
@@ -272,11 +272,6 @@ def _quieten() -> None:
         "Be aware that when using `ckpt_path`, callbacks used to create the checkpoint",  # `xmodal test` needs none
     ):
         warnings.filterwarnings("ignore", message)
-
-
-def _imported(class_path: str) -> Any:  # noqa: ANN401 - a method or a data module
-    module, _, name = class_path.rpartition(".")
-    return getattr(import_module(module), name)
 
 
 def _seed(seed: object) -> int:

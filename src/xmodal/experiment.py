@@ -117,6 +117,17 @@ def method_class(method: str) -> "type[RetrievalMethod] | None":
     return loaded.get(method)
 
 
+def imported(class_path: str) -> Any:  # noqa: ANN401 - a method or a data module
+    """The class of a full name, as configurations hold it.
+
+    Raises:
+        ImportError: there is no such module.
+        AttributeError: the module has no such class.
+    """
+    module, _, name = class_path.rpartition(".")
+    return getattr(import_module(module), name)
+
+
 def own_class(given: str, kind: str) -> Any:  # noqa: ANN401 - a method or a data module
     """A class of one's own, of which `kind` (`model` or `data`) says the base.
 

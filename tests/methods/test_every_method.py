@@ -35,6 +35,12 @@ WEIGHTED = [
 GRADIENT = [name for name in REGISTRY if name not in CLOSED]
 
 
+@pytest.fixture(autouse=True)
+def _same_draws():
+    """Whichever tests ran before: the codes of some first weights collapse on so few pairs."""
+    seed_everything(0, verbose=False)
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """Every method after two epochs, made when it is first asked for."""
@@ -200,7 +206,6 @@ class Odd(Toy):
         return Split(train, val, val, test, test)
 
 
-@pytest.mark.filterwarnings("ignore:.* codes have collapsed")  # 62 pairs, one epoch
 @pytest.mark.parametrize("name", GRADIENT)
 def test_an_epoch_may_end_with_a_single_pair(name, tmp_path):
     data = Odd()

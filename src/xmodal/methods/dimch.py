@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xmodal.batch import SIDES, Batch, Features, Side
-from xmodal.errors import UserError
+from xmodal.checks import check_tokens
 from xmodal.layers import JointSpace, TokenFilters
 from xmodal.losses import graded_triplet, set_discrepancy, set_diversity, sign, smooth_chamfer
 from xmodal.methods.base import RetrievalMethod
@@ -139,8 +139,7 @@ class DIMCH(RetrievalMethod):
     ) -> None:
         super().__init__("binary")
         self.save_hyperparameters()
-        if not image_token_dim or not text_token_dim:
-            raise UserError("dimch reads tokens: set data.tokens=true and encoders that give them on both sides.")
+        check_tokens(self.name, image_token_dim, text_token_dim)
         self.weights = weights
         self.space = JointSpace({"image": image_token_dim, "text": text_token_dim}, dim, space)
         places = {"image": image_places, "text": text_places}

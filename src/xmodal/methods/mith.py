@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from xmodal.batch import SIDES, Batch, Features
-from xmodal.errors import UserError
+from xmodal.checks import check_tokens
 from xmodal.layers import CodeTables, ConceptLearner, ConceptTransformer, JointSpace, aggregate_tokens
 from xmodal.losses import info_nce, label_similarity, pairwise_likelihood, sign
 from xmodal.methods.base import RetrievalMethod
@@ -127,8 +127,7 @@ class MITH(RetrievalMethod):
     ) -> None:
         super().__init__("binary")
         self.save_hyperparameters()
-        if not image_token_dim or not text_token_dim:
-            raise UserError("mith reads tokens: set data.tokens=true and encoders that give them on both sides.")
+        check_tokens(self.name, image_token_dim, text_token_dim)
         self.weights, self.top = weights, top
         widths = {"image": image_dim, "text": text_dim, "image_token": image_token_dim, "text_token": text_token_dim}
         self.space = JointSpace(widths, dim, space)

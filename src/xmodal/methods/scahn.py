@@ -18,7 +18,7 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from xmodal.batch import SIDES, Batch, Features
-from xmodal.errors import UserError
+from xmodal.checks import check_tokens
 from xmodal.layers import (
     CodeDiscriminators,
     CodeQueue,
@@ -133,8 +133,7 @@ class SCAHN(RetrievalMethod):
         super().__init__("binary")
         self.save_hyperparameters()
         self.automatic_optimization = False
-        if not image_token_dim or not text_token_dim:
-            raise UserError("scahn reads tokens: set data.tokens=true and encoders that give them on both sides.")
+        check_tokens(self.name, image_token_dim, text_token_dim)
         self.weights, self.paco = weights, contrast == "paco" and bool(weights.inter or weights.intra)
         self.drop, self.branch = FeatureDropout(input_dropout), nn.ModuleDict()
         for side, size in (("image", image_token_dim), ("text", text_token_dim)):

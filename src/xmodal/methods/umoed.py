@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xmodal.batch import SIDES, Batch, Features, Side
+from xmodal.checks import check_tokens
 from xmodal.errors import UserError
 from xmodal.layers import Dropout, JointSpace, QueryDecoder
 from xmodal.losses import graded_triplet, set_diversity
@@ -110,8 +111,7 @@ class UMoED(RetrievalMethod):
     ) -> None:
         super().__init__("binary")
         self.save_hyperparameters()
-        if not image_token_dim or not text_token_dim:
-            raise UserError("umoed reads tokens: set data.tokens=true and encoders that give them on both sides.")
+        check_tokens(self.name, image_token_dim, text_token_dim)
         if bits % word_bits or word_bits > 16:
             raise UserError(f"model.word_bits is {word_bits}: give a divisor of the {bits} bits, 16 at most.")
         self.weights = weights

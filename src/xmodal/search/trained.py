@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import import_module
 from inspect import signature
 from pathlib import Path
 from typing import Any, cast
@@ -26,6 +25,7 @@ from xmodal.data.module import CrossModalDataModule
 from xmodal.data.trunk_inputs import Role
 from xmodal.encoders import BagOfWords, ImageEncoder, TextEncoder, words_of
 from xmodal.errors import UserError
+from xmodal.experiment import imported
 from xmodal.methods import RetrievalMethod
 from xmodal.metrics.packing import embedding_rows
 from xmodal.relevance import Relevance
@@ -75,7 +75,7 @@ class Trained:
             config = read_yaml(folder / "config.yaml")
             path = config["model"]["class_path"]
             takes, held = (
-                signature(_imported(path)).parameters,
+                signature(imported(path)).parameters,
                 saved["hyper_parameters"],
             )  # the data's sizes among them
             arguments = config["model"]["init_args"] | {name: held[name] for name in takes if name in held}
@@ -87,7 +87,9 @@ class Trained:
                 f"the run {folder} cannot be loaded ({type(error).__name__}: {error}); where its method is a class of "
                 "your own, run the command where its file lies."
             ) from error
-        return cls(folder, method.eval(), config, hashlib.sha256(file.read_bytes()).hexdigest())
+        with file.open("rb") as content:  # which may be larger than the memory that is left
+            digest = hashlib.file_digest(content, "sha256")
+        return cls(folder, method.eval(), config, digest.hexdigest())
 
     @property
     def bits(self) -> int:
@@ -244,11 +246,6 @@ class Trained:
         """Words of a text that a bag-of-words run leaves out."""
         words = self.words()
         return [] if words is None else sorted(words_of(text) - set(words))
-
-
-def _imported(class_path: str) -> Any:  # noqa: ANN401 - a method's class
-    module, _, name = class_path.rpartition(".")
-    return getattr(import_module(module), name)
 
 
 def _built(base: type, config: Mapping[str, Any]) -> Any:  # noqa: ANN401 - an object of the base class

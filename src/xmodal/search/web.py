@@ -23,6 +23,7 @@ from starlette.staticfiles import StaticFiles
 
 from xmodal.batch import Side
 from xmodal.errors import UserError
+from xmodal.run import whole
 from xmodal.search.index import Answers, Index
 from xmodal.search.sources import LARGEST
 
@@ -145,10 +146,7 @@ def app(shelves: Mapping[str, Shelf]) -> Starlette:
         return shelves[name]
 
     def number(request: Request, name: str, default: int, low: int, high: int) -> int:
-        text = request.query_params.get(name, str(default))
-        if not text.isascii() or not text.isdigit() or len(text) > 19 or not low <= int(text) <= high:
-            raise HTTPException(400, f"{name} is {text!r}: give a whole number from {low} to {high}.")
-        return int(text)
+        return whole(name, request.query_params.get(name, str(default)), low, high)
 
     async def indexes(request: Request) -> Response:
         return JSONResponse(list(shelves))
