@@ -9,6 +9,7 @@ import time
 import pytest
 
 from tests.studies.kills import processes
+from xmodal.trainer import FIRST
 
 TWO = ["--bits=16", "--devices=2", "--data.subset=64", "--data.batch_size=8", "--gallery=false"]
 
@@ -18,6 +19,7 @@ TWO = ["--bits=16", "--devices=2", "--data.subset=64", "--data.batch_size=8", "-
     ("method", "begun"),
     [
         ("dmsf", "checkpoints/last.ckpt"),  # in the midst of steps, which the processes take together
+        ("cca", "config.yaml"),  # before the second process has joined, or after
     ],
 )
 def test_a_terminated_run_leaves_no_process(home, method, begun):
@@ -37,3 +39,12 @@ def test_a_terminated_run_leaves_no_process(home, method, begun):
     for pid in left:
         os.kill(pid, signal.SIGKILL)
     assert not left, left
+
+
+def test_a_process_whose_first_one_has_ended_before_it_began_does_not_stay(home):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    words = [sys.executable, "-m", "xmodal", "train", "cca", "emoji", *TWO]
+    alone = subprocess.run(words, env=os.environ | {"LOCAL_RANK": "1", FIRST: str(gone.pid)}, timeout=60, check=False)
+    assert alone.returncode == 1
+    assert not (home / "runs").exists()

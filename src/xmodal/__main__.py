@@ -61,8 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.path += [each for each in (str(home()), "") if each not in sys.path]  # where classes of one's own lie
     if os.environ.get("LOCAL_RANK", "0") != "0":  # of a run on several devices: its first process has started this one
         from xmodal.studies.processes import end_with_parent
+        from xmodal.trainer import FIRST
 
-        end_with_parent(os.getppid())
+        end_with_parent(int(os.environ.get(FIRST, os.getppid())))  # which may have ended before this one began
         _say_nothing()  # the first one does
     if command in FORKING:  # before anything reads the two
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # until a training says how many

@@ -7,6 +7,7 @@ The constructors of the method and of the data module are the only schema. The o
 import argparse
 import json
 import logging
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +31,7 @@ from xmodal.folder import clear, hold, release
 from xmodal.keys import BASES, Given, refuse_null
 from xmodal.records.loggers import close, loggers
 from xmodal.records.record import PER_RUN, YAML, config_hash
-from xmodal.trainer import OverDevices, check_trainer, several
+from xmodal.trainer import FIRST, OverDevices, check_trainer, several
 
 OVERWRITE = "--overwrite"
 LINKED = (
@@ -186,6 +187,8 @@ class XmodalCLI(LightningCLI):
                 if self.logs
                 else False
             )
+        if several(config) and os.environ.get("LOCAL_RANK", "0") == "0":
+            os.environ[FIRST] = str(os.getpid())  # the processes that this one starts end with it
         if config.strategy == "auto" and several(config):
             trained = self.datamodule.trunk.sides != "none"  # whose batch statistics are of each device's own pairs
             kwargs["strategy"] = OverDevices(self.model, broadcast_buffers=trained)

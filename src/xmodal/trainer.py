@@ -9,6 +9,7 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from xmodal.errors import UserError
 
+FIRST = "XMODAL_FIRST_PROCESS"  # id of the process that started the others of a run on this machine
 DEVICES, PROCESSES = 1024, 64  # at most in a node: GPUs, or processes of a CPU
 TRAINER = {
     "max_epochs": ("a whole number from 1", 1),
