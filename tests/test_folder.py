@@ -57,7 +57,8 @@ def test_two_runs_at_once_do_not_share_a_folder(home, capsys):
     _, out, _ = run(capsys, *command)
     folder = Path(out.splitlines()[-1]).parent
     kept = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    with subprocess.Popen(["flock", folder, "-c", "echo held; read"], stdin=-1, stdout=-1) as other:  # as another run
+    # as another run
+    with subprocess.Popen(["flock", folder, "-c", "echo held; read line"], stdin=-1, stdout=-1) as other:
         other.stdout.readline()
         for more in ((), ("--overwrite", "--model.regularization=2")):
             code, _, err = run(capsys, *command, *more)

@@ -116,7 +116,7 @@ def test_what_there_is_not_is_one_line(home, capsys, more, message):
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_a_cell_that_cannot_be_filled_is_named_and_a_part_leaves_the_whole_alone(small, capsys, monkeypatch, whole):
+def test_a_cell_that_cannot_be_filled_is_named_and_replaces_no_whole_table(small, capsys, monkeypatch, whole):
     from xmodal.commands import table as command
     from xmodal.errors import UserError
 
@@ -126,10 +126,23 @@ def test_a_cell_that_cannot_be_filled_is_named_and_a_part_leaves_the_whole_alone
     monkeypatch.setattr(command.Cell, "fill", fill)
     monkeypatch.setattr(command, "DATA", "emoji")
     monkeypatch.setattr(command, "SIZES", "8")
+    kept = small / "results" / "measured.csv"
+    kept.parent.mkdir()
+    kept.write_text("kept")
     assert main(["table", *(() if whole else ("--methods=cca",))]) == 2
     err = capsys.readouterr().err
     assert "cca-emoji-dim-8: seven components" in err
     assert ("2 of 2 cells are empty: cca-emoji-bits-8, cca-emoji-dim-8" in err) != whole
-    written = small / ("results" if whole else "runs/table") / "measured.csv"
-    assert written.read_text().count("\n") == 1
-    assert (small / "results").exists() == whole
+    assert (small / "runs" / "table" / "measured.csv").read_text().count("\n") == 1
+    assert kept.read_text() == "kept"
+
+
+def test_the_whole_table_is_written_beside_the_results(small, monkeypatch):
+    from xmodal.commands import table as command
+
+    monkeypatch.setattr(command.Cell, "fill", lambda cell, options, pool, rule: None)
+    monkeypatch.setattr(command, "DATA", "emoji")
+    monkeypatch.setattr(command, "SIZES", "8")
+    assert main(["table"]) == 0
+    assert (small / "results" / "measured.csv").is_file()
+    assert not (small / "runs" / "table").exists()
