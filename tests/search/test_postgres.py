@@ -24,8 +24,8 @@ def vector():
         yield f"host='{folder}' user=xmodal dbname=postgres"
 
 
-def exact(k):
-    return Engine.of(build("flat", CODES, progress=False), "flat").search(QUERIES, k)
+def exact(k, size=len(CODES)):
+    return Engine.of(build("flat", CODES[:size], progress=False), "flat").search(QUERIES, k)
 
 
 def explained(index, values):
@@ -48,10 +48,10 @@ def test_pgvector_gives_the_order_of_faiss(vector, k):
 
 def test_hnsw_is_ordered_and_near(vector):
     with PostgresIndex.create(vector, 20, "graph", "hnsw") as index:
-        index.add(np.arange(4000), CODES)
-        index.connection.execute("SET enable_seqscan = off")  # 4,000 rows are read faster than a graph is walked
-        found, wanted = index.search(QUERIES, 10, among=400), exact(10)
-        asked = {"q": "0" * 20, "k": 10, "among": 400}
+        index.add(np.arange(800), CODES[:800])
+        index.connection.execute("SET enable_seqscan = off")  # 800 rows are read faster than a graph is walked
+        found, wanted = index.search(QUERIES, 10, among=200), exact(10, 800)
+        asked = {"q": "0" * 20, "k": 10, "among": 200}
         plan = explained(index, asked)
     assert "Index Scan using graph_code_idx" in plan, plan
     assert (found.distances == wanted.distances).mean() > 0.95  # recall by distance: many share the last one
@@ -59,34 +59,31 @@ def test_hnsw_is_ordered_and_near(vector):
         assert (np.diff(distances.astype(np.int64) * 4000 + rows) > 0).all()
 
 
-def test_two_servers_answer_as_one(vector):
+def test_two_servers_answer_as_one_one_of_them_with_pgvector(vector):
+    table, password = 'My "codes" {100%}', """a {brace} 'quote' "two" 100% \\ end"""
     with contextlib.ExitStack() as stack:
-        asked, one, two = (stack.enter_context(server(installed())) for _ in range(3))
-        workers = [{"host": str(folder), "dbname": "postgres", "user": "xmodal"} for folder in (one, two)]
+        asked, one = (stack.enter_context(server(installed())) for _ in range(2))
+        two = vector.split("'")[1]
+        login = {"dbname": "postgres", "user": "xmodal", "password": password}
+        workers = [{"host": str(folder), **login} for folder in (one, two)]
         url = f"host='{asked}' user=xmodal dbname=postgres"
-        index = stack.enter_context(PostgresIndex.distribute(url, workers, 20, len(CODES)))
+        with pytest.raises(UserError, match="PostgreSQL cannot be reached"):
+            PostgresIndex.distribute(url, [workers[0], {"host": "/nowhere", **login}], 20, len(CODES), table)
+        index = stack.enter_context(PostgresIndex.distribute(url, workers, 20, len(CODES), table))  # none was left
+        options = index._one("SELECT array_agg(umoptions::text[]) FROM pg_user_mappings")
+        assert options == [["user=xmodal", f"password={password}"]] * 2
         index.add(np.arange(4000), CODES)
         for folder, low, high in ((one, 0, 1999), (two, 2000, 3999)):
             with PostgresIndex(f"host='{folder}' user=xmodal dbname=postgres", index.parts[low > 0]) as part:
-                assert part._one(f"SELECT array_agg(x) FROM (SELECT min(id) x FROM {part.table} UNION SELECT max(id) "
-                                 f"FROM {part.table} ORDER BY 1) y") == [low, high]  # fmt: skip
+                held = part.sql.SQL("SELECT min(id), max(id) FROM {}").format(part.sql.Identifier(part.table))
+                assert part.connection.execute(held).fetchone() == (low, high)
         found = index.search(QUERIES, 50)
         assert found.rows.tolist() == exact(50).rows.tolist()
-        again = stack.enter_context(PostgresIndex(url))
-        assert again.parts == ["codes_0", "codes_1"]
+        again = stack.enter_context(PostgresIndex(url, table))
+        assert again.parts == [f"{table}_0", f"{table}_1"]
         assert again.search(QUERIES, 5).rows.tolist() == exact(5).rows.tolist()
         plan = explained(again, {"q": "0" * 20, "k": 5})
         assert plan.count("Remote SQL") == plan.count("LIMIT 5") == 2, plan  # each server sends its first five
-
-
-def test_a_server_with_pgvector_and_one_without_share_a_table(vector):
-    with server(installed()) as asked:
-        place = vector.split("'")[1]
-        worker = {"host": place, "dbname": "postgres", "user": "xmodal"}
-        url = f"host='{asked}' user=xmodal dbname=postgres"
-        with PostgresIndex.distribute(url, [worker], 20, len(CODES), "mixed") as index:
-            index.add(np.arange(4000), CODES)
-            assert index.search(QUERIES, 20).rows.tolist() == exact(20).rows.tolist()
 
 
 def test_what_is_wrong_is_said(vector):
@@ -98,5 +95,28 @@ def test_what_is_wrong_is_said(vector):
         PostgresIndex.create(vector, 20, "wrong")
     with pytest.raises(UserError, match="kind is 'ivf'"):
         PostgresIndex.create(vector, 20, "other", "ivf")
-    with PostgresIndex(vector, "wrong") as index, pytest.raises(UserError, match="the table wrong has 20 bits"):
-        index.search(np.zeros((1, 8), np.uint8))
+    with PostgresIndex(vector, "wrong") as index:
+        with pytest.raises(UserError, match="the table wrong has 20 bits"):
+            index.search(np.zeros((1, 8), np.uint8))
+        with pytest.raises(UserError, match=r"PostgreSQL refuses: duplicate key value .*\.$"):
+            index.add(np.array([1, 1]), CODES[:2])
+        assert index.search(QUERIES[:1]).counts.tolist() == [0]  # all of an `add` or nothing
+        index.connection.execute("CREATE TABLE other (code text)")
+    with pytest.raises(UserError, match="the table other has no column code of bits"):
+        PostgresIndex(vector, "other")
+    with PostgresIndex(vector, "Wrong") as index, pytest.raises(UserError, match="there is no table Wrong"):
+        index.search(QUERIES)
+
+
+def test_a_pgvector_without_distances_of_bits_is_not_asked_for_them(vector):
+    with PostgresIndex(vector) as index:
+        index.connection.execute("CREATE DATABASE old")
+    old = vector.replace("dbname=postgres", "dbname=old")
+    with PostgresIndex.create(old, 20) as index:  # brings the extension
+        index.connection.execute("UPDATE pg_extension SET extversion = '0.6.0' WHERE extname = 'vector'")
+    with pytest.raises(UserError, match=r"this server has pgvector 0\.6\.0, and hnsw needs 0\.8"):
+        PostgresIndex.create(old, 20, "graph", "hnsw")
+    with PostgresIndex(old) as index:
+        index.add(np.arange(4000), CODES)
+        assert "bit_count" in explained(index, {"q": "0" * 20, "k": 5})
+        assert index.search(QUERIES, 20).rows.tolist() == exact(20).rows.tolist()
