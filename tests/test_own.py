@@ -80,6 +80,9 @@ def test_every_command_takes_the_file(own, capsys):
     assert main(["ablate", "dcmh", "mine.yaml", *small, "--seeds=0"]) == 0
     assert main(["bits", "dcmh", "mine.yaml", *small, "--seeds=0"]) == 0
     assert main(["smoke", "dcmh", "--data=mine.yaml"]) == 0
+    assert main(["prepare", "mine.yaml"]) == 0
+    assert main(["index", "dcmh/mine/8/seed0", "--data=mine.yaml"]) == 0
+    assert (own / "runs/dcmh/mine/8/seed0/index/mine/index.json").is_file()
     capsys.readouterr()
     assert main(["compare", "--data=mine.yaml"]) == 0
     assert "dcmh    mine" in capsys.readouterr().out
@@ -122,8 +125,10 @@ def test_the_generated_method_works_and_beats_chance_at_once(home, monkeypatch, 
     capsys.readouterr()
     assert main(["methods"]) == 0
     assert f"{'mine':26} {'codes':20} reads features, labels\n" in capsys.readouterr().out
+    assert main(["init", "method", "scipy"]) == 2
+    assert "scipy is the name of a method or a Python module already: give another one" in capsys.readouterr().err
     assert main(["init", "method", "mine"]) == 2
-    assert "mine is the name of something else already" in capsys.readouterr().err
+    assert "mine.py is there already: give another name, or move it away" in capsys.readouterr().err
 
 
 def test_a_class_outside_works_by_its_file_or_its_name(home, tmp_path_factory, monkeypatch, inline):  # noqa: F811

@@ -225,7 +225,9 @@ def prepare() -> ArgumentParser:
     """See `xmodal.commands.prepare`."""
     words = "Check and convert a dataset, encode it once, and say what there is."
     own = _parser("prepare", words, "xmodal prepare mirflickr25k --protocol dcmh")
-    own.add_argument("name", help="of the dataset: `xmodal datasets` lists them")
+    own.add_argument(
+        "name", help="of the dataset: `xmodal datasets` lists them; or a YAML file of your own data"
+    ).complete = DATA  # type: ignore[attr-defined]
     own.add_argument("--root", help="its folder; default: $XMODAL_DATA/NAME or data/NAME")
     for option, kind in PREPARED.items():
         own.add_argument(f"--{option}", type=kind, help="as the dataset's argument of this name")

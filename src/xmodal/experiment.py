@@ -51,7 +51,7 @@ def experiment(method: str, data: str) -> Experiment:
     Raises:
         UserError: there is no such method or dataset; the message lists those there are.
     """
-    own_method, own_data = _is_own(method), _is_own(data)
+    own_method, own_data = is_own(method), is_own(data)
     name = own_class(method, "model").name if own_method else method
     dataset, content = _data(data) if own_data else (data, None)
     path = paths.found(paths.experiments() / name / f"{dataset}.yaml")
@@ -72,9 +72,15 @@ def experiment(method: str, data: str) -> Experiment:
     return Experiment(_made(method if own_method else None, name, data, dataset, content), name, dataset)
 
 
+def own_data(data: str) -> tuple[str, Any, dict[str, Any]]:
+    """Name, class and arguments of data of one's own; see `experiment`."""
+    name, content = _data(data)
+    return name, _data_class(content["data"]["class_path"]), content["data"].get("init_args") or {}
+
+
 def dataset_name(data: str) -> str:
     """The name under which runs on a dataset are kept; see `experiment`."""
-    return _data(data)[0] if _is_own(data) else data
+    return own_data(data)[0] if is_own(data) else data
 
 
 def configuration(method: str | None, data: str | None, files: Sequence[str | Path] = ()) -> list[str]:
@@ -104,7 +110,7 @@ def method_class(method: str) -> "type[RetrievalMethod] | None":
     """The class of a method: of the suite, one's own, or the one that the method's own experiment files name."""
     from xmodal import methods
 
-    if _is_own(method):
+    if is_own(method):
         return own_class(method, "model")  # type: ignore[no-any-return]
     if method in methods.registry():
         return methods.registry()[method]
@@ -180,7 +186,8 @@ def _module(place: str, given: str) -> ModuleType:
     return module
 
 
-def _is_own(given: str) -> bool:
+def is_own(given: str) -> bool:
+    """Whether a method or data are named by a class or a file."""
     return "." in given
 
 
@@ -200,7 +207,13 @@ def _data(given: str) -> tuple[str, dict[str, Any]]:
     path, name = written["class_path"], (written.get("init_args") or {}).get("name")
     if "." not in path and path not in data.__all__:
         raise UserError(f"{given}: data.class_path is {path!r}: no data module; such as Folder, or my_package.MyData.")
-    return str(name or (own_class(path, "data") if "." in path else getattr(data, path)).name), content
+    return str(name or _data_class(path).name), content
+
+
+def _data_class(path: str) -> Any:  # noqa: ANN401 - a data module's class
+    from xmodal import data
+
+    return own_class(path, "data") if "." in path else getattr(data, path)
 
 
 def _made(method: str | None, name: str, data: str, dataset: str, content: dict[str, Any] | None) -> Path:
@@ -218,8 +231,7 @@ def _made(method: str | None, name: str, data: str, dataset: str, content: dict[
         if data not in known:
             raise UserError(f"DATA is {data!r}; the datasets are: {', '.join(sorted(filter(None, known)))}.")
         content = {"data": {"class_path": known[data]}}
-    path = content["data"]["class_path"]
-    takes = arguments_of(own_class(path, "data") if "." in path else getattr(sets, path))
+    takes = arguments_of(_data_class(content["data"]["class_path"]))
     args = (base.pop("data", None) or {}).get("init_args", {})
     base["data"] = {"init_args": {key: value for key, value in args.items() if key in CARRIED and key in takes}}
     if "model" not in base:

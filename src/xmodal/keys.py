@@ -1,6 +1,7 @@
 """Keys of the configuration as people type them: only whole ones, and what is wrong with a value in one line."""
 
 import re
+from argparse import ArgumentError
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from difflib import get_close_matches
@@ -232,3 +233,19 @@ def _words(kind: Any) -> str:  # noqa: ANN401 - a type
 
 def _short(text: str, length: int = LENGTH) -> str:
     return text if len(text) <= length else f"{text[: length - 4]} ..."
+
+
+def built(base: type, config: Mapping[str, Any]) -> Any:  # noqa: ANN401 - an object of the base class
+    """An object from the class and the arguments of a configuration.
+
+    Raises:
+        UserError: they do not fit.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(base, "built")
+    try:
+        found = parser.instantiate_classes(parser.parse_object({"built": config}))
+    except (ArgumentError, TypeError, ValueError) as error:
+        why = " ".join(str(error).split())[:160]
+        raise UserError(f"the configuration does not fit this version ({why}).") from error
+    return found["built"]

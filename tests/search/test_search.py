@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.data.test_folder import make
 from xmodal.__main__ import main
+from xmodal.encoders import open_picture
 from xmodal.errors import UserError
 from xmodal.search import Index, Trained, read_picture
 
@@ -111,6 +113,21 @@ def test_a_folder_of_ones_own_is_searched_by_words_and_by_pictures(trained, inde
     assert json.loads(printed)["hits"] == [{"rank": 1, "id": 0, "distance": 0, "name": "00.png"}]
     code, printed, _ = run(capsys, "search", out, "--text", "red fruit", "-k", "2")
     assert re.search(r"red fruit\n +rank +distance +id  image\n +1 +\d+ +\d+  (deep/)?\d\d\.(png|webp)\n", printed)
+
+
+def test_data_of_ones_own_are_indexed_by_their_file(trained, index, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    table = make(tmp_path, pairs=20)["table"]
+    assert run(capsys, "init", "data", "pictures", table, "--name=mine")[0] == 0
+    found = Index.open(index("codes", "--data", "mine.yaml"))
+    assert (found.about["source"]["dataset"], found.data.name, len(found.ids["image"])) == ("mine", "mine", 4)
+    number = int(found.ids["image"][2])
+    assert (
+        found.item("image", 2).tobytes() == open_picture((tmp_path / f"pictures/{number}.jpg").read_bytes()).tobytes()
+    )
+    code, printed, _ = run(capsys, "prepare", "mine.yaml", "--query", "6")
+    assert code == 0
+    assert "'query': 6" in printed
 
 
 def test_a_gallery_shows_pictures_and_needs_nothing_but_itself(index, pictures, capsys, tmp_path):
@@ -251,7 +268,7 @@ def test_what_is_wrong_is_said_in_one_line(trained, index, pictures, capsys, tmp
     (out / "index.json").write_text(json.dumps(about | {"checkpoint": "0" * 64}))
     says(r"is of cca in .* \(checkpoint 00000000\), and .* has other weights", "search", out, "--text", "a")
     (out / "index.json").write_text(json.dumps(about | {"form": 99}))
-    says(r"is of form 99 \(xmodal .*\), this version reads 1", "search", out, "--text", "a")
+    says(r"is of form 99 \(xmodal .*\), this version reads 2", "search", out, "--text", "a")
     (out / "index.json").write_text("{")
     says("index.json is damaged", "search", out, "--text", "a")
     (out / "index.json").write_text(json.dumps(about))

@@ -6,6 +6,7 @@ from typing import Any
 
 from xmodal import arguments, paths
 from xmodal.errors import UserError
+from xmodal.experiment import is_own, own_data
 
 
 def main(argv: Sequence[str]) -> int:
@@ -45,20 +46,24 @@ def module_of(name: str) -> Any:  # noqa: ANN401 - a data module's class
         UserError: there is none of that name.
     """
     known = modules()
+    if is_own(name):
+        raise UserError(f"`xmodal prepare {name}` says what data of your own hold.")
     if name not in known:
         raise UserError(f"no dataset {name!r}; the datasets are: {', '.join(known)}.")
     return known[name]
 
 
-def released(name: str) -> Any:  # noqa: ANN401 - a data module's class
-    """The data module of a dataset that needs no table of one's own.
+def data_of(given: str) -> tuple[str, Any, dict[str, Any]]:
+    """Name, class and arguments of a dataset of the suite, or of data of one's own by their file or class.
 
     Raises:
-        UserError: there is none of that name.
+        UserError: there is none.
     """
-    if name == "folder":
+    if is_own(given):
+        return own_data(given)
+    if given == "folder":
         raise UserError("own data are named by their file, which `xmodal init data FOLDER TABLE` writes.")
-    return module_of(name)
+    return given, module_of(given), {}
 
 
 def sizes(module: Any) -> str:  # noqa: ANN401 - a data module's class

@@ -33,17 +33,17 @@ def main(argv: Sequence[str]) -> int:
         raise UserError("give --data or --folder, not both.")
     if options.captions and not options.folder:
         raise UserError("--captions says what the pictures of --folder show: name that folder.")
-    from xmodal.commands.datasets import released
+    from xmodal.commands.datasets import data_of
     from xmodal.search import OwnPictures, Trained, build_index
 
     started = time.perf_counter()
     source: Any = OwnPictures.read(options.folder, options.captions) if options.folder else None
     trained = Trained.open(options.run)
-    if options.data and options.data != trained.data.name:
-        source = trained.other(released(options.data))
-    name = options.folder.resolve().name if options.folder else options.data or trained.data.name
-    out = options.out or trained.folder / "index" / name
-    index = build_index(trained, out, source, options.kind)
+    name, kind, given = data_of(options.data) if options.data else (trained.data.name, None, {})
+    if kind and not trained.reads(kind, given):
+        source = trained.other(kind, **given)
+    out = options.out or trained.folder / "index" / (options.folder.resolve().name if options.folder else name)
+    index = build_index(trained, out, source, options.kind, given)
     counts = " and ".join(f"{len(ids):,} {side}s" for side, ids in index.ids.items())
     unit = f"codes of {index.bits} bits" if index.bits else "embeddings"
     sys.stderr.write(f"{counts} as {unit}, {options.kind}, in {time.perf_counter() - started:.1f} s\n")

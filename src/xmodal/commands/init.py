@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from importlib.resources import files
+from importlib.util import find_spec
 from string import Template
 
 from xmodal import arguments, paths
@@ -54,12 +55,12 @@ def _copy() -> int:
 def _write(name: str, templates: dict[str, str], kind: str) -> int:
     if not name.isidentifier() or keyword.iskeyword(name) or name != name.lower():
         raise UserError(f"the name is {name!r}: give lower-case letters, digits and _, such as my_{kind}.")
-    if paths.found(paths.experiments() / name).exists() or (sys.modules.get(name) or name in sys.stdlib_module_names):
-        raise UserError(f"{name} is the name of something else already: give another one.")
     title = "".join(part.capitalize() for part in name.split("_"))
     targets = {template: paths.home() / target.format(name=name) for template, target in templates.items()}
     if there := [str(target) for target in targets.values() if target.exists()]:
         raise UserError(f"{there[0]} is there already: give another name, or move it away.")
+    if paths.found(paths.experiments() / name).exists() or name in sys.modules or find_spec(name):
+        raise UserError(f"{name} is the name of a method or a Python module already: give another one.")
     for template, target in targets.items():
         text = files("xmodal").joinpath("templates", f"{template}.txt").read_text("utf-8")
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xmodal import arguments
-from xmodal.commands.datasets import released
+from xmodal.commands.datasets import data_of
 from xmodal.errors import UserError
 
 
@@ -19,14 +19,23 @@ def main(argv: Sequence[str]) -> int:
     """
     parsed = arguments.prepare().parse_args(list(argv))
     given = {option: getattr(parsed, option) for option in arguments.PREPARED if getattr(parsed, option) is not None}
-    kind = released(parsed.name)
+    name, kind, own = data_of(parsed.name)
     takes = {name for base in kind.__mro__ for name in inspect.signature(base.__init__).parameters}
     if unknown := sorted(given.keys() - takes):
-        raise UserError(f"{parsed.name} has no option {', '.join(unknown)}.")
+        raise UserError(f"{name} has no option {', '.join(unknown)}.")
     if parsed.root and not Path(parsed.root).is_dir():
         raise UserError(f"there is no folder {parsed.root}.")
     started = time.perf_counter()
-    module = kind.prepare(parsed.root, **given)
+    if own:  # such as encoders, which are built as a run builds them
+        from xmodal.data.module import CrossModalDataModule
+        from xmodal.keys import built
+
+        path = f"{kind.__module__}.{kind.__qualname__}"
+        given = {**own, **given, **({"root": parsed.root} if parsed.root else {})}
+        module = built(CrossModalDataModule, {"class_path": path, "init_args": given})
+        module.prepare_data()
+    else:
+        module = kind.prepare(parsed.root, **given)
     for key, value in module.describe().items():
         sys.stdout.write(f"{key}: {value}\n")
     folder = getattr(module, "folder", module.root)

@@ -5,7 +5,7 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ def build_index(
     out: Path,
     source: CrossModalDataModule | OwnPictures | None = None,
     kind: Kind = "flat",
+    arguments: Mapping[str, Any] | None = None,
 ) -> Index:
     """Encode and index; an index that lay there is replaced once the new one is whole.
 
@@ -44,6 +45,7 @@ def build_index(
         out: the folder to make.
         source: a folder, or another dataset (`Trained.other`), of which the database is indexed; None: the run's own.
         kind: see `engine.build`.
+        arguments: of another dataset, from which a search builds it again to show its pictures.
 
     Raises:
         UserError: nothing can be encoded, the folder holds something else, or the disk is full.
@@ -53,13 +55,19 @@ def build_index(
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(out.parent / f".{out.name}.lock"):
-            _build(trained, out, source, kind)
+            _build(trained, out, source, kind, arguments or {})
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror or error}. Make room or make it writable.") from error
     return Index.open(out, trained.folder)
 
 
-def _build(trained: Trained, out: Path, source: CrossModalDataModule | OwnPictures | None, kind: Kind) -> None:
+def _build(
+    trained: Trained,
+    out: Path,
+    source: CrossModalDataModule | OwnPictures | None,
+    kind: Kind,
+    arguments: Mapping[str, Any],
+) -> None:
     halfway = out.parent / f".{out.name}.encoding"
     columns: dict[str, Any] = {}
     if isinstance(source, OwnPictures):
@@ -68,6 +76,9 @@ def _build(trained: Trained, out: Path, source: CrossModalDataModule | OwnPictur
     else:
         shelves, columns = _dataset(trained, source)
         about = {"dataset": (source or trained.data).name, "role": "database"}
+        if source is not None:
+            path = f"{type(source).__module__}.{type(source).__qualname__}"
+            about |= {"class_path": path, "init_args": dict(arguments)}
     links = LINK if kind == "hnsw" else 16
     needed = sum(codes.nbytes + links * len(codes) + sum(map(len, names)) for _, codes, names in shelves.values())
     free = shutil.disk_usage(out.parent).free - SPARE

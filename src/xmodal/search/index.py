@@ -18,13 +18,14 @@ from xmodal.data.module import CrossModalDataModule
 from xmodal.data.readers.files import Files
 from xmodal.encoders import open_picture
 from xmodal.errors import UserError
+from xmodal.experiment import imported
 from xmodal.relevance import Relevance
 from xmodal.search.engine import Array, Engine, Found
 from xmodal.search.sources import read_picture
 from xmodal.search.strings import Strings
 from xmodal.search.trained import Trained
 
-FORM = 1  # of the files; another number is another form
+FORM = 2  # of the files; another number is another form
 TOGETHER = 64  # queries that are decoded and encoded at a time
 OTHER: dict[Side, Side] = {"image": "text", "text": "image"}
 
@@ -247,14 +248,12 @@ class Index:
     @cached_property
     def data(self) -> CrossModalDataModule | None:
         """The dataset that was indexed; None for a folder."""
-        if "dataset" not in self.about["source"]:
+        source = self.about["source"]
+        if "dataset" not in source:
             return None
-        if self.about["source"]["dataset"] == self.trained.data.name:
+        if "class_path" not in source:
             return self.trained.data
-        from xmodal import data
-
-        kinds = {kind.name: kind for name in data.__all__ if hasattr(kind := getattr(data, name), "name")}
-        return self.trained.other(kinds[self.about["source"]["dataset"]])
+        return self.trained.other(imported(source["class_path"]), **source["init_args"])
 
     def item(self, side: Side, row: int) -> Image.Image | str | None:
         """A picture, or a text, as it was encoded; None for a picture that cannot be had."""

@@ -1,7 +1,6 @@
 """A trained run, as far as encoding needs it: its method, its encoders and, where it is asked for, its data."""
 
 import hashlib
-from argparse import ArgumentError
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,7 +11,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from jsonargparse import ArgumentParser
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -25,7 +23,8 @@ from xmodal.data.module import CrossModalDataModule
 from xmodal.data.trunk_inputs import Role
 from xmodal.encoders import BagOfWords, ImageEncoder, TextEncoder, words_of
 from xmodal.errors import UserError
-from xmodal.experiment import imported
+from xmodal.experiment import CARRIED, imported
+from xmodal.keys import built
 from xmodal.methods import RetrievalMethod
 from xmodal.metrics.packing import embedding_rows
 from xmodal.relevance import Relevance
@@ -79,7 +78,7 @@ class Trained:
                 saved["hyper_parameters"],
             )  # the data's sizes among them
             arguments = config["model"]["init_args"] | {name: held[name] for name in takes if name in held}
-            method: RetrievalMethod = _built(RetrievalMethod, {"class_path": path, "init_args": arguments})
+            method: RetrievalMethod = built(RetrievalMethod, {"class_path": path, "init_args": arguments})
             method.on_load_checkpoint(saved)
             method.load_state_dict(saved["state_dict"])
         except (ImportError, AttributeError, KeyError, TypeError) as error:
@@ -104,7 +103,7 @@ class Trained:
             UserError: its configuration is not valid any more.
         """
         config = {key: self.config["data"][key] for key in ("class_path", "init_args")}
-        return cast("CrossModalDataModule", _built(CrossModalDataModule, config))
+        return cast("CrossModalDataModule", built(CrossModalDataModule, config))
 
     def encoder(self, side: Side) -> ImageEncoder | TextEncoder:
         """What makes features of a side.
@@ -174,8 +173,18 @@ class Trained:
             return np.packbits((outputs >= 0).numpy(), axis=1, bitorder="little")
         return normalize(embedding_rows(outputs, "outputs")).numpy()
 
-    def other(self, kind: Any) -> CrossModalDataModule:  # noqa: ANN401 - a data module's class
+    def reads(self, kind: Any, arguments: Mapping[str, Any]) -> bool:  # noqa: ANN401 - a data module's class
+        """Whether the run was trained on these data, encoders and batches aside."""
+        own = self.config["data"]["init_args"]
+        rest = {key: value for key, value in arguments.items() if key not in CARRIED}
+        return type(self.data) is kind and all(own.get(key) == value for key, value in rest.items())
+
+    def other(self, kind: Any, **arguments: Any) -> CrossModalDataModule:  # noqa: ANN401 - of a data module's class
         """Another dataset, read through the encoders of this run.
+
+        Args:
+            kind: a data module's class.
+            **arguments: of it; those of encoding are the run's.
 
         Raises:
             UserError: the run knows the words of its own dataset only, or the dataset brings features of its own.
@@ -186,8 +195,8 @@ class Trained:
         takes = {name for base in kind.__mro__ for name in signature(base.__init__).parameters}
         if not encoders.keys() <= takes:
             raise UserError(f"{kind.name} brings features of its own: this run reads pictures and texts.")
-        options: dict[str, Any] = {**encoders, "tokens": self.data.tokens, "trunk": self.data.trunk}
-        return cast("CrossModalDataModule", kind(**options, image_scaling="none", text_scaling="none"))
+        options: dict[str, Any] = {**arguments, **encoders, "tokens": self.data.tokens, "trunk": self.data.trunk}
+        return cast("CrossModalDataModule", kind(**options | {"image_scaling": "none", "text_scaling": "none"}))
 
     def role(self, role: Role, data: CrossModalDataModule | None = None) -> tuple[dict[Side, Array], Relevance]:
         """Codes or embeddings of both sides of a role, and what its pairs are judged by, as the evaluation saw them.
@@ -246,19 +255,3 @@ class Trained:
         """Words of a text that a bag-of-words run leaves out."""
         words = self.words()
         return [] if words is None else sorted(words_of(text) - set(words))
-
-
-def _built(base: type, config: Mapping[str, Any]) -> Any:  # noqa: ANN401 - an object of the base class
-    """An object from the class and the arguments of a configuration.
-
-    Raises:
-        UserError: they do not fit any more.
-    """
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(base, "built")
-    try:
-        found = parser.instantiate_classes(parser.parse_object({"built": config}))
-    except (ArgumentError, TypeError, ValueError) as error:
-        why = " ".join(str(error).split())[:160]
-        raise UserError(f"the configuration of the run does not fit this version ({why}).") from error
-    return found["built"]

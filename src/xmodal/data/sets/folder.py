@@ -64,6 +64,11 @@ class Folder(Released):
         **kwargs: Any,  # noqa: ANN401 - the arguments of the classes above, read from their signatures
     ) -> None:
         check_name("data.name", name)
+        for each, number, default in (("query", query, "a fifth of the pairs"), ("val", val, "a tenth of the others")):
+            if number is not None and number < 1:
+                raise UserError(f"data.{each} is {number}: give 1 or more, or leave it out for {default}.")
+        if split and query is not None:
+            raise UserError(f"data.query is {query}, and column {split!r} says which are the queries: leave one out.")
         self.name, self.table = name, table
         self.marks = [label] if isinstance(label, str) else label or []
         super().__init__(relevance=relevance or ("finest" if layers else "label" if self.marks else "group"), **kwargs)
@@ -126,8 +131,8 @@ class Folder(Released):
         """
         roles = self.release.roles
         if not roles:
-            query = self.query or min(max(len(self.release.label) // 5, 1), 2000)
-            if not 0 < query < len(self.release.label) - 2:
+            query = min(max(len(self.release.label) // 5, 1), 2000) if self.query is None else self.query
+            if query >= len(self.release.label) - 2:
                 raise UserError(f"data.query={query} of {len(self.release.label)} pairs: leave some to train on.")
             return Drawn(f"numpy.random.default_rng(0).permutation: {query:,} queries", query, self.database)
         if lacking := [role for role in ("train", "test") if role not in roles]:
@@ -141,4 +146,4 @@ class Folder(Released):
     def validation(self) -> int:
         """See `Released`."""
         pool = len(self.release.roles.get("train", ())) or len(self.release.label) * 4 // 5
-        return self.val or min(max(pool // 10, 1), 1000)
+        return min(max(pool // 10, 1), 1000) if self.val is None else self.val
