@@ -160,7 +160,7 @@ def test_a_class_outside_works_by_its_file_or_its_name(home, tmp_path_factory, m
         (
             "half.py",
             "from xmodal.methods import RetrievalMethod\nclass Half(RetrievalMethod):\n    name = 'half'",
-            "Half in half.py lacks encode_image, encode_text",
+            "Half in half.py lacks encode",
         ),
         ("nowhere.Method", None, "nowhere.Method cannot be imported: ModuleNotFoundError"),
     ],

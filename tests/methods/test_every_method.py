@@ -60,7 +60,7 @@ def trained(tmp_path_factory):
 def outputs(model, batch):
     model.eval()
     with torch.no_grad():
-        return model.encode_image(batch["image"]), model.encode_text(batch["text"])
+        return model.encode("image", batch["image"]), model.encode("text", batch["text"])
 
 
 @pytest.mark.parametrize("name", REGISTRY)

@@ -62,7 +62,7 @@ def test_a_concept_without_a_token_is_zero():
 def test_padded_tokens_change_no_code():
     model, text = small().eval(), Toy().role("query")["text"]
     noisy = {**text, "tokens": torch.where(text["mask"][:, :, None], text["tokens"], 50.0)}
-    assert torch.equal(model.encode_text(text), model.encode_text(noisy))
+    assert torch.equal(model.encode("text", text), model.encode("text", noisy))
 
 
 @pytest.mark.parametrize("term", sorted(TERMS))

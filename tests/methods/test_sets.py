@@ -143,7 +143,7 @@ def test_filters_take_as_many_tokens_as_they_have_places():
 def test_padded_tokens_change_no_code(name):
     model, text = BUILD[name]().eval(), Toy().role("query")["text"]
     noisy = {**text, "tokens": torch.where(text["mask"][:, :, None], text["tokens"], 50.0)}
-    assert torch.equal(model.encode_text(text), model.encode_text(noisy))
+    assert torch.equal(model.encode("text", text), model.encode("text", noisy))
 
 
 @pytest.mark.parametrize(("name", "weights"), [("dimch", DIMCHWeights), ("umoed", UMoEDWeights)])

@@ -21,7 +21,7 @@ def saturated(model, sides):
     """The larger share of both sides' outputs beyond .99."""
     model.eval()
     with torch.no_grad():
-        outputs = model.encode_image(sides["image"]), model.encode_text(sides["text"])
+        outputs = model.encode("image", sides["image"]), model.encode("text", sides["text"])
     return max(float((each.abs() > 0.99).float().mean()) for each in outputs)
 
 
@@ -77,7 +77,7 @@ def test_features_as_the_encoder_made_them_get_the_release_s_heads():
         [-1.0, -1.0, -0.9986993670463562, -0.9999980330467224],
     ]
     for model in (small(standardised=()), small(init="release")):
-        found = torch.cat([model.encode_image(feature), model.encode_text(feature)])
+        found = torch.cat([model.encode("image", feature), model.encode("text", feature)])
         assert torch.allclose(found, torch.tensor(expected), atol=1e-5)
 
 

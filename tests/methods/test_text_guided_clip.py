@@ -39,7 +39,7 @@ def test_a_code_knows_nothing_of_its_pair(guidance):
     other = {**batch, "text": {"pooled": torch.randn_like(batch["text"]["pooled"])}}
     assert torch.equal(model.predict_step(other, 0)["image"], alone)
     first = {key: value[:1] for key, value in batch["image"].items()}
-    assert torch.allclose(model.encode_image(first), model.encode_image(batch["image"])[:1], atol=1e-5)
+    assert torch.allclose(model.encode("image", first), model.encode("image", batch["image"])[:1], atol=1e-5)
 
 
 @pytest.mark.parametrize("term", ["similarity", "matching", "quantization", "intra"])

@@ -90,15 +90,15 @@ def test_a_training_is_judged_by_the_long_code_and_evaluated_by_the_short_one():
     seen = []
 
     class Seen(TwDH):
-        def encode_image(self, image):
-            found = super().encode_image(image)
+        def encode(self, side, features):
+            found = super().encode(side, features)
             seen.append((self.trainer.state.fn, found.shape[1]))
             return found
 
     model = fit(lambda: Seen(bits=16, long=32, hidden=16, **SIZE))
     model.trainer.validate(model, datamodule=Toy(), verbose=False)
     assert set(seen) == {("fit", 32), ("validate", 16)}
-    assert small(bits=32).encode_image(Toy().role("query")["image"]).shape[1] == 32
+    assert small(bits=32).encode("image", Toy().role("query")["image"]).shape[1] == 32
 
 
 @pytest.mark.parametrize("term", ["centre", "quantization", "short"])

@@ -48,9 +48,9 @@ def scores(data, **choices):
 def test_the_features_own_size_leaves_them_as_they_are():
     model, found = scores(Joint(), dim=D)
     image = Joint().role("query")["image"]
-    assert torch.equal(model.encode_image(image), image["pooled"])
+    assert torch.equal(model.encode("image", image), image["pooled"])
     signed, signs = scores(Joint(), bits=D)
-    assert torch.equal(signed.encode_text(image), image["pooled"])
+    assert torch.equal(signed.encode("text", image), image["pooled"])
     chance = found["test/random_i2t"]
     assert found["test/map"] > signs["test/map"] > chance + 0.3
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from xmodal.batch import Batch, Features
+from xmodal.batch import Batch, Features, Side
 from xmodal.layers import discriminator, perceptron, reversed_on_schedule
 from xmodal.losses import (
     Prediction,
@@ -94,22 +94,17 @@ class ACMR(RetrievalMethod):
                 nn.init.xavier_uniform_(layer.weight)
                 nn.init.zeros_(layer.bias)
 
-    def encode_image(self, image: Features) -> Tensor:
+    def encode(self, side: Side, features: Features) -> Tensor:
         """(B, dim) embeddings in (-1, 1)."""
-        out: Tensor = self.trunk["image"](image["pooled"])
-        return out
-
-    def encode_text(self, text: Features) -> Tensor:
-        """(B, dim) embeddings in (-1, 1)."""
-        out: Tensor = self.trunk["text"](text["pooled"])
+        out: Tensor = self.trunk[side](features["pooled"])
         return out
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """L_emb and L_adv in one update; the reversal gives the embeddings -lambda L_adv."""
         w = self.weights
         image, text, label, raw_image, raw_text = self.gather_batch(
-            self.encode_image(batch["image"]),
-            self.encode_text(batch["text"]),
+            self.encode("image", batch["image"]),
+            self.encode("text", batch["text"]),
             batch["label"],
             batch["image"]["pooled"],
             batch["text"]["pooled"],

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from xmodal.batch import Batch, Features
+from xmodal.batch import Batch, Features, Side
 from xmodal.errors import UserError
 from xmodal.layers import canonical_projections, discriminator, perceptron, reversed_on_schedule
 from xmodal.losses import Prediction, discrimination, label_prediction, total_correlation
@@ -101,13 +101,12 @@ class ALSCOR(RetrievalMethod):
                 self.register_buffer(f"{side}_mean", torch.zeros(dim))
                 self.register_buffer(f"{side}_projection", torch.eye(dim))
 
-    def encode_image(self, image: Features) -> Tensor:
+    def encode(self, side: Side, features: Features) -> Tensor:
         """(B, dim) embeddings."""
-        return self._encode("image", image)
-
-    def encode_text(self, text: Features) -> Tensor:
-        """(B, dim) embeddings."""
-        return self._encode("text", text)
+        out: Tensor = self.trunk[side](features["pooled"])
+        if self.projection == "linear":
+            out = (out - getattr(self, f"{side}_mean")) @ getattr(self, f"{side}_projection")
+        return out
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Alpha L_cca + beta L_intra + L_mod behind gradient reversal, in one step."""
@@ -145,12 +144,6 @@ class ALSCOR(RetrievalMethod):
         """Adam with betas (0.5, 0.999), no schedule."""
         h = self.hparams
         return Adam(self.parameters(), lr=h["lr"], betas=(0.5, 0.999), weight_decay=h["weight_decay"], fused=True)
-
-    def _encode(self, side: str, features: Features) -> Tensor:
-        out: Tensor = self.trunk[side](features["pooled"])
-        if self.projection == "linear":
-            out = (out - getattr(self, f"{side}_mean")) @ getattr(self, f"{side}_projection")
-        return out
 
     def _check_size(self, pairs: int) -> None:
         needed = min(self.pairs_per_dim * self.dim, self.num_train)

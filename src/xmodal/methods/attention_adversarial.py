@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import StepLR
 
-from xmodal.batch import SIDES, Batch, Features, chunks, rows_of
+from xmodal.batch import SIDES, Batch, Features, Side, chunks, rows_of
 from xmodal.errors import UserError
 from xmodal.layers import AttentionBlock, discriminator, masked_mean, reversed_on_schedule
 from xmodal.losses import Negatives, discrimination, hard_pairs, label_similarity, polynomial, ranking_hinge
@@ -142,13 +142,9 @@ class AttentionAdversarial(RetrievalMethod):
                 torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else pages,
             )
 
-    def encode_image(self, image: Features) -> Tensor:
-        """(B, dim) embeddings i0, of length 1."""
-        return _pooled(*self._tokens("image", image))
-
-    def encode_text(self, text: Features) -> Tensor:
-        """(B, dim) embeddings c0, of length 1."""
-        return _pooled(*self._tokens("text", text))
+    def encode(self, side: Side, features: Features) -> Tensor:
+        """(B, dim) embeddings i0 or c0, of length 1."""
+        return _pooled(*self._tokens(side, features))
 
     def pair_scores(self, image: Features, text: Features) -> Tensor:
         """(P,) scores S of P pairs, in [-1, 1]."""
@@ -212,7 +208,7 @@ class AttentionAdversarial(RetrievalMethod):
         limit = 2.0 if gradient_clip_val is None else gradient_clip_val
         self.clip_gradients(optimizer, limit, gradient_clip_algorithm or "norm")
 
-    def _tokens(self, side: str, features: Features) -> Tokens:
+    def _tokens(self, side: Side, features: Features) -> Tokens:
         """Self-attended tokens (B, N, dim) and their mask (B, N)."""
         reads = self.reads_tokens[side]
         x: Tensor = self.project[side](features["tokens"] if reads else features["pooled"])

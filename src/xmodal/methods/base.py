@@ -23,7 +23,7 @@ from xmodal.methods.evaluation import Evaluated, HasRoles
 class RetrievalMethod(Evaluated):
     """A method encodes each side by itself; codes and embeddings of one side never see the other at test time.
 
-    A subclass implements `encode_image`, `encode_text`, `training_step` and `configure_optimizers`, and sets `weights`,
+    A subclass implements `encode`, `training_step` and `configure_optimizers`, and sets `weights`,
     a frozen dataclass: a field is a term's name, its log key and its sweep key. Its constructor is its configuration.
     One with an argument `trunk_lr` can train its trunks: it then optimises `parameter_groups()`. The trunks come from
     the data module, and what they read has become features before any step sees it.
@@ -87,7 +87,7 @@ class RetrievalMethod(Evaluated):
             )
 
     def standardise(self, side: Side, features: Features) -> Features:
-        """What a frozen encoder gave for new pictures or texts, as `encode_image` and `encode_text` want it.
+        """What a frozen encoder gave for new pictures or texts, as `encode` wants it.
 
         The moments of the training features are part of the checkpoint. The data module has standardised its batches
         already; features of a trained trunk stay as they are.

@@ -8,7 +8,7 @@ binary form are the signs of the canonical variates.
 import torch
 from torch import Tensor
 
-from xmodal.batch import Batch, Features
+from xmodal.batch import Batch, Features, Side
 from xmodal.errors import UserError
 from xmodal.layers import canonical_projections
 from xmodal.methods.base import RetrievalMethod
@@ -63,13 +63,11 @@ class CCA(RetrievalMethod):
         for buffer, value in zip(buffers, (*means, *projections), strict=True):
             buffer.copy_(value)
 
-    def encode_image(self, image: Features) -> Tensor:
+    def encode(self, side: Side, features: Features) -> Tensor:
         """(B, K) canonical variates."""
-        return (image["pooled"] - self.image_mean) @ self.image_projection
-
-    def encode_text(self, text: Features) -> Tensor:
-        """(B, K) canonical variates."""
-        return (text["pooled"] - self.text_mean) @ self.text_projection
+        mean, projection = (getattr(self, f"{side}_{part}") for part in ("mean", "projection"))
+        variates: Tensor = (features["pooled"] - mean) @ projection
+        return variates
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Nothing is left to learn."""

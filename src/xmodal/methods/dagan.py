@@ -138,13 +138,9 @@ class DAGAN(RetrievalMethod):
             buffer.copy_(F.normalize(buffer))
         self.train()
 
-    def encode_image(self, image: Features) -> Tensor:
-        """(B, dim) embeddings, from the images and the prototypes of the training texts."""
-        return self._represent("image", self.read["image"](image))
-
-    def encode_text(self, text: Features) -> Tensor:
-        """(B, dim) embeddings, from the texts and the prototypes of the training images."""
-        return self._represent("text", self.read["text"](text))
+    def encode(self, side: Side, features: Features) -> Tensor:
+        """(B, dim) embeddings, from one side and the prototypes of the other side's training items."""
+        return self._represent(side, self.read[side](features))
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """A step of the critics, then `generator_steps` steps of the rest (Algorithm 1)."""
@@ -176,7 +172,7 @@ class DAGAN(RetrievalMethod):
         groups = [(rest, self.hparams["lr"]), (critics, self.hparams["critic_lr"])]
         return [Adam(group, lr=lr, betas=(0.5, 0.999), fused=True) for group, lr in groups if group]
 
-    def _represent(self, side: str, u: Tensor) -> Tensor:
+    def _represent(self, side: Side, u: Tensor) -> Tensor:
         """Inter-attention over the other modality's prototypes, then the common representation s."""
         if self.group:
             prototypes = self.text_prototypes if side == "image" else self.image_prototypes

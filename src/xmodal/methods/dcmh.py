@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from xmodal.batch import Batch, Features
+from xmodal.batch import Batch, Features, Side
 from xmodal.layers import CodeTables, perceptron
 from xmodal.losses import bit_balance, label_similarity, pairwise_likelihood, quantization, sign
 from xmodal.methods.base import RetrievalMethod
@@ -93,14 +93,9 @@ class DCMH(RetrievalMethod):
         self.code = sign(self.tables.table("image") + self.tables.table("text"))
         self.log_codes("train", self.code)
 
-    def encode_image(self, image: Features) -> Tensor:
+    def encode(self, side: Side, features: Features) -> Tensor:
         """(B, bits) outputs, unbounded as in the paper."""
-        outputs: Tensor = self.net["image"](image["pooled"])
-        return outputs
-
-    def encode_text(self, text: Features) -> Tensor:
-        """(B, bits) outputs, unbounded as in the paper."""
-        outputs: Tensor = self.net["text"](text["pooled"])
+        outputs: Tensor = self.net[side](features["pooled"])
         return outputs
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -108,7 +103,7 @@ class DCMH(RetrievalMethod):
         tables, w = self.tables, self.weights
         rows = self.gather_rows(tables.rows(batch["index"]))
         similar = label_similarity(tables.label[rows], tables.label)  # (B, n)
-        outputs = {"image": self.encode_image(batch["image"]), "text": self.encode_text(batch["text"])}
+        outputs = {"image": self.encode("image", batch["image"]), "text": self.encode("text", batch["text"])}
         outputs = {side: self.gather_rows(relaxed, gradient=True) for side, relaxed in outputs.items()}
         for side, relaxed in outputs.items():
             tables.store(side, rows, relaxed)

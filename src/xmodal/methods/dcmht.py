@@ -77,20 +77,15 @@ class DCMHT(RetrievalMethod):
         for side, size in zip(SIDES, (image_dim, text_dim), strict=True):
             self.head[side] = SelectHead(size, bits, hidden, head_init(init, side, standardised))
 
-    def encode_image(self, image: Features) -> Tensor:
+    def encode(self, side: Side, features: Features) -> Tensor:
         """(B, bits) relaxed codes."""
-        relaxed: Tensor = self.head["image"](image["pooled"])
-        return relaxed
-
-    def encode_text(self, text: Features) -> Tensor:
-        """(B, bits) relaxed codes."""
-        relaxed: Tensor = self.head["text"](text["pooled"])
+        relaxed: Tensor = self.head[side](features["pooled"])
         return relaxed
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """All terms over the global batch."""
-        image = self.gather_rows(self.encode_image(batch["image"]), gradient=True)
-        text = self.gather_rows(self.encode_text(batch["text"]), gradient=True)
+        image = self.gather_rows(self.encode("image", batch["image"]), gradient=True)
+        text = self.gather_rows(self.encode("text", batch["text"]), gradient=True)
         label, terms = self.gather_rows(batch["label"]), dict[str, Tensor]()
         similar = label_similarity(label, label)
         if self.weights.inter:

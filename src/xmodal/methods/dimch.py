@@ -147,13 +147,9 @@ class DIMCH(RetrievalMethod):
             {side: TokenFilters(dim, bits, instances, places[side], hidden, dropout) for side in SIDES}
         )
 
-    def encode_image(self, image: Features) -> Tensor:
+    def encode(self, side: Side, features: Features) -> Tensor:
         """(B, bits) relaxed codes."""
-        return code(self._instances("image", image))
-
-    def encode_text(self, text: Features) -> Tensor:
-        """(B, bits) relaxed codes."""
-        return code(self._instances("text", text))
+        return code(self._instances(side, features))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """All terms over the global batch."""

@@ -88,13 +88,9 @@ class DJSRH(RetrievalMethod):
         raw = {"auto": set(SIDES) - set(standardised), "shifted": SIDES, "cosine": ()}[affinity]
         self.shifted = {side: side in raw for side in SIDES}
 
-    def encode_image(self, image: Features) -> Tensor:
+    def encode(self, side: Side, features: Features) -> Tensor:
         """(B, bits) relaxed codes."""
-        return torch.tanh(self.head["image"](image["pooled"]))
-
-    def encode_text(self, text: Features) -> Tensor:
-        """(B, bits) relaxed codes."""
-        return torch.tanh(self.head["text"](text["pooled"]))
+        return torch.tanh(self.head[side](features["pooled"]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """All terms over the global batch; the tanh grows steeper with the root of the epoch."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import ExponentialLR
 
-from xmodal.batch import Batch, Features
+from xmodal.batch import Batch, Features, Side
 from xmodal.errors import UserError
 from xmodal.layers import CodeTables, Dropout, MultiScaleText, perceptron
 from xmodal.losses import (
@@ -157,13 +157,9 @@ class DMSF(RetrievalMethod):
         self.semantics = F.normalize(self.semantic_sum)
         self.semantic_sum = torch.zeros_like(self.semantic_sum)
 
-    def encode_image(self, image: Features) -> Tensor:
+    def encode(self, side: Side, features: Features) -> Tensor:
         """(B, bits) relaxed codes."""
-        return self._codes("image", *self._predict("image", image))
-
-    def encode_text(self, text: Features) -> Tensor:
-        """(B, bits) relaxed codes."""
-        return self._codes("text", *self._predict("text", text))
+        return self._codes(side, *self._predict(side, features))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Image step and text step of the alternation in one backward: they share no parameter."""
@@ -214,12 +210,12 @@ class DMSF(RetrievalMethod):
         optimizer = kind(groups, lr=h["text_lr"], weight_decay=h["weight_decay"], fused=True)
         return [optimizer], [ExponentialLR(optimizer, h["lr_decay"] ** (1 / max(self.trainer.max_epochs or 1, 1)))]
 
-    def _predict(self, side: str, features: Features) -> tuple[Tensor, Tensor]:
+    def _predict(self, side: Side, features: Features) -> tuple[Tensor, Tensor]:
         """(B, features) and the logits of the labels (B, C); (B, 0) where nothing is predicted."""
         feature = self.dropout(self.trunk[side](features["pooled"]))
         return feature, self.label_head[side](feature) if self.predicts else feature[:, :0]
 
-    def _codes(self, side: str, feature: Tensor, logit: Tensor) -> Tensor:
+    def _codes(self, side: Side, feature: Tensor, logit: Tensor) -> Tensor:
         """Multi-label semantic fusion, then the hash head."""
         if self.fusion == "concat":
             feature = torch.cat([feature, logit.sigmoid()], 1)

@@ -93,19 +93,14 @@ class DNPH(RetrievalMethod):
                 self.classifier[side] = uniform_linear(size, num_labels, size if start == "fan_in" else num_labels)
         self.proxy = nn.Parameter(torch.randn(num_labels, bits) / 8) if weights.proxy else None
 
-    def encode_image(self, image: Features) -> Tensor:
+    def encode(self, side: Side, features: Features) -> Tensor:
         """(B, bits) relaxed codes."""
-        relaxed: Tensor = self.head["image"](image["pooled"])
-        return relaxed
-
-    def encode_text(self, text: Features) -> Tensor:
-        """(B, bits) relaxed codes."""
-        relaxed: Tensor = self.head["text"](text["pooled"])
+        relaxed: Tensor = self.head[side](features["pooled"])
         return relaxed
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """One backward over the global batch, then a step of the heads and one of the proxies."""
-        codes = self.gather_batch(self.encode_image(batch["image"]), self.encode_text(batch["text"]))
+        codes = self.gather_batch(self.encode("image", batch["image"]), self.encode("text", batch["text"]))
         label, terms = self.gather_rows(batch["label"]), dict[str, Tensor]()
         if self.proxy is not None:
             both = torch.cat([label, label])

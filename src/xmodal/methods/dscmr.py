@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from xmodal.batch import Batch, Features
+from xmodal.batch import Batch, Features, Side
 from xmodal.layers import perceptron
 from xmodal.losses import label_similarity, mean_distance, pairwise_likelihood
 from xmodal.methods.base import RetrievalMethod
@@ -64,19 +64,16 @@ class DSCMR(RetrievalMethod):
         self.common = nn.Linear(hidden, dim)
         self.label_head = nn.Linear(dim, num_labels) if weights.label else None
 
-    def encode_image(self, image: Features) -> Tensor:
+    def encode(self, side: Side, features: Features) -> Tensor:
         """(B, dim) embeddings."""
-        return self._encode("image", image)
-
-    def encode_text(self, text: Features) -> Tensor:
-        """(B, dim) embeddings."""
-        return self._encode("text", text)
+        out: Tensor = self.common(self.trunk[side](features["pooled"]))
+        return out
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """L = J1 + alpha J2 + beta J3."""
         w = self.weights
         image, text, label = self.gather_batch(
-            self.encode_image(batch["image"]), self.encode_text(batch["text"]), batch["label"]
+            self.encode("image", batch["image"]), self.encode("text", batch["text"]), batch["label"]
         )
         terms: dict[str, Tensor] = {}
         if self.label_head is not None:
@@ -95,7 +92,3 @@ class DSCMR(RetrievalMethod):
     def configure_optimizers(self) -> Adam:
         """Adam with betas (0.5, 0.999), no schedule."""
         return Adam(self.parameters(), lr=self.hparams["lr"], betas=(0.5, 0.999), fused=True)
-
-    def _encode(self, side: str, features: Features) -> Tensor:
-        out: Tensor = self.common(self.trunk[side](features["pooled"]))
-        return out

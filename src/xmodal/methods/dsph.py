@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
-from xmodal.batch import Batch, Features
+from xmodal.batch import Batch, Features, Side
 from xmodal.layers import Dropout, perceptron
 from xmodal.losses import code_margin, irrelevant_pairs, multilabel_proxy
 from xmodal.methods.base import RetrievalMethod
@@ -86,20 +86,15 @@ class DSPH(RetrievalMethod):
         )
         self.proxy = nn.Parameter(torch.randn(num_labels, bits) * (2 / num_labels) ** 0.5) if weights.proxy else None
 
-    def encode_image(self, image: Features) -> Tensor:
+    def encode(self, side: Side, features: Features) -> Tensor:
         """(B, bits) relaxed codes."""
-        relaxed: Tensor = self.head["image"](image["pooled"])
-        return relaxed
-
-    def encode_text(self, text: Features) -> Tensor:
-        """(B, bits) relaxed codes."""
-        relaxed: Tensor = self.head["text"](text["pooled"])
+        relaxed: Tensor = self.head[side](features["pooled"])
         return relaxed
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """One backward over the global batch, then a step of the heads and one of the proxies."""
-        image = self.gather_rows(self.encode_image(batch["image"]), gradient=True)
-        text = self.gather_rows(self.encode_text(batch["text"]), gradient=True)
+        image = self.gather_rows(self.encode("image", batch["image"]), gradient=True)
+        text = self.gather_rows(self.encode("text", batch["text"]), gradient=True)
         label, terms = self.gather_rows(batch["label"]), dict[str, Tensor]()
         if self.proxy is not None:
             parts = [multilabel_proxy(h, self.proxy, label, self.zeta) for h in (image, text)]

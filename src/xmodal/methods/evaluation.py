@@ -56,12 +56,8 @@ class Evaluated(LightningModule):
         self.test_metrics = retrieval_metrics(self.kind, detail="full")
 
     @abstractmethod
-    def encode_image(self, image: Features) -> Tensor:
-        """(B, K) relaxed codes or embeddings of images."""
-
-    @abstractmethod
-    def encode_text(self, text: Features) -> Tensor:
-        """(B, K) relaxed codes or embeddings of texts."""
+    def encode(self, side: Side, features: Features) -> Tensor:
+        """(B, K) relaxed codes or embeddings of one side's items."""
 
     def conventions(self) -> dict[str, str]:
         """What each test metric means, in words, under the names of `results`."""
@@ -95,7 +91,7 @@ class Evaluated(LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
         """Codes in {-1, +1} or embeddings of both sides, with the columns of `Relevance`, such as `index`."""
-        image, text = self.encode_image(batch["image"]), self.encode_text(batch["text"])
+        image, text = self.encode("image", batch["image"]), self.encode("text", batch["text"])
         if self.kind == "binary":
             image, text = sign(image).to(torch.int8), sign(text).to(torch.int8)
         return {"image": image, "text": text, **Relevance.of(batch).columns()}
@@ -116,7 +112,7 @@ class Evaluated(LightningModule):
             rank_zero_warn(f"{self.name}, epoch {self.current_epoch}: the {stage} codes have collapsed: {cause}")
 
     def _update(self, metrics: Any, batch: Batch, dataloader_idx: int) -> tuple[Tensor, Tensor]:  # noqa: ANN401
-        image, text = self.encode_image(batch["image"]), self.encode_text(batch["text"])
+        image, text = self.encode("image", batch["image"]), self.encode("text", batch["text"])
         split = ("query", "database")[dataloader_idx]
         try:
             metrics.update(split=split, image=image, text=text, **Relevance.of(batch).columns())

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from xmodal.batch import Batch, Features
+from xmodal.batch import Batch, Features, Side
 from xmodal.errors import UserError
 from xmodal.layers import Dropout, discriminator, perceptron, reversed_on_schedule
 from xmodal.losses import discrimination
@@ -117,13 +117,12 @@ class HierarchicalAdversarial(RetrievalMethod):
         critics = sizes if weights.adversarial else ()
         self.critics = nn.ModuleList(discriminator((dim, max(dim // 2, 1), max(dim // 4, 1)), slope=0) for _ in critics)
 
-    def encode_image(self, image: Features) -> Tensor:
+    def encode(self, side: Side, features: Features) -> Tensor:
         """(B, K dim) embeddings whose cosine is the weighted mean of the layers' cosines."""
-        return self._embedding("image", image)
-
-    def encode_text(self, text: Features) -> Tensor:
-        """(B, K dim) embeddings whose cosine is the weighted mean of the layers' cosines."""
-        return self._embedding("text", text)
+        layers = self._layers(side, features)
+        if self.retrieval != "weighted":
+            return layers[-1 if self.retrieval == "finest" else 0]
+        return torch.cat([weight**0.5 * u for weight, u in zip(self.layer_weights, layers, strict=True)], 1)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         """One joint step behind gradient reversal, or a step of the critics and one of the rest."""
@@ -155,7 +154,7 @@ class HierarchicalAdversarial(RetrievalMethod):
         rest = [*self.trunk.parameters(), *self.subnets.parameters(), *self.heads.parameters()]
         return [Adam(rest, lr=lr, fused=True), Adam(self.critics.parameters(), lr=lr, fused=True)]
 
-    def _layers(self, side: str, features: Features) -> list[Tensor]:
+    def _layers(self, side: Side, features: Features) -> list[Tensor]:
         """(B, dim) normalised embeddings of every layer, coarsest first."""
         base: Tensor = self.trunk[side](features["pooled"])
         found: list[Tensor] = []
@@ -163,12 +162,6 @@ class HierarchicalAdversarial(RetrievalMethod):
             seen = torch.cat([base, found[-1]], 1) if self.chained and found else base
             found.append(F.normalize(subnet(seen)))
         return found
-
-    def _embedding(self, side: str, features: Features) -> Tensor:
-        layers = self._layers(side, features)
-        if self.retrieval != "weighted":
-            return layers[-1 if self.retrieval == "finest" else 0]
-        return torch.cat([weight**0.5 * u for weight, u in zip(self.layer_weights, layers, strict=True)], 1)
 
     def _classification(self, image: Tensor, text: Tensor, classes: Tensor) -> dict[str, Tensor]:
         terms: dict[str, Tensor] = {}

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from xmodal.batch import SIDES, Batch, Features
+from xmodal.batch import SIDES, Batch, Features, Side
 from xmodal.checks import check_tokens
 from xmodal.layers import CodeTables, ConceptLearner, ConceptTransformer, JointSpace, aggregate_tokens
 from xmodal.losses import info_nce, label_similarity, pairwise_likelihood, sign
@@ -143,14 +143,9 @@ class MITH(RetrievalMethod):
         """Labels of the training set."""
         self.tables.open(self.train_set())
 
-    def encode_image(self, image: Features) -> Tensor:
+    def encode(self, side: Side, features: Features) -> Tensor:
         """(B, bits) mean of both codes."""
-        coarse, token, _, _ = self._encode("image", image)
-        return (coarse + token) / 2
-
-    def encode_text(self, text: Features) -> Tensor:
-        """(B, bits) mean of both codes."""
-        coarse, token, _, _ = self._encode("text", text)
+        coarse, token, _, _ = self._encode(side, features)
         return (coarse + token) / 2
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -174,7 +169,7 @@ class MITH(RetrievalMethod):
         h = self.hparams
         return BertAdam(self.parameter_groups(), h["lr"], self.total_steps(), h["warmup"], h["weight_decay"])
 
-    def _encode(self, side: str, features: Features) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _encode(self, side: Side, features: Features) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(B, K) global and token codes, (B, D) refined global feature, (B, K, D) concepts."""
         tokens = self.space(f"{side}_token", features["tokens"])
         feature, coarse = self.learner(self.space(side, features["pooled"]))

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xmodal.batch import Batch, Features
+from xmodal.batch import Batch, Features, Side
 from xmodal.layers import JointSpace
 from xmodal.losses import info_nce
 from xmodal.methods.base import RetrievalMethod
@@ -68,17 +68,13 @@ class Pretrain(RetrievalMethod):
         self.space = JointSpace({"image": image_dim, "text": text_dim}, dim, space)
         self.scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))  # CLIP's, the logarithm of 1 / temperature
 
-    def encode_image(self, image: Features) -> Tensor:
+    def encode(self, side: Side, features: Features) -> Tensor:
         """(B, dim) unit embeddings."""
-        return F.normalize(self.space("image", image["pooled"]))
-
-    def encode_text(self, text: Features) -> Tensor:
-        """(B, dim) unit embeddings."""
-        return F.normalize(self.space("text", text["pooled"]))
+        return F.normalize(self.space(side, features["pooled"]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """InfoNCE over the global batch."""
-        image, text = self.gather_batch(self.encode_image(batch["image"]), self.encode_text(batch["text"]))
+        image, text = self.gather_batch(self.encode("image", batch["image"]), self.encode("text", batch["text"]))
         temperature = (-self.scale.clamp(max=math.log(100))).exp()  # CLIP clips it there
         return self.weigh({"contrast": info_nce(image, text, temperature)})
 

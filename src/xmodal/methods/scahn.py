@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from xmodal.batch import SIDES, Batch, Features
+from xmodal.batch import SIDES, Batch, Features, Side
 from xmodal.checks import check_tokens
 from xmodal.layers import (
     CodeDiscriminators,
@@ -164,13 +164,9 @@ class SCAHN(RetrievalMethod):
             feature = self.label_embeddings() if h["label_features"] == "names" else one_hot
             self.graph.open(label_graph(label, h["threshold"]), feature)
 
-    def encode_image(self, image: Features) -> Tensor:
+    def encode(self, side: Side, features: Features) -> Tensor:
         """(B, bits) relaxed codes."""
-        return self._hash("image", self._feature("image", image))
-
-    def encode_text(self, text: Features) -> Tensor:
-        """(B, bits) relaxed codes."""
-        return self._hash("text", self._feature("text", text))
+        return self._hash(side, self._feature(side, features))
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """The networks' step, then the discriminators' on the codes of the same forward pass."""
@@ -208,7 +204,7 @@ class SCAHN(RetrievalMethod):
             for each in optimizers
         ]
 
-    def _feature(self, side: str, features: Features) -> Tensor:
+    def _feature(self, side: Side, features: Features) -> Tensor:
         tokens = self.drop(features["tokens"])
         if side == "image" and self.regions is not None:
             tokens = self.regions(tokens)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xmodal.batch import Batch, Features
+from xmodal.batch import Batch, Features, Side
 from xmodal.errors import UserError
 from xmodal.layers import ContextDecoder, FeatureDropout, JointSpace, SelectHead, score_pool, tanh_head, token_scores
 from xmodal.losses import label_similarity, pairwise_likelihood, sign
@@ -129,13 +129,10 @@ class TextGuidedCLIP(RetrievalMethod):
         if hasattr(self, "prompt"):
             self.label_feature.copy_(self.label_embeddings())
 
-    def encode_image(self, image: Features) -> Tensor:
-        """(B, bits) relaxed codes; no text is looked at."""
-        return self._hash("image", self._image(*self._tokens(image)))
-
-    def encode_text(self, text: Features) -> Tensor:
-        """(B, bits) relaxed codes."""
-        return self._hash("text", self._text(text))
+    def encode(self, side: Side, features: Features) -> Tensor:
+        """(B, bits) relaxed codes; of an image, no text is looked at."""
+        found = self._image(*self._tokens(features)) if side == "image" else self._text(features)
+        return self._hash(side, found)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """All terms over the global batch; under DDP each process scores its own images against all texts."""
@@ -172,7 +169,7 @@ class TextGuidedCLIP(RetrievalMethod):
         """(B, C) features in the joint space."""
         return cast("Tensor", self.space("text", self.drop(text["pooled"])))
 
-    def _hash(self, side: str, feature: Tensor) -> Tensor:
+    def _hash(self, side: Side, feature: Tensor) -> Tensor:
         return cast("Tensor", self.head[side](feature))
 
     def _scores(self, pooled: Tensor, tokens: Tensor, query: Tensor) -> Tensor:

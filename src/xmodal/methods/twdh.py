@@ -113,13 +113,9 @@ class TwDH(RetrievalMethod):
         """Evaluate the code of `bits`."""
         self.evaluates_long = self.hparams["bits"] == self.hparams["long"]
 
-    def encode_image(self, image: Features) -> Tensor:
+    def encode(self, side: Side, features: Features) -> Tensor:
         """(B, bits) relaxed codes, or (B, long) within a training."""
-        return self._code(self.head["image"](image["pooled"]))
-
-    def encode_text(self, text: Features) -> Tensor:
-        """(B, bits) relaxed codes, or (B, long) within a training."""
-        return self._code(self.head["text"](text["pooled"]))
+        return self._code(self.head[side](features["pooled"]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """All terms, means of both sides, over the global batch."""

@@ -121,13 +121,9 @@ class UMoED(RetrievalMethod):
         self.word = nn.Sequential(Dropout(dropout), nn.Linear(dim, 2**word_bits))
         self.register_buffer("digit", binary_digits(word_bits), persistent=False)
 
-    def encode_image(self, image: Features) -> Tensor:
+    def encode(self, side: Side, features: Features) -> Tensor:
         """(B, bits): the likeliest words' digits as -1 or +1, times the words' probabilities."""
-        return self.relaxed(self._logits("image", image))
-
-    def encode_text(self, text: Features) -> Tensor:
-        """(B, bits), likewise."""
-        return self.relaxed(self._logits("text", text))
+        return self.relaxed(self._logits(side, features))
 
     def relaxed(self, logit: Tensor) -> Tensor:
         """(B, M, V) logits -> (B, bits), whose signs are the code."""

@@ -55,8 +55,7 @@ class Encoder(nn.Module):
             found = {n: each if each.dtype == torch.bool else each.half().float() for n, each in found.items()}
             kept = cast("Features", {name: each for name, each in found.items() if name in self.names})
             found = cast("dict[str, Tensor]", self.method.standardise(self.side, kept))
-        encode = self.method.encode_image if self.side == "image" else self.method.encode_text
-        out = encode(cast("Features", found))
+        out = self.method.encode(self.side, cast("Features", found))
         return torch.where(out >= 0, 1.0, -1.0) if self.method.kind == "binary" else normalize(out)
 
 

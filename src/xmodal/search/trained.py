@@ -164,8 +164,7 @@ class Trained:
     @torch.inference_mode()
     def outputs(self, side: Side, features: Features) -> Array:
         """Codes or embeddings of features, as `encode` gives them."""
-        encode = self.method.encode_image if side == "image" else self.method.encode_text
-        return self.packed(encode(features))
+        return self.packed(self.method.encode(side, features))
 
     def packed(self, outputs: Tensor) -> Array:
         """What leaves the method, (B, K), as it is searched; see `encode`."""
@@ -207,7 +206,6 @@ class Trained:
         """
         own, parts = data is None, []
         data = data or self.data
-        encode = {"image": self.method.encode_image, "text": self.method.encode_text}
         with torch.inference_mode():
             for batch in data.batches(role):
                 made: list[Array] = []
@@ -217,7 +215,7 @@ class Trained:
                         features = self.method.trunks[side](features)
                     elif not own:
                         features = self.method.standardise(side, features)
-                    made.append(self.packed(encode[side](features)))
+                    made.append(self.packed(self.method.encode(side, features)))
                 parts.append(made)
         image, text = (np.concatenate(side) for side in zip(*parts, strict=True))
         return {"image": image, "text": text}, data.judged(data.positions(role))

@@ -17,9 +17,8 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from torch import Tensor
 
-from xmodal.batch import Features, rows_of
+from xmodal.batch import Side, rows_of
 from xmodal.cli import XmodalCLI
 from xmodal.data import CrossModalDataModule
 from xmodal.errors import DivergedError, UserError
@@ -255,14 +254,16 @@ def query_latency(model: RetrievalMethod, data: CrossModalDataModule, repetition
         data.describe()["split_sizes"]["val_database"],
     )
 
-    def seconds(encode: Callable[[Features], Tensor], one: Features) -> float:
-        database = torch.randn(size, encode(one).shape[1], device=model.device)
+    def seconds(side: Side) -> float:
+        one = rows_of(query[side], slice(0, 1))
+        database = torch.randn(size, model.encode(side, one).shape[1], device=model.device)
         times = []
         for _ in range(repetitions):
             started = time.perf_counter()
-            (database @ encode(one)[0].float()).argsort(descending=True).tolist()  # the list waits for the device
+            (database @ model.encode(side, one)[0].float()).argsort(
+                descending=True
+            ).tolist()  # the list waits for the device
             times.append(time.perf_counter() - started)
         return median(times)
 
-    image = seconds(model.encode_image, rows_of(query["image"], slice(0, 1)))
-    return 500 * (image + seconds(model.encode_text, rows_of(query["text"], slice(0, 1))))
+    return 500 * (seconds("image") + seconds("text"))
