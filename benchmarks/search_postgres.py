@@ -1,11 +1,13 @@
-"""Codes in PostgreSQL with pgvector, on a server that this starts, beside our exact scan of the same codes.
+"""Codes in PostgreSQL with pgvector, on servers that this starts, beside our exact scan of the same codes.
 
-    python benchmarks/search_postgres.py [--size 1000000] [--bits 64] [--kinds flat,hnsw] [--csv FILE]
+    python benchmarks/search_postgres.py [--size 1000000] [--bits 64] [--kinds flat,hnsw,2] [--csv FILE]
 
-Wall time of one query at a time over a socket, the median of 20 (the server's own processor time is not to be had).
+A number among the kinds is that of servers that share the table; one more is asked. Wall time of one query at a time
+over a socket, the median of 20 (the server's own processor time is not to be had).
 """
 
 import argparse
+import contextlib
 import csv
 import statistics
 import sys
@@ -13,6 +15,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from psycopg.conninfo import make_conninfo
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -32,11 +35,27 @@ def wall(work, queries):
     return 1000 * statistics.median(found)
 
 
+def started(kind: str, bits: int, rows: int, stack: contextlib.ExitStack) -> tuple[PostgresIndex, list[PostgresIndex]]:
+    """The table that is asked, and those that hold the codes."""
+
+    def login() -> dict[str, str]:
+        return {"host": str(stack.enter_context(server(with_pgvector()))), "user": "xmodal", "dbname": "postgres"}
+
+    url = make_conninfo(**login())
+    if not kind.isdigit():
+        index = stack.enter_context(PostgresIndex.create(url, bits, kind, kind))
+        return index, [index]
+    workers = [login() for _ in range(int(kind))]
+    index = stack.enter_context(PostgresIndex.distribute(url, workers, bits, rows))
+    held = zip(workers, index.parts, strict=True)
+    return index, [stack.enter_context(PostgresIndex(make_conninfo(**worker), part)) for worker, part in held]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=1_000_000)
     parser.add_argument("--bits", type=int, default=64)
-    parser.add_argument("--kinds", default="flat,hnsw")
+    parser.add_argument("--kinds", default="flat,hnsw,2")
     parser.add_argument("--csv", type=Path)
     options = parser.parse_args()
     rng = np.random.default_rng(0)
@@ -45,22 +64,21 @@ def main() -> None:
     exact = Engine.of(build("flat", rows, progress=False), "flat")
     wanted, ours = exact.search(queries, K), wall(lambda query: exact.search(query, K), queries)
     out = []
-    with server(with_pgvector()) as folder:
-        for kind in options.kinds.split(","):
-            url = f"host='{folder}' user=xmodal dbname=postgres"
-            with PostgresIndex.create(url, options.bits, kind, kind) as index:
-                start = time.perf_counter()
-                index.add(np.arange(options.size), rows)
-                built, found = time.perf_counter() - start, index.search(queries, K)
-                size = index.connection.execute("SELECT pg_total_relation_size(%s::regclass)", (kind,)).fetchone()[0]
-                out.append({
-                    "size": options.size, "bits": options.bits, "kind": kind, "load_s": round(built, 1),
-                    "table_mib": round(size / 2**20),
-                    "recall": float((found.distances <= wanted.distances[:, -1:]).mean()),
-                    "same_order": bool((found.rows == wanted.rows).all()), "ours_1_ms": round(ours, 3),
-                    "postgres_1_ms": round(wall(lambda query, index=index: index.search(query, K), queries), 3),
-                })  # fmt: skip
-                print(out[-1], file=sys.stderr, flush=True)
+    for kind in options.kinds.split(","):
+        with contextlib.ExitStack() as stack:
+            index, held = started(kind, options.bits, options.size, stack)
+            start = time.perf_counter()
+            index.add(np.arange(options.size), rows)
+            built, found = time.perf_counter() - start, index.search(queries, K)
+            size = sum(each._one("SELECT pg_total_relation_size(quote_ident(%s))", each.table) for each in held)
+            out.append({
+                "size": options.size, "bits": options.bits, "kind": f"{kind} servers" if kind.isdigit() else kind,
+                "load_s": round(built, 1), "table_mib": round(size / 2**20),
+                "recall": float((found.distances <= wanted.distances[:, -1:]).mean()),
+                "same_order": bool((found.rows == wanted.rows).all()), "ours_1_ms": round(ours, 3),
+                "postgres_1_ms": round(wall(lambda query, index=index: index.search(query, K), queries), 3),
+            })  # fmt: skip
+            print(out[-1], file=sys.stderr, flush=True)
     target = options.csv.open("a", newline="") if options.csv else sys.stdout
     writer = csv.DictWriter(target, list(out[0]))
     if not options.csv or target.tell() == 0:

@@ -47,15 +47,17 @@ def server(binaries):
     running = subprocess.Popen(
         [binaries / "postgres", "-D", data, "-k", folder, "-c", "listen_addresses=", "-c", "fsync=off"], **run
     )
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            psycopg.connect(host=str(folder), user="xmodal", dbname="postgres").close()
-            break
-        except psycopg.OperationalError:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-    yield folder
-    running.send_signal(signal.SIGINT)
-    running.wait()
-    shutil.rmtree(folder)
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                psycopg.connect(host=str(folder), user="xmodal", dbname="postgres").close()
+                break
+            except psycopg.OperationalError:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        yield folder
+    finally:
+        running.send_signal(signal.SIGINT)
+        running.wait()
+        shutil.rmtree(folder)
