@@ -66,6 +66,7 @@ def test_layers_give_a_hierarchy(tmp_path, folder):
     module = folder(make(tmp_path, label=lambda k: f"top{k % 2}/fine{k % 4}"), label="label", layers="/")
     assert module.relevance == "finest"
     assert module.layer_sizes == (2, 4)
+    assert folder(make(tmp_path), label="label", layers="").release.hierarchy is None
 
 
 def test_equal_pictures_under_two_names_stay_in_one_role(tmp_path, folder):

@@ -203,7 +203,8 @@ def test_a_wrong_column_is_one_line(tmp_path, given, message):
     ("name", "content", "message"),
     [
         ("t.csv", "file,text\n1.jpg\n", "line 2: 1 cells, but the first line names 2"),
-        ("t.csv", 'file,text\n1.jpg,"open\n2.jpg,x\n', "is damaged"),
+        ("t.csv", 'file,text\n1.jpg,"open\n2.jpg,x\n', "a quote opens in line 2 and does not close"),
+        ("t.csv", 'text;file\nx;1.jpg\n"open;2.jpg\nx;3.JPG\nclosed";4.jpg\n', "a quote opens in line 3"),
         ("t.csv", "file,file\n1,2\n", "names a column twice: file"),
         ("t.csv", "", "has no rows"),
         ("t.csv", "file,text\n", "has no rows"),
@@ -220,6 +221,11 @@ def test_a_damaged_table_is_one_line(tmp_path, name, content, message):
     with pytest.raises(UserError, match=message) as error:
         read_listing(tmp_path / name)
     assert "\n" not in str(error.value)
+
+
+def test_a_text_of_several_lines_is_one(tmp_path):
+    (tmp_path / "t.csv").write_text('text,file\n"see 2.jpg,\nor this",1.jpg\n')
+    assert read_listing(tmp_path / "t.csv").texts == ["see 2.jpg,\nor this"]
 
 
 def test_words_are_no_labels(tmp_path):

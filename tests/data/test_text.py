@@ -117,6 +117,10 @@ def test_the_case_of_a_name_need_not_agree(tmp_path):
         Files(tmp_path).find("im3.jpg")
 
 
+def test_a_name_that_no_file_can_have_is_of_none(tmp_path):
+    assert Files(tmp_path).find("a\0.tar/1.jpg") is None
+
+
 def test_a_zip_may_have_backslashes(tmp_path):
     make.zipped(tmp_path / "a.zip", {"photos\\1.jpg": make.jpeg(1)})
     assert Photos(Files(tmp_path), ["photos/1.jpg"])[0].size == (20, 16)

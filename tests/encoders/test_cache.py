@@ -1,3 +1,4 @@
+import errno
 import multiprocessing
 import os
 import signal
@@ -6,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from xmodal.encoders import cached
+from xmodal.encoders import cache, cached
 from xmodal.errors import UserError
 
 
@@ -71,3 +72,17 @@ def test_a_file_in_the_place_of_the_folder_is_said(tmp_path):
     (tmp_path / "data").write_text("a file")
     with pytest.raises(UserError, match="cannot write the feature cache"):
         cached(tmp_path / "data", "encoder", {}, dict)
+
+
+def test_a_full_disk_is_said_before_a_write_through_a_memory_map_kills_the_process(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    items = [np.ones(3), np.zeros(3)]
+    monkeypatch.setattr(cache.os, "posix_fallocate", full)
+    with pytest.raises(UserError, match=r"cannot write the feature cache: .*No space left.* Make .* with room"):
+        cache.encoded(tmp_path, "encoder", {}, items, lambda: lambda some: {"pooled": np.stack(some)})
+    assert not list(tmp_path.glob("encoder-*"))
+    monkeypatch.undo()
+    found = cache.encoded(tmp_path, "encoder", {}, items, lambda: lambda some: {"pooled": np.stack(some)})
+    assert found["pooled"].tolist() == [[1, 1, 1], [0, 0, 0]]

@@ -23,6 +23,7 @@ from xmodal.data.pairs import Pictures
 from xmodal.data.protocol import Index
 from xmodal.encoders import View, location
 from xmodal.errors import UserError
+from xmodal.files import write_atomically
 
 SPARE = 2 * 2**30  # bytes of free disk that the store leaves
 STATE = np.dtype([("whole", np.uint64), ("wide", np.uint64), ("size", np.int32, (2,))])
@@ -85,13 +86,13 @@ class PixelStore:
         self.folder = location(folder, "pixels", key)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / "key.json").write_text(json.dumps(key, indent=1, sort_keys=True))
             for name, row in (*((form, self._row(form)) for form in forms.shapes), ("state", STATE.itemsize)):
                 with (self.folder / f"{name}.bin").open("ab") as file:
                     if name == "state":
                         file.write(bytes(max(self.count * row - file.tell(), 0)))
                     else:
                         file.truncate(self.count * row)  # a hole until it is written
+            write_atomically(self.folder / "key.json", json.dumps(key, indent=1, sort_keys=True))
         except OSError as error:
             raise UserError(
                 f"cannot keep decoded pictures: {error}. Make {folder} a writable folder, name another one in "

@@ -63,8 +63,10 @@ def cached(
         if partial:
             shutil.rmtree(partial, ignore_errors=True)  # what a killed process left; the lock says nobody else writes
             partial.mkdir()
-            for stem, array in build().items():
-                np.save(partial / f"{stem}.npy", array)
+            arrays = build()
+            with _writing(final.parent):
+                for stem, array in arrays.items():
+                    np.save(partial / f"{stem}.npy", array)
             _finish(partial, final, key)
     return _mapped(final)
 
@@ -122,8 +124,9 @@ def _encode(
         if not arrays and outputs:
             shapes = {stem: ((len(items), *array.shape[1:]), array.dtype) for stem, array in outputs.items()}
             shapes["missing"] = ((len(items),), np.dtype(np.bool_))
-            for stem, (shape, dtype) in shapes.items():
-                arrays[stem] = np.lib.format.open_memmap(partial / f"{stem}.npy", "w+", dtype=dtype, shape=shape)
+            with _writing(partial.parent):
+                for stem, (shape, dtype) in shapes.items():
+                    arrays[stem] = _allocated(partial / f"{stem}.npy", shape, dtype)
             arrays["missing"][:start] = True  # whole chunks of corrupt items came first
         where = start + np.flatnonzero([row is not None for row in rows])
         for stem, array in outputs.items():
@@ -167,20 +170,36 @@ def _write_mark(mark: Path, rows: int) -> None:
     written.replace(mark)
 
 
+def _allocated(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[np.generic]:
+    """A new memory map that has its room on the disk: on a full one, writing through it would kill the process."""
+    array: NDArray[np.generic] = np.lib.format.open_memmap(path, "w+", dtype=dtype, shape=shape)
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Say in one line that the caches of a folder cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot write the feature cache: {error}. Make {folder} a writable folder with room, or name another one "
+            "in XMODAL_DATA."
+        ) from error
+
+
 @contextmanager
 def _missing(final: Path) -> Iterator[Path | None]:
     """The folder to build in, under a lock; None where the cache is there already."""
     if final.is_dir():
         yield None
         return
-    try:
+    with _writing(final.parent):
         final.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(final.parent / f".{final.name}.lock").acquire()
-    except OSError as error:
-        raise UserError(
-            f"cannot write the feature cache: {error}. Make {final.parent} a writable folder, or name another one "
-            "in XMODAL_DATA."
-        ) from error
     with lock:
         yield None if final.is_dir() else final.with_name(f".{final.name}.partial")
 

@@ -121,7 +121,7 @@ class Files:
         if path not in self._stamps:
             try:
                 self._stamps[path] = _stamp(path.stat())
-            except OSError:
+            except (OSError, ValueError):  # a NUL in the name
                 return None
         return Entry(name, path, member, self._stamps[path])
 

@@ -98,12 +98,19 @@ def _lines(text: str) -> Iterator[str]:
 
 
 def _separated(part: Path, wanted: Collection[str] | None) -> Columns:
-    """CSV or TSV whose first row names the columns; which of comma, semicolon and tab separates is read there."""
+    """CSV or TSV whose first row names the columns; which of comma, semicolon and tab separates is read there.
+
+    A quote that opens and does not close would swallow the rows up to the next quote, and is refused.
+    """
     text = _text(part)
     head = text.partition("\n")[0]
     separator = "\t" if part.suffix.lower() == ".tsv" else max(",;\t", key=head.count)
     limit = csv.field_size_limit(2**24)  # of the process
-    rows = csv.reader(_lines(text), delimiter=separator, strict=True)
+    picture = re.compile(
+        rf"(^|[{separator}\n])[^{separator}\s]+\.({'|'.join(PICTURES)})([{separator}\n]|$)", re.IGNORECASE
+    )
+    open_quote = f"{part} is damaged: a quote opens in line {{}} and does not close there."
+    rows, end = csv.reader(_lines(text), delimiter=separator, strict=True), 0
     try:
         names = [name.strip() for name in next(rows, [])]
         if len(set(names)) < len(names):
@@ -114,20 +121,24 @@ def _separated(part: Path, wanted: Collection[str] | None) -> Columns:
         columns: Columns = {name: [] for name, _ in kept}
         appends = [(columns[name].append, place) for name, place in kept]
         shared: dict[str, str] = {}  # cells that repeat, such as classes, are one string
+        end = rows.line_num
         for row in rows:
+            begin, end = end + 1, rows.line_num
+            if end > begin and any("\n" in cell and picture.search(cell) for cell in row):
+                raise UserError(open_quote.format(begin))
             if len(row) != len(names):
                 if not row:
                     continue
-                raise UserError(
-                    f"{part}, line {rows.line_num}: {len(row)} cells, but the first line names {len(names)}."
-                )
+                raise UserError(f"{part}, line {begin}: {len(row)} cells, but the first line names {len(names)}.")
             for append, place in appends:
                 cell = row[place]
                 append(shared.setdefault(cell, cell) if len(cell) < 24 else cell)
             if len(shared) > 200_000:
                 shared.clear()
     except csv.Error as error:
-        raise UserError(f"{part} is damaged: line {rows.line_num}: {error}.") from error
+        if "end of data" in str(error):
+            raise UserError(open_quote.format(end + 1)) from error
+        raise UserError(f"{part} is damaged: line {end + 1}: {error}.") from error
     finally:
         csv.field_size_limit(limit)
     return columns

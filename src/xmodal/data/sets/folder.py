@@ -72,7 +72,7 @@ class Folder(Released):
         self.name, self.table = name, table
         self.marks = [label] if isinstance(label, str) else label or []
         super().__init__(relevance=relevance or ("finest" if layers else "label" if self.marks else "group"), **kwargs)
-        self.columns = {"file": file, "text": text, "separator": separator, "layers": layers}
+        self.columns = {"file": file, "text": text, "separator": separator, "layers": layers or None}
         self.columns |= {"split": split, "ending": ending}
         self.images = Path(images) if images else table_parts(table)[0].parent
         self.database, self.query, self.val, self.fewest = database, query, val, fewest
