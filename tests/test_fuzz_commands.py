@@ -1,6 +1,6 @@
 """Odd command lines and sweep files: one line or a sound configuration, never a traceback or a wait.
 
-`XMODAL_FUZZ=3000 pytest tests/test_fuzz_commands.py` tries more.
+`XMODAL_FUZZ=3000 pytest tests/test_fuzz_commands.py` tries more, `XMODAL_FUZZ_FROM=5000` others.
 """
 
 import os
@@ -19,6 +19,7 @@ from xmodal.commands import ablate, bits, sweep
 from xmodal.errors import UserError
 
 LINES = int(os.environ.get("XMODAL_FUZZ", "150"))
+FIRST = int(os.environ.get("XMODAL_FUZZ_FROM", "0"))
 SLOW = 20  # seconds of the processor
 NUMBERS = [0, 1, -1, 0.5, 1e-9, 10**30, 1e308, float("nan"), float("inf"), "a", None, True]
 WORDS = """null nan .inf -1 0 1 3 1.5 1e300 1e999 2**3 0x10 1_000 1:30 true True no abc é a,b , 1,2 1,1 1.e3 -0 1e-300
@@ -119,7 +120,7 @@ def line(draw, keys):
 @pytest.mark.timeout(max(300, LINES))
 def test_command_lines(checked, capsys, keys):
     refused, wrong = 0, []
-    for seed in range(LINES):
+    for seed in range(FIRST, FIRST + LINES):
         code, err, fault = outcome(line(random.Random(seed), keys), capsys)
         refused += code == 2 and "checked" not in err
         wrong += [fault] if fault else []
@@ -179,7 +180,7 @@ def sweep_file(draw, keys):
 @pytest.mark.timeout(max(300, LINES))
 def test_sweep_files(checked, capsys, keys):
     sound, wrong = 0, []
-    for seed in range(LINES):
+    for seed in range(FIRST, FIRST + LINES):
         text = sweep_file(random.Random(10**6 + seed), keys)
         (checked / "sweeps" / "dmsf.yaml").write_text(text, encoding="utf-8")
         _, err, fault = outcome(["sweep", "dmsf", "emoji", "--bits=16", f"--storage=sqlite:///{seed}.db"], capsys)

@@ -171,3 +171,17 @@ def test_an_object_array_is_called_one(tmp_path):
 def test_a_sparse_matrix_that_contradicts_itself_is_refused(rows, ends):
     with pytest.raises(mat5.Damaged, match="a sparse matrix"):
         mat5.dense(np.ones(2), np.array(rows), np.array(ends), 3, 2)
+
+
+def test_a_virtual_dataset_whose_source_is_gone_is_no_array_of_zeros(tmp_path):
+    with h5py.File(tmp_path / "source.h5", "w") as file:
+        file["x"] = np.arange(6.0)
+    layout = h5py.VirtualLayout((6,), "f8")
+    layout[:] = h5py.VirtualSource("source.h5", "x", (6,))
+    with h5py.File(tmp_path / "virtual.h5", "w") as file:
+        file.create_virtual_dataset("x", layout)
+    (variable,) = listed(tmp_path / "virtual.h5")
+    assert variable.read().tolist() == [0, 1, 2, 3, 4, 5]
+    (tmp_path / "source.h5").unlink()
+    with pytest.raises(UserError, match=r"x in .*virtual.h5 lies in another file, source.h5, which is not there"):
+        variable.read()

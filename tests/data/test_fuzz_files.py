@@ -1,6 +1,6 @@
 """Damaged and odd files: a number that brute force gives too, or one line; never a traceback, a crash or a wait.
 
-`XMODAL_FUZZ=3000 pytest tests/data/test_fuzz_files.py` tries more files.
+`XMODAL_FUZZ=3000 pytest tests/data/test_fuzz_files.py` tries more files, `XMODAL_FUZZ_FROM=5000` others.
 """
 
 import os
@@ -22,6 +22,7 @@ from xmodal.data.readers.codes import read_codes
 from xmodal.errors import UserError
 
 FILES = int(os.environ.get("XMODAL_FUZZ", "300"))
+FIRST = int(os.environ.get("XMODAL_FUZZ_FROM", "0"))
 SLOW = 60  # seconds of the processor for one small file: HDF5 needs a few where the sizes of text are damaged
 KEYS = ("q_img", "q_txt", "r_img", "r_txt", "q_l", "r_l")
 
@@ -153,7 +154,7 @@ def tried(read):
 @pytest.mark.timeout(max(300, FILES))
 def test_files_of_codes(tmp_path):
     numbers = 0
-    for seed in range(FILES):
+    for seed in range(FIRST, FIRST + FILES):
         draws, folder, started = np.random.default_rng(seed), tmp_path / str(seed), time.process_time()
         folder.mkdir()
         path = write(folder, draws)
@@ -184,7 +185,7 @@ def text_arrays(draws):
 @pytest.mark.timeout(max(300, FILES))
 def test_files_of_a_dataset(tmp_path):
     read = 0
-    for seed in range(FILES // 2):
+    for seed in range(FIRST, FIRST + FILES // 2):
         draws, folder, started = np.random.default_rng(10**6 + seed), tmp_path / str(seed), time.process_time()
         folder.mkdir()
         found = text_arrays(draws)

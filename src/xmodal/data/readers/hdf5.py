@@ -52,6 +52,14 @@ def _value(file: Any, item: Any, depth: int = 0) -> Array:  # noqa: ANN401
             f"{item.name} in {file.filename} is of the MATLAB class {kind.decode()}, which cannot be read here: save "
             "numbers as matrices, and text as cellstr(...)."
         )
+    for source in item.virtual_sources() if item.is_virtual else ():  # HDF5 would give zeros in silence
+        name = source.file_name
+        if (
+            name != "."
+            and "%" not in name
+            and not any(Path(p, name).is_file() for p in (Path(file.filename).parent, "."))
+        ):
+            raise UserError(f"{item.name} in {file.filename} lies in another file, {name}, which is not there.")
     with _within(Path(file.filename).stat().st_size, item):
         array = np.asarray(item[()])
     if item.attrs.get("MATLAB_empty"):  # then it holds its own shape
