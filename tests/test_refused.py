@@ -21,3 +21,14 @@ def test_a_training_that_cannot_go_on_is_one_line(home, capsys, method, key, wor
     assert main(["train", method, "emoji", "--data.subset=64", "--epochs=1", "--gallery=false", f"--{key}"]) == 2
     assert words in capsys.readouterr().err.splitlines()[-1]
     assert not list((home / "runs").rglob("*.ckpt"))
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator:\ncan't allocate memory")])
+def test_too_little_memory_is_one_line(home, capsys, monkeypatch, error):
+    def train(*_, **__):
+        raise error
+
+    monkeypatch.setattr("xmodal.run.train", train)
+    assert main(["train", "dmsf", "emoji"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("xmodal train: the memory is too small (")

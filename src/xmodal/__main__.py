@@ -90,6 +90,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         sys.stderr.write(f"xmodal {command}: cannot{where}: {error.strerror}.{hint}\n")
         return 2
+    except (MemoryError, RuntimeError) as error:  # torch has an error of its own for a GPU's memory only
+        text = " ".join(str(error).split())
+        if not isinstance(error, MemoryError) and not re.search("out of memory|(enough|allocate) memory", text):
+            raise
+        sys.stderr.write(f"xmodal {command}: the memory is too small ({text[:160]}): take smaller sizes or batches\n")
+        return 2
     except KeyboardInterrupt:
         sys.stderr.write(f"xmodal {command}: interrupted; the same command goes on from here\n")
         return 130

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 
 from tests.losses.test_pairwise import LABEL, golden
 from tests.methods.training import SIZES, Toy, fit
+from xmodal.errors import UserError
 from xmodal.layers import SelectHead
 from xmodal.losses import distance_margin, label_similarity, sign
 from xmodal.methods import DCMHT
@@ -52,6 +53,13 @@ def test_a_weight_of_zero_removes_the_term(term):
     weights = {"inter": 1.0, "intra": 1.0, "quantization": 0.1} | {term: 0.0}
     logged = fit(lambda: small(weights=DCMHTWeights(**weights))).trainer.callback_metrics
     assert {name for name in weights if f"train/{name}" in logged} == weights.keys() - {term}
+
+
+def test_weights_that_leave_nothing_to_train_by_are_one_line():
+    words = "model.weights leave nothing to train by: give another of inter, intra, quantization above 0"
+    for terms in ({}, {"inter": torch.tensor(1.0)}):  # none, or one that no parameter is in
+        with pytest.raises(UserError, match=words):
+            small().weigh(terms)
 
 
 def test_training_finds_the_labels():

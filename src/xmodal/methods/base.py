@@ -167,6 +167,7 @@ class RetrievalMethod(Evaluated):
         """Sum the terms under the weights of the same names, and log each.
 
         Raises:
+            UserError: there is no term, or none that reaches a parameter.
             KeyError: a term has no weight of its name.
         """
         weights: dict[str, float] = asdict(self.weights)
@@ -174,7 +175,9 @@ class RetrievalMethod(Evaluated):
             raise KeyError(
                 f"{type(self).__name__} has no weight for the terms {sorted(unknown)}; it has {sorted(weights)}"
             )
-        loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+        loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum() if terms else torch.zeros(())
+        if not loss.requires_grad:
+            raise UserError(f"model.weights leave nothing to train by: give another of {', '.join(weights)} above 0.")
         self.note({**terms, "loss": loss})
         return loss
 
