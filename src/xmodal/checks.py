@@ -38,7 +38,7 @@ SHARE = Range("a number from 0 to 1", 0, 1)
 SOME = Range("a number above 0, up to 1", 0, 1, open_low=True)
 COSINE = Range("a number from -1 to 1", -1, 1)
 RANGES = {
-    **dict.fromkeys(("dropout", "input_dropout", "momentum", "warmup"), DROPPED),
+    **dict.fromkeys(("dropout", "input_dropout", "momentum"), DROPPED),
     **dict.fromkeys(("fusion_keep", "keep", "cross_share", "flip", "balance", "second_order"), SHARE),
     **dict.fromkeys(("crop", "lr_decay"), SOME),
     **dict.fromkeys(("temperature", "decay_every"), POSITIVE),
