@@ -32,6 +32,7 @@ MAX_SEED = 2**32 - 1  # of NumPy and Lightning
 WHOLE = Range("a whole number from 1 to 1,000,000", 1, LARGEST)
 FROM_ZERO = Range("a whole number from 0", 0)
 NUMBER = Range("a finite number from 0", 0)
+WEIGHT = Range("a finite number from 0 to 1e9", 0, 1e9)  # of a larger one, squares of gradients overflow in silence
 POSITIVE = Range("a finite number above 0", 0, open_low=True)
 DROPPED = Range("a number from 0, below 1", 0, 1, open_high=True)
 SHARE = Range("a number from 0 to 1", 0, 1)
@@ -74,7 +75,7 @@ def check_numbers(where: str, arguments: Mapping[str, Any]) -> None:
             continue
         for each in value if isinstance(value, list | tuple) else (value,):
             if isinstance(each, int | float) and not isinstance(each, bool):
-                named = NUMBER if where.endswith(".weights") else RANGES.get(name)  # the name of a loss is its own
+                named = WEIGHT if where.endswith(".weights") else RANGES.get(name)  # the name of a loss is its own
                 allowed = named or (WHOLE if isinstance(each, int) else NUMBER)
                 if not allowed.holds(each):
                     raise UserError(f"{key} is {value}: give {allowed.words}.")
