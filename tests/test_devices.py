@@ -5,11 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from tests.studies.kills import processes
-from xmodal.trainer import FIRST
+from xmodal.errors import UserError
+from xmodal.trainer import FIRST, first_decides
 
 TWO = ["--bits=16", "--devices=2", "--data.subset=64", "--data.batch_size=8", "--gallery=false"]
 
@@ -48,3 +50,37 @@ def test_a_process_whose_first_one_has_ended_before_it_began_does_not_stay(home)
     alone = subprocess.run(words, env=os.environ | {"LOCAL_RANK": "1", FIRST: str(gone.pid)}, timeout=60, check=False)
     assert alone.returncode == 1
     assert not (home / "runs").exists()
+
+
+class Rank:
+    """A trainer of one of two processes that were started by torchrun; `heard` is what the first one has told."""
+
+    world_size = 2
+
+    def __init__(self, rank, heard):
+        self.is_global_zero, self.heard, self.strategy = rank == 0, heard, self
+        self.cluster_environment = SimpleNamespace(creates_processes_externally=True)
+
+    def setup_environment(self):
+        pass
+
+    def broadcast(self, told):
+        if self.is_global_zero:
+            self.heard.append(told)
+        return self.heard[-1]
+
+
+def test_processes_that_torchrun_starts_do_what_the_first_one_decides(monkeypatch):
+    """What lies on the disk changes between their looks at it: they must not train and test at once."""
+    monkeypatch.delenv(FIRST, raising=False)
+    heard, states = [], iter(["a checkpoint", "another one"])
+    assert [first_decides(Rank(rank, heard), lambda: next(states)) for rank in (0, 1)] == ["a checkpoint"] * 2
+
+    def refuse():
+        raise UserError("another run is at work")
+
+    for rank in (0, 1):
+        with pytest.raises(UserError, match="at work"):
+            first_decides(Rank(rank, heard), refuse if rank == 0 else lambda: None)
+    monkeypatch.setenv(FIRST, "1")  # whoever comes later looks for itself
+    assert first_decides(Rank(1, heard), lambda: next(states)) == "another one"

@@ -7,7 +7,6 @@ The constructors of the method and of the data module are the only schema. The o
 import argparse
 import json
 import logging
-import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +30,7 @@ from xmodal.folder import clear, hold, release
 from xmodal.keys import BASES, Given, refuse_null
 from xmodal.records.loggers import close, loggers
 from xmodal.records.record import PER_RUN, YAML, config_hash
-from xmodal.trainer import FIRST, OverDevices, check_trainer, several
+from xmodal.trainer import OverDevices, check_trainer, first_decides, several
 
 OVERWRITE = "--overwrite"
 LINKED = (
@@ -168,10 +167,6 @@ class XmodalCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - the trainer's own arguments
         """The trainer with the run's folder, loggers, checkpoints, and the strategy that several devices need."""
-        told = self.overwrite or self.config.job_type != "train"  # commands own the folders of their variants
-        rank_zero_only(hold)(self.folder, wait=self.config.job_type != "train")
-        clear(self.folder, self.config_dump, overwrite=told)
-        self._begin()
         config = self.config_init.trainer
         own = [SeedEpoch(self.config.seed_everything), StaysStopped(), Finite(), EndAtOnce(), *self.callbacks]
         config.callbacks = [*(config.callbacks or []), *own]
@@ -181,19 +176,19 @@ class XmodalCLI(LightningCLI):
         plugins = config.plugins if isinstance(config.plugins, list) else [config.plugins] if config.plugins else []
         kwargs["plugins"] = [*plugins, WholeCheckpoints()]
         kwargs |= {"default_root_dir": str(self.folder), "enable_checkpointing": self.checkpoints}
+        own_loggers = config.logger is None and self.logs
         if config.logger is None:
-            kwargs["logger"] = (
-                loggers(self.folder, paths.runs(), group=self.group, job_type=self.config.job_type, tags=self._tags())
-                if self.logs
-                else False
-            )
-        if several(config) and os.environ.get("LOCAL_RANK", "0") == "0":
-            os.environ[FIRST] = str(os.getpid())  # the processes that this one starts end with it
+            kwargs["logger"] = False  # until the folder is this run's
         if config.strategy == "auto" and several(config):
             trained = self.datamodule.trunk.sides != "none"  # whose batch statistics are of each device's own pairs
             kwargs["strategy"] = OverDevices(self.model, broadcast_buffers=trained)
         fast.choose(config, self.model, self.datamodule.trunk, kwargs)
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        first_decides(trainer, rank_zero_only(self._begin))
+        if own_loggers:
+            job, tags = self.config.job_type, self._tags()
+            trainer.loggers = loggers(self.folder, paths.runs(), group=self.group, job_type=job, tags=tags)
+        return trainer
 
     def after_instantiate_classes(self) -> None:
         """Give the loggers the whole resolved configuration: class, seed and trainer included."""
@@ -238,9 +233,11 @@ class XmodalCLI(LightningCLI):
         size = names[-1].rpartition("-")[2] if names else ""
         return int(size) if size.isdigit() else self.size
 
-    @rank_zero_only
     def _begin(self) -> None:
-        """Tidy the folder and say in it which run this is; the other processes write nothing."""
+        """Take the folder, tidy it and say in it which run this is; the other processes write nothing."""
+        told = self.overwrite or self.config.job_type != "train"  # commands own the folders of their variants
+        hold(self.folder, wait=self.config.job_type != "train")
+        clear(self.folder, self.config_dump, overwrite=told)
         remove_leftovers(self.folder)
         write_atomically(self.folder / "config.yaml", self.yaml)
 

@@ -13,18 +13,20 @@ from xmodal.cli import XmodalCLI
 from xmodal.errors import UserError
 from xmodal.records.record import PER_RUN
 from xmodal.safe_yaml import read_yaml
+from xmodal.trainer import started_outside
 
 
 @contextmanager
 def shared_training(cli: XmodalCLI) -> Iterator[Path | None]:
     """The best checkpoint of a finished run of another length, or None where this run has to train itself.
 
-    Runs of other lengths wait meanwhile, so that side by side they do not train the same twice.
+    Runs of other lengths wait meanwhile, so that side by side they do not train the same twice. Processes that torchrun
+    or SLURM starts share nothing: they do not wait for the lock, and could find different things.
 
     Args:
         cli: the run; only methods with `one_training` share anything, and only runs in the suite's own folders.
     """
-    shares = cli.model.one_training and not cli.config.trainer.default_root_dir
+    shares = cli.model.one_training and not (cli.config.trainer.default_root_dir or started_outside(cli.trainer))
     lock = FileLock(cli.folder.parents[1] / f".{cli.folder.name}.lock")
     with lock if shares and cli.trainer.is_global_zero else nullcontext():
         found = _trained(cli) if shares else None

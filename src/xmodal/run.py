@@ -110,18 +110,19 @@ def train(arguments: Sequence[str], *, test: bool = True, callbacks: Sequence["C
     from xmodal.checkpoint import resumable
     from xmodal.cli import XmodalCLI
     from xmodal.lengths import shared_training
+    from xmodal.trainer import first_decides
 
     started = time.perf_counter()
     with XmodalCLI(arguments, callbacks=callbacks) as cli, shared_training(cli) as shared:
         folder = cli.folder / "checkpoints"  # what another run left was cleared away
         best = shared or folder / "best.ckpt"
         if not shared:
-            if resume := resumable(folder):
+            if resume := first_decides(cli.trainer, lambda: resumable(folder)):
                 sys.stderr.write(f"going on from {resume}\n")
             cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=resume, weights_only=True)
-        score = None if cli.model.one_training else cli.best.best_model_score
-        if score is None:  # of another length; or a closed form, which takes no step: Lightning keeps nothing of it
-            if not best.is_file():
+        score = cli.best.best_model_score
+        if score is None or cli.model.one_training:
+            if score is None and not shared:  # a closed form, which takes no step: Lightning keeps nothing of it
                 cli.trainer.save_checkpoint(best)
                 cli.trainer.save_checkpoint(folder / "last.ckpt")
             cli.trainer.validate(cli.model, datamodule=cli.datamodule, ckpt_path=best, weights_only=True, verbose=False)

@@ -1,15 +1,18 @@
 """What a run asks of Lightning's trainer: which of its values can be used, and the strategy for several devices."""
 
+import os
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import torch
-from lightning import LightningModule
+from lightning import LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy
 
 from xmodal.errors import UserError
 
 FIRST = "XMODAL_FIRST_PROCESS"  # id of the process that started the others of a run on this machine
+Decided = TypeVar("Decided")
 DEVICES, PROCESSES = 1024, 64  # at most in a node: GPUs, or processes of a CPU
 TRAINER = {
     "max_epochs": ("a whole number from 1", 1),
@@ -49,6 +52,44 @@ def check_trainer(trainer: Any) -> None:  # noqa: ANN401 - its arguments
             raise UserError(f"trainer.{name} is {value}, but an evaluation is of all pairs: take data.subset.")
     if trainer.use_distributed_sampler:
         raise UserError("trainer.use_distributed_sampler is true, which pads: say false, the data module shards.")
+
+
+def started_outside(trainer: Trainer) -> bool:
+    """Whether torchrun or SLURM has started the processes of a run, all at once; else the first one starts the others.
+
+    The first one says in a variable who it is: the processes that it starts end with it.
+    """
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    if environment and not environment.creates_processes_externally:
+        os.environ[FIRST] = str(os.getpid())
+    return trainer.world_size > 1 and FIRST not in os.environ
+
+
+def first_decides(trainer: Trainer, decide: Callable[[], Decided]) -> Decided:
+    """What the first process decides, on every process; where it refuses, all do.
+
+    Processes that it starts come here after it, and find what it has made. Others come with it: they hear of it.
+
+    Args:
+        trainer: before or after it has run.
+        decide: looks at files, and may change them.
+
+    Raises:
+        UserError: of the first process.
+    """
+    if not started_outside(trainer):
+        return decide()
+    trainer.strategy.setup_environment()  # so that they can talk; the trainer does it again
+    decided, refused = None, ""
+    if trainer.is_global_zero:
+        try:
+            decided = decide()
+        except UserError as error:
+            refused = str(error)
+    decided, refused = trainer.strategy.broadcast((decided, refused))
+    if refused:
+        raise UserError(refused)
+    return cast("Decided", decided)
 
 
 class OverDevices(DDPStrategy):

@@ -1,6 +1,7 @@
 """TwDH: the release's terms on golden inputs, centres, maps without loss, and one training for every length."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,12 +9,15 @@ import torch
 
 from tests.methods.training import HARMLESS, SIZES, Toy, fit
 from xmodal import run
+from xmodal.cli import Parsed
 from xmodal.errors import UserError
 from xmodal.experiment import configuration
 from xmodal.layers import label_centres, short_map
+from xmodal.lengths import shared_training
 from xmodal.losses import centre_likelihood, label_target
 from xmodal.methods import TwDH
 from xmodal.methods.twdh import TwDHWeights
+from xmodal.trainer import FIRST
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in HARMLESS]
 SIZE = {name: SIZES[name] for name in ("image_dim", "text_dim", "num_labels")}
@@ -116,7 +120,7 @@ def test_short_codes_of_any_length_find_the_labels():
         assert scores[0] > scores[1] + 0.1
 
 
-def test_runs_of_other_lengths_use_the_one_training(home):
+def test_runs_of_other_lengths_use_the_one_training(home, monkeypatch):
     """The second run does not train, and its record is what it would have been by itself."""
     options = ["--trainer.max_epochs=2", "--data.subset=64", "--trainer.accelerator=cpu", "--gallery=false"]
 
@@ -134,3 +138,12 @@ def test_runs_of_other_lengths_use_the_one_training(home):
     assert shared["metrics"] == alone["metrics"]
     other = record(16, "--seed_everything=1")[0]
     assert (other.parent / "checkpoints" / "last.ckpt").is_file()
+    cli = Parsed([*configuration("twdh", "emoji"), *options, "--model.bits=64"])
+    cli.model = TwDH
+    cli.trainer = SimpleNamespace(world_size=2, strategy=None, is_global_zero=False, save_checkpoint=lambda _: None)
+    monkeypatch.setenv(FIRST, "1")
+    with shared_training(cli) as shared:
+        assert shared == second.parent / "checkpoints" / "best.ckpt"
+    monkeypatch.delenv(FIRST)
+    with shared_training(cli) as shared:
+        assert shared is None, "processes that torchrun has started may find different things"
