@@ -111,6 +111,14 @@ def test_one_column_a_label_and_several_columns_of_classes(tmp_path):
     assert read_listing(table, label=["size", "kind"]).labels == [("size:big", "kind:bird"), ("kind:cat",)]
 
 
+def test_a_picture_has_the_labels_of_all_its_rows(tmp_path):
+    rows = [{**ROWS[0], "label": each} for each in ("bird", "red|owl", "bird")] + [ROWS[1]]
+    listing = read_listing(write_csv(tmp_path / "pairs.csv", rows), label="label", separator="|")
+    assert listing.labels == [("bird", "red", "owl")] * 3 + [("cat",)]
+    with pytest.raises(UserError, match=r"1.jpg has the classes bird and red\|owl: with layers"):
+        read_listing(tmp_path / "pairs.csv", label="label", layers="/")
+
+
 def test_layers_become_labels_and_a_hierarchy(tmp_path):
     paths = ["animal/bird/owl", "animal/cat/lion", "thing/car/taxi", "animal/bird/eagle"]
     rows = [{"file": f"{k}", "text": "x", "label": path} for k, path in enumerate(paths)]
@@ -237,7 +245,7 @@ def test_words_are_no_labels(tmp_path):
 def test_a_million_rows_take_seconds(tmp_path):
     path = tmp_path / "million.csv"
     path.write_text(
-        "file,text,label\n" + "".join(f"{k % 1000}.jpg,picture {k},class{k % 9}\n" for k in range(1_000_000))
+        "file,text,label\n" + "".join(f"{k % 1000}.jpg,picture {k},class{k % 1000 % 9}\n" for k in range(1_000_000))
     )
     begun = time.process_time()
     found = read_listing(path, label="label")

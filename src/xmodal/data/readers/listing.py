@@ -103,8 +103,8 @@ def read_listing(
 ) -> Listing:
     """Read which pictures, texts and labels belong together.
 
-    A picture may have several texts: as several rows, or as a list in one row. Rows without a picture or a text are
-    left out and counted.
+    A picture may have several texts: as several rows, or as a list in one row; it then has the labels of all its rows.
+    Rows without a picture or a text are left out and counted.
 
     Args:
         table: see `read_table`.
@@ -117,7 +117,7 @@ def read_listing(
         ending: of the pictures' names where the table leaves it out, such as `.jpg`.
 
     Raises:
-        UserError: there is no such column or role, or nothing is left.
+        UserError: there is no such column or role, nothing is left, or a picture has several classes with `layers`.
     """
     marks = [label] if isinstance(label, str) else list(label)
     known = None if file is None or text is None else {file, text, *marks, *([split] if split else [])}
@@ -149,15 +149,31 @@ def read_listing(
                     places.append(place)
     if not texts:
         raise UserError(f"{table}: no row has all that is needed ({_counted(lacking)}).")
+    labels = None if classes is None else [classes[place] for place in places]
     return Listing(
         list(files),
         np.array(rows, np.int64),
         texts,
-        None if classes is None else [classes[place] for place in places],
+        labels and _of_pictures(labels, rows, list(files), layers),
         layers is not None,
         None if roles is None else [roles[place] for place in places],
         {f"left_out_{reason}": count for reason, count in lacking.items()},
     )
+
+
+def _of_pictures(
+    labels: list[tuple[str, ...]], rows: list[int], files: list[str], layers: str | None
+) -> list[tuple[str, ...]]:
+    """The labels of every pair's picture: what is searched is judged once, by whichever of its texts it is met."""
+    together: list[tuple[str, ...]] = [()] * len(files)
+    for row, each in zip(rows, labels, strict=True):
+        if together[row] and each != together[row]:
+            if layers is not None:
+                both = f"{together[row][-1]} and {each[-1]}"
+                raise UserError(f"{files[row]} has the classes {both}: with layers a picture has one class.")
+            each = tuple(dict.fromkeys((*together[row], *each)))
+        together[row] = each
+    return [together[row] for row in rows]
 
 
 def guess(columns: Columns, kind: str, table: str | Path) -> str:
