@@ -203,7 +203,7 @@ def leave_outputs(cli: "XmodalCLI") -> None:
 
 def leave_record(cli: "XmodalCLI", started: float, metrics: dict[str, float], epochs: int | None = None) -> Path:
     """Write `result.json` (see DESIGN: what a run leaves), with `epochs` if the last was cut short; say its path."""
-    from xmodal.records import machine, provenance, write_result
+    from xmodal.records import machine, own_code, provenance, write_result
     from xmodal.records.loggers import run_id
 
     result: dict[str, Any] = {
@@ -223,6 +223,7 @@ def leave_record(cli: "XmodalCLI", started: float, metrics: dict[str, float], ep
         "config_hash": cli.hash,
         "setup_hash": cli.setup_hash,
         **provenance(),
+        "own_code": own_code(type(cli.model), type(cli.datamodule)),
         **machine(cli.trainer.strategy.root_device),
         "devices": cli.trainer.world_size,
         "precision": cli.trainer.precision,

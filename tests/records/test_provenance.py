@@ -1,9 +1,12 @@
 """What counts as uncommitted code: not what commands write."""
 
+import importlib
 import subprocess
+import sys
 
 import pytest
 
+from xmodal.methods import CCA
 from xmodal.records import record
 
 MADE = ("README.md", "results/measured.csv", "docs/results.md", "experiments/dmsf/tuned/emoji-64.yaml")
@@ -36,4 +39,18 @@ def test_what_commands_write_is_no_change_of_the_code(checkout):
 def test_a_change_of_the_code_is_one(checkout, name):
     (checkout / name).write_text("after\n")
     assert record.provenance()["dirty"] is True
-    assert len(record.provenance()["diff"]) == 16
+    before = record.provenance()["diff"]
+    assert len(before) == 16
+    (checkout / name).write_text("after that\n")
+    record.provenance.cache_clear()
+    assert record.provenance()["diff"] != before
+
+
+def test_code_of_ones_own_is_named_by_its_content(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / "of_my_own.py"
+    file.write_text("class Mine: pass\n")
+    (name, before), *others = record.own_code(CCA, importlib.import_module("of_my_own").Mine).items()
+    assert (name, others) == ("of_my_own.Mine", [])
+    file.write_text("class Mine: better = True\n")
+    assert record.own_code(sys.modules["of_my_own"].Mine)[name] != before

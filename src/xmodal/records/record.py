@@ -7,6 +7,7 @@ import platform
 import re
 import resource
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import version
@@ -66,13 +67,22 @@ def provenance() -> Mapping[str, Any]:
 
     What commands write (tuned files, whose content is in the configuration's hash, tables) is no change of the code.
     """
+    status = _git("status", "--porcelain", "--untracked-files=all", "--", *CODE)
+    changes = [status, _git("diff", "HEAD", "--", *CODE), *map(_source, _untracked())] if status else []
     return {
         "commit": _git("rev-parse", "HEAD"),
-        "dirty": None if (status := _git("status", "--porcelain", "--", *CODE)) is None else bool(status),
-        "diff": config_hash(status + str(_git("diff", "HEAD", "--", *CODE))) if status else None,
+        "dirty": None if status is None else bool(status),
+        "diff": config_hash("\n".join(map(str, changes))) if changes else None,
         "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
         "platform": platform.platform(),
     }
+
+
+def own_code(*classes: type) -> dict[str, str]:
+    """The hash of the file of each class that is not of this package, by the class's full name: no commit names it."""
+    found = {f"{each.__module__}.{each.__qualname__}": getattr(sys.modules[each.__module__], "__file__", None)
+             for each in classes if each.__module__.partition(".")[0] != __name__.partition(".")[0]}  # fmt: skip
+    return {name: config_hash(_source(Path(file))) for name, file in found.items() if file}
 
 
 def machine(device: "torch.device") -> dict[str, Any]:
@@ -162,6 +172,17 @@ def tuned_header(command: str, study: str, trial: int, value: float, counts: Map
         f"# Trial {trial}, val/map {value:.6f} on the validation pairs; trials: {trials}.\n"
         f"# Commit {source['commit']}{dirty}.\n"
     )
+
+
+def _untracked() -> list[Path]:
+    """Python files that git does not know, in order; other files may be pictures without end."""
+    top = Path(_git("rev-parse", "--show-toplevel") or "/")
+    names = _git("ls-files", "--others", "--exclude-standard", "--full-name", "-z", "--", *CODE) or ""
+    return [top / name for name in sorted(names.split("\0")) if name.endswith(".py")]
+
+
+def _source(file: Path) -> str:
+    return file.read_text(errors="replace") if file.is_file() else ""
 
 
 def _git(*arguments: str) -> str | None:
