@@ -37,7 +37,7 @@ def page() -> str:
         parts.append(f"## {dataset}")
         here = [row for row in rows if row["dataset"] == dataset]
         for unit, relevance in dict.fromkeys((row["size"].split()[1], row["relevance"]) for row in here):
-            chosen = [row for row in here if row["size"].endswith(unit) and row["relevance"] == relevance]
+            chosen = [row for row in here if (row["size"].split()[1], row["relevance"]) == (unit, relevance)]
             parts += [f"### {dataset}, {unit}, relevant by {relevance}", _by_size(chosen), _by_length(chosen)]
     pictures = [name for name in ("ranks-bits.png", "ranks-dim.png") if (PICTURES / name).is_file()]
     if pictures:
@@ -102,9 +102,14 @@ def _variant(row: Row) -> str:
 
 def _by_size(rows: Sequence[Row]) -> str:
     rows = [row | {"variant": _variant(row)} for row in rows]
-    shown = sorted(rows, key=lambda row: (int(row["size"].split()[0]), -float(row["mean"].split()[0])))
+    shown = sorted(rows, key=lambda row: (_out(row), -float(row["mean"].split()[0])))
     names = ("size", "method", "variant", "i2t", "t2i", "mean", "val", "seeds", "device", "threads")
     return _markdown(names, ([row.get(name, "not recorded") for name in names] for row in shown))
+
+
+def _out(row: Row) -> int:
+    """Columns that leave the encoder, which may be more than the size that was asked for: `64 dim (128 out)`."""
+    return int(re.findall(r"\d+", row["size"])[-1])
 
 
 def _by_length(rows: Sequence[Row]) -> str:

@@ -14,7 +14,11 @@ from xmodal.records.setups import collect
 
 def test_the_page_is_what_the_tables_give():
     made = runpy.run_path(str(CHECKOUT / "results" / "tables.py"))
-    assert made["PAGE"].read_text() == made["page"](), "run `python results/tables.py`"
+    text = made["page"]()
+    assert made["PAGE"].read_text() == text, "run `python results/tables.py`"
+    rows = [row for row in made["_read"](CHECKOUT / "results" / "measured.csv") if row["variant"] in ("base", "tuned")]
+    assert [row for row in rows if f"| {row['size']} | {row['method']} | {row['variant']}" not in text] == []
+    assert "64 dim (192 out) | hierarchical_adversarial" in text, "what leaves the encoder is compared"
 
 
 def test_pages_for_readers_have_the_tables_of_the_files():
