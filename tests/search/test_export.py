@@ -1,14 +1,17 @@
 """What `xmodal export` writes is what the record was made from, in each format."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import scipy.io
+import torch
 
 from xmodal.__main__ import main
+from xmodal.relevance import Relevance
 from xmodal.search import Trained
-from xmodal.search.export import ROLES
+from xmodal.search.export import ROLES, to_parquet
 
 
 def export(capsys, run, form, out):
@@ -74,6 +77,17 @@ def test_every_role_is_there_with_labels_and_positions(trained, capsys, tmp_path
             assert (ids[:, 0] == positions[near.argmin(1)]).all()
         labels = arrays[f"{role}_label"]
         assert [table["label"][row] for row in rows] == [np.flatnonzero(label).tolist() for label in labels]
+
+
+def test_parquet_says_what_is_relevant_also_without_labels(tmp_path):
+    pq = pytest.importorskip("pyarrow.parquet")
+    judged = Relevance(torch.arange(3), torch.eye(3), torch.tensor([[0, 1], [0, 2], [1, 3]]), torch.tensor([7, 7, 8]))
+    sides = dict.fromkeys(("image", "text"), np.zeros((3, 1), np.uint8))
+    run = SimpleNamespace(bits=8, method=SimpleNamespace(name="made up"), folder=tmp_path)
+    to_parquet(run, {"query": (sides, judged)}, tmp_path / "codes.parquet")
+    table = pq.read_table(tmp_path / "codes.parquet").to_pydict()
+    assert table["hierarchy"] == judged.hierarchy.tolist()
+    assert table["group"] == [7, 7, 8]
 
 
 @pytest.mark.slow

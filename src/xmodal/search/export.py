@@ -70,6 +70,7 @@ def to_mat(trained: Trained, encoded: Encoded, path: Path) -> None:
 def to_parquet(trained: Trained, encoded: Encoded, path: Path) -> None:
     """A row for each pair of each role: `role`, `index`, `image`, `text`, `label` (numbers of its labels).
 
+    Also `hierarchy` (its class in each layer) and `group` (its picture), where they say what is relevant.
     Codes are binary, packed as in `to_npz`; embeddings are lists of float32.
 
     Raises:
@@ -89,6 +90,9 @@ def to_parquet(trained: Trained, encoded: Encoded, path: Path) -> None:
             columns[side] = flat
         label = judged.label.numpy()
         columns["label"] = [np.flatnonzero(row).astype(np.int32) for row in label] if label.ndim > 1 else label[:, None]
+        columns |= {
+            name: column.tolist() for name, column in judged.columns().items() if name in ("hierarchy", "group")
+        }
         parts.append(pa.table(columns))
     about = {"bits": str(trained.bits), "bitorder": "little", "method": trained.method.name, "run": str(trained.folder)}
     table = pa.concat_tables(parts).replace_schema_metadata(about)
