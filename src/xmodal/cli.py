@@ -180,8 +180,7 @@ class XmodalCLI(LightningCLI):
         if config.logger is None:
             kwargs["logger"] = False  # until the folder is this run's
         if config.strategy == "auto" and several(config):
-            trained = self.datamodule.trunk.sides != "none"  # whose batch statistics are of each device's own pairs
-            kwargs["strategy"] = OverDevices(self.model, broadcast_buffers=trained)
+            kwargs["strategy"] = OverDevices(self.model)
         fast.choose(config, self.model, self.datamodule.trunk, kwargs)
         trainer = super().instantiate_trainer(**kwargs)
         first_decides(trainer, rank_zero_only(self._begin))

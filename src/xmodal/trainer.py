@@ -95,19 +95,19 @@ def first_decides(trainer: Trainer, decide: Callable[[], Decided]) -> Decided:
 class OverDevices(DDPStrategy):
     """DDP for a method: gradients lie in the buffers that are summed over the devices, and are not copied there.
 
-    Two optimizers leave parameters without gradient in each backward pass, which plain DDP does not allow.
+    Two optimizers leave parameters without gradient in each backward pass, which plain DDP does not allow. The buffers
+    of the first process (code tables, queues, prototypes, batch statistics) are not sent to the others before each
+    step: every process makes the same ones out of gathered rows.
 
     Args:
         model: whose training is spread.
-        broadcast_buffers: send the buffers of the first process to the others before each step. Code tables, queues
-            and prototypes need not be: every process makes the same ones out of gathered rows.
     """
 
-    def __init__(self, model: LightningModule, *, broadcast_buffers: bool = False) -> None:
+    def __init__(self, model: LightningModule) -> None:
         super().__init__(
             find_unused_parameters=not model.automatic_optimization,
             gradient_as_bucket_view=True,
-            broadcast_buffers=broadcast_buffers,
+            broadcast_buffers=False,
         )
 
     def configure_ddp(self) -> None:

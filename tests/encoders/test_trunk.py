@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from timm.layers import BatchNormAct2d
 from torch import nn
 
 from xmodal.data.raw import TrunkTraining
-from xmodal.encoders import OpenClipImage, OpenClipText, PatchProduct, TimmImage
+from xmodal.encoders import OpenClipImage, OpenClipText, PatchProduct, SharedBatchNorm, TimmImage
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -42,6 +43,33 @@ def test_a_trained_trunk_has_one_and_keeps_its_names():
     assert trained.state_dict().keys() == frozen.state_dict().keys()
     raw = {"pixels": torch.randint(0, 256, (2, 3, 160, 160), dtype=torch.uint8)}
     torch.testing.assert_close(trained.eval()(raw)["pooled"], frozen.eval()(raw)["pooled"])
+
+
+NORMS = {
+    "1d": (lambda: nn.BatchNorm1d(3, momentum=None), (8, 3)),
+    "2d": (lambda: nn.BatchNorm2d(3, affine=False), (4, 3, 5, 2)),
+    "with an activation": (lambda: BatchNormAct2d(3), (4, 3, 5, 2)),
+}
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_a_shared_norm_of_one_process_is_the_norm(name):
+    """Of several: tests/methods/test_processes.py."""
+    made, shape = NORMS[name]
+    plain, shared = (nn.Sequential(made().double()) for _ in range(2))
+    SharedBatchNorm.replace_in(shared, lambda row: row)
+    assert isinstance(shared[0], SharedBatchNorm)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(2):
+        inputs = [torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_() for _ in range(2)]
+        inputs[1].data = inputs[0].data
+        outputs = [norm(each) for norm, each in zip((plain, shared), inputs, strict=True)]
+        torch.testing.assert_close(*outputs)
+        for output in outputs:
+            output.square().mean().backward()
+        torch.testing.assert_close(*(each.grad for each in inputs))
+    torch.testing.assert_close(shared.state_dict(), plain.state_dict())
+    torch.testing.assert_close(shared.eval()(inputs[0]), plain.eval()(inputs[0]))
 
 
 SMALL = "experiments/pretrain/small-clip.json"

@@ -23,6 +23,8 @@ from tests.methods.test_every_method import pytestmark as harmless
 from tests.methods.toy import CLOSED, REGISTRY, build
 from tests.methods.training import make_trainer
 from xmodal.data.protocol import Split
+from xmodal.data.raw import TrunkTraining
+from xmodal.encoders import TimmImage
 from xmodal.trainer import OverDevices
 
 pytestmark = [
@@ -38,11 +40,13 @@ pytestmark = [
 GPUS = os.environ.get("XMODAL_TWO_GPUS") == "1"
 if GPUS:
     pytestmark.append(pytest.mark.skipif(torch.cuda.device_count() < 2, reason="two GPUs are needed"))
+TRUNK = TrunkTraining("image", workers=0)
 CASES = {name: (name, {}, {}) for name in REGISTRY} | {
     "alscor": ("alscor", {"pairs_per_dim": 1.0}, {"batch_size": 32, "drop_last": True}),  # 32 pairs in 16 dimensions
     "scahn, input dropout": ("scahn", {"input_dropout": 0.3, "image_branch": "regions"}, {}),
     "text_guided_clip, paired": ("text_guided_clip", {"guidance": "paired"}, {}),
     "dmsf, P x K": ("dmsf", {"dropout": 0.5}, {"per_label": 2}),
+    "pretrain, batch norm": ("pretrain", {}, {"tokens": False, "image_scaling": "none", "trunk": TRUNK}),
 }
 FEW = ["cca", "dmsf, P x K", "hierarchical_adversarial"]
 WORLDS = {2: list(CASES)} if GPUS else {3: list(CASES), 2: FEW, 8: ["scahn"]}
@@ -52,7 +56,9 @@ RESUMED = max(
 
 
 class Toy(toy.Toy):
-    """34 training, 30 validation and 32 test pairs, in float64."""
+    """34 training, 30 validation and 32 test pairs, in float64; a trained trunk sees noise."""
+
+    image_encoder = TimmImage("test_resnet", "random", size=32)
 
     def split(self):
         train, val, test = np.split(np.arange(toy.SIZE), [34, 64])
@@ -63,6 +69,14 @@ class Toy(toy.Toy):
 
     def _batch(self, index, device):
         return _double(super()._batch(index, device))
+
+    def _trunk(self, side):
+        return super()._trunk(side).double()
+
+    def _source(self, role, rows, form):
+        generator = torch.Generator().manual_seed(0)
+        pixels = torch.randint(0, 256, (toy.SIZE, 3, 32, 32), generator=generator, dtype=torch.uint8)
+        return lambda _, some: (pixels[some], torch.full((len(some), 2), 32)), 0
 
 
 def _double(value):

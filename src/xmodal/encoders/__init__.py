@@ -1,5 +1,6 @@
 """Encoders, frozen with a cache of what they gave, or as trunks to be trained."""
 
+from xmodal.encoders.batch_norm import SharedBatchNorm
 from xmodal.encoders.cache import Arrays, cached, digest, encoded, location
 from xmodal.encoders.clip import OpenClipImage, OpenClipText
 from xmodal.encoders.frozen import check_images, encode_images, encode_texts
@@ -17,6 +18,7 @@ __all__ = [
     "OpenClipImage",
     "OpenClipText",
     "PatchProduct",
+    "SharedBatchNorm",
     "TextEncoder",
     "TimmImage",
     "Trunk",

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from xmodal import paths
 from xmodal.batch import Features, Raw
 from xmodal.checkpoint import read_checkpoint
+from xmodal.encoders.batch_norm import SharedBatchNorm
 from xmodal.encoders.view import View
 from xmodal.errors import UserError
 
@@ -73,12 +74,19 @@ class Trunk(nn.Module, ABC):
         """As `forward`, but an empty shard has features as well, of shape (0, ...), with a gradient of zeros.
 
         Others' models may refuse it: they see one row of zeros, of which nothing is kept, no batch statistics either.
+        Those of the other processes are gathered here too.
         """
         rows: dict[str, Any] = dict(raw)
         if all(map(len, rows.values())):
             return cast("Features", self(raw))
         training = self.training
-        made = self.eval()({name: value.new_zeros(1, *value.shape[1:]) for name, value in rows.items()})
+        shared = [each for each in self.modules() if isinstance(each, SharedBatchNorm) and each.training]
+        self.eval()
+        for each in shared:
+            each.training, each.counts = True, False
+        made = self({name: value.new_zeros(1, *value.shape[1:]) for name, value in rows.items()})
+        for each in shared:
+            each.counts = True
         self.train(training)
         return cast("Features", {name: value[:0] for name, value in made.items()})
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
+from functools import partial
 from inspect import currentframe
 from types import FrameType
 from typing import Any, Literal, cast, get_type_hints
@@ -14,7 +15,7 @@ from torch.optim import Optimizer
 
 from xmodal.batch import SIDES, Batch, Features, Raw, Side
 from xmodal.checks import check_numbers
-from xmodal.encoders import Trunk
+from xmodal.encoders import SharedBatchNorm, Trunk
 from xmodal.errors import UserError
 from xmodal.layers import Dropout, Shard, Standardisation, gather_with_gradient
 from xmodal.methods.evaluation import Evaluated, HasRoles
@@ -81,6 +82,9 @@ class RetrievalMethod(Evaluated):
         if self.trunks:
             return
         self.trunks.update(datamodule.trunks())
+        if self.shard.world > 1:
+            shard = Shard(self.shard.rank, self.shard.world, size=self.shard.world)  # a row of each process
+            SharedBatchNorm.replace_in(self.trunks, partial(gather_with_gradient, shard=shard))
         if self.trunks and "trunk_lr" not in self.hparams:
             raise UserError(
                 f"{self.name} reads frozen features only: set data.trunk.sides=none, or choose a method with trunk_lr."
