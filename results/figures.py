@@ -1,31 +1,23 @@
 """Draws the figures of docs/pictures from the tables here: `python results/figures.py`; they suit light and dark pages.
 
-`lengths.svg` is mAP over the length of the code, from `measured.csv`; `parts.svg` is what each part of each method
-brings, from `ablations/`.
+`lengths.svg` is mAP over the length of the code and `ranks-bits.svg` the mean ranks over the datasets, both from
+`measured.csv`; `parts.svg` is what each part of each method brings, from `ablations/`.
 """
 
 import csv
+from collections import defaultdict
 from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from xmodal.records.figures import COLOURS, INK, SOFT, STYLE, write_figure
+from xmodal.records.ranks import draw_ranks, ranks_of
+
 HERE = Path(__file__).parent
 PICTURES = HERE.parent / "docs" / "pictures"
-INK, SOFT, LINE, GOOD = "#7b8494", "#a9b1bd", "#3f7fe0", "#2f9e6b"  # read on white and on black
-STYLE = {
-    "svg.hashsalt": "xmodal",  # the same file again
-    "svg.fonttype": "none",
-    "font.size": 8,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": SOFT,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": INK,
-    "ytick.color": INK,
-}
+WORSE, BETTER = COLOURS[0], COLOURS[2]
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -34,25 +26,38 @@ def read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def codes() -> dict[tuple[str, str], dict[int, dict[str, tuple[float, float]]]]:
+    """Mean of both directions and its deviation, by dataset and protocol, length and method."""
+    found: dict[tuple[str, str], dict[int, dict[str, tuple[float, float]]]] = defaultdict(lambda: defaultdict(dict))
+    for row in sorted(read(HERE / "measured.csv"), key=lambda row: "-at-" in row["variant"]):  # tuned there comes first
+        size, unit = row["size"].split()
+        if unit == "bits":
+            mean, _, deviation = row["mean"].partition(" +- ")
+            here = found[row["dataset"], row["relevance"] + row["split"]][int(size)]
+            here.setdefault(row["method"], (float(mean), float(deviation or 0)))
+    return found
+
+
 def lengths() -> Figure:
     """mAP@all, mean of both directions, over the bits of a code; a bar is the deviation over seeds."""
-    rows = [row for row in read(HERE / "measured.csv") if row["dataset"] == "emoji" and row["size"].endswith("bits")]
-    found: dict[str, dict[int, tuple[float, float]]] = {}
-    for row in sorted(rows, key=lambda row: "-at-" in row["variant"]):  # tuned at its own size before the others
-        mean, _, deviation = row["mean"].partition(" +- ")
-        size = int(row["size"].split()[0])
-        found.setdefault(row["method"], {}).setdefault(size, (float(mean), float(deviation or 0)))
-    figure = Figure(figsize=(7.5, 4.2), layout="constrained")
-    axes = figure.subplots()
-    order = sorted(found, key=lambda method: -found[method][max(found[method])][0])
-    for number, method in enumerate(order):
-        sizes = sorted(found[method])
-        means, deviations = zip(*(found[method][size] for size in sizes), strict=True)
-        axes.errorbar(sizes, means, deviations, marker="o", ms=4, capsize=2, color=f"C{number % 10}", label=method)
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(sizes, map(str, sizes))
-    axes.set(xlabel="bits of the code", ylabel="mAP@all, emoji")
-    figure.legend(loc="outside right center", frameon=False)
+    [found] = [sizes for (dataset, _), sizes in codes().items() if dataset == "emoji"]
+    last = found[max(found)]
+    figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+    learned, floor = figure.subplots(2, 1, sharex=True, height_ratios=(5, 1))
+    for number, method in enumerate(sorted(last, key=lambda method: -last[method][0])):
+        sizes = [size for size in sorted(found) if method in found[size]]
+        means, deviations = zip(*(found[size][method] for size in sizes), strict=True)
+        axes, colour = floor if method == "cca" else learned, COLOURS[number % len(COLOURS)]
+        places = [size * 2 ** (0.015 * (number - len(last) / 2)) for size in sizes]  # whiskers stand side by side
+        axes.errorbar(places, means, deviations, marker="o", ms=4, capsize=2, color=colour, label=method)
+    for axes, words in ((learned, "mAP@all, emoji"), (floor, "")):
+        axes.grid(axis="y", alpha=0.3)
+        axes.set_ylabel(words)
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    floor.set_xscale("log", base=2)
+    floor.set_xticks(sorted(found), map(str, sorted(found)))
+    floor.set(xlabel="bits of the code; cca has a scale of its own", ylim=(0.15, 0.3))
+    floor.minorticks_off()
     return figure
 
 
@@ -73,7 +78,7 @@ def parts() -> Figure:
         for method, axes in zip(column, panels, strict=True):
             bars(axes, method, rows[method])
         panels[-1].set_xlim(min(ends), max(ends))
-        panels[-1].set_xlabel("mAP@all, variant minus full method")
+    figure.supxlabel("mAP@all, variant minus full method", fontsize=8)
     return figure
 
 
@@ -83,7 +88,7 @@ def bars(axes: Axes, method: str, rows: list[dict[str, str]]) -> None:
     for place, row in enumerate(rows):
         difference = float(row["difference"])
         low, high = map(float, row["95 % interval"].strip("[]").split(","))
-        axes.barh(place, difference, color=GOOD if difference > 0 else LINE, alpha=0.75)
+        axes.barh(place, difference, color=BETTER if difference > 0 else WORSE, alpha=0.75)
         axes.plot((low, high), (place, place), color=INK, lw=1)
     axes.set_yticks(range(len(rows)), [row["variant"] for row in rows])
     axes.axvline(0, color=SOFT, lw=0.8)
@@ -91,12 +96,18 @@ def bars(axes: Axes, method: str, rows: list[dict[str, str]]) -> None:
 
 
 def main(folder: Path = PICTURES) -> None:
-    """Draw both."""
+    """Draw all."""
     folder.mkdir(exist_ok=True)
     with mpl.rc_context(STYLE):
         for draw in (lengths, parts):
-            figure = draw()
-            figure.savefig(folder / f"{draw.__name__}.svg", transparent=True, metadata={"Date": None})
+            write_figure(folder / f"{draw.__name__}.svg", draw())
+    orders = (
+        ("bits", protocol, sorted(here, key=lambda method: -here[method][0]))
+        for protocol, sizes in codes().items()
+        for here in sizes.values()
+    )
+    for ranks in ranks_of(orders):
+        draw_ranks(folder / f"ranks-{ranks.unit}.svg", ranks)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
-"""Makes docs/pictures/compare.png, the picture of the comparison page: `python results/pictures.py`.
+"""Makes the pictures of docs/pictures: `python results/pictures.py`, which first makes the runs that they show.
 
-Trains CCA, and DMSF as it is and tuned for ten epochs with three seeds each, on `emoji` at 64 bits, writes the
-comparison page of these runs, and takes a picture of its top in Chromium.
+Trains CCA, DCMHT, and DMSF as it is and with its tuned settings, with three seeds each on `emoji` at 64 bits; runs that
+are finished are used again. `compare.png` is the top of their comparison page and `search.png` the search page of
+tuned DMSF, both in Chromium, light and dark; `curves.svg` is precision over recall; `gallery.png` is what tuned
+DMSF leaves. The other figures are drawn from tables, by `figures.py`.
 """
 
 import io
+import runpy
 import shutil
 import subprocess
 import sys
@@ -14,34 +17,54 @@ from pathlib import Path
 from PIL import Image
 
 from xmodal import paths
+from xmodal.records.figures import draw_curves
+from xmodal.records.setups import by_setup, collect
 
-PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
-WIDTH, HEIGHT = 1400, 1480  # of the page that is shown, in pixels
-SETUPS = (("cca", "emoji"), ("dmsf", "emoji"), ("dmsf", "tuned/emoji-64"))
+HERE = Path(__file__).parent
+PICTURES = HERE.parent / "docs" / "pictures"
+SETUPS = (("cca", "emoji"), ("dcmht", "tuned/emoji-64"), ("dmsf", "emoji"), ("dmsf", "tuned/emoji-64"))
+BEST = Path("dmsf", "emoji", "64", "tuned-seed0")
+XMODAL = (sys.executable, "-m", "xmodal")
 
 
-def xmodal(*words: str) -> None:
-    """Run a command of the suite."""
-    subprocess.run([sys.executable, "-m", "xmodal", *words], check=True)
+def photograph(address: str, name: str, height: int) -> None:
+    """Take pictures of a page, 1400 pixels wide: `<name>.png` and `<name>-dark.png`."""
+    browser = next(path for name in ("chromium", "google-chrome") if (path := shutil.which(name)))
+    for ending, theme in (("", "LIGHT"), ("-dark", "DARK")):
+        with tempfile.TemporaryDirectory() as folder:
+            shot = Path(folder) / "page.png"
+            command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}/browser"]
+            command += [f"--blink-settings=preferredColorScheme={int(theme == 'LIGHT')}", "--hide-scrollbars"]
+            command += [f"--window-size=1400,{height}", "--virtual-time-budget=8000", f"--screenshot={shot}", address]
+            subprocess.run(command, check=True, capture_output=True, timeout=120)
+            buffer = io.BytesIO()
+            Image.open(shot).convert("RGB").quantize(64, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+        (PICTURES / f"{name}{ending}.png").write_bytes(buffer.getvalue())
 
 
 def main() -> None:
-    """Train, compare, look."""
+    """Train, compare, search, look."""
+    PICTURES.mkdir(exist_ok=True)
     for method, data in SETUPS:
         for seed in range(3):
-            xmodal("train", method, data, "--bits=64", "--epochs=10", f"--seed={seed}")
-    xmodal("compare", "--methods=cca,dmsf", "--data=emoji", "--bits=64")
-    browser = next(path for name in ("chromium", "google-chrome") if (path := shutil.which(name)))
-    with tempfile.TemporaryDirectory() as folder:
-        shot = Path(folder) / "page.png"
-        command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}/browser"]
-        command += ["--hide-scrollbars", f"--window-size={WIDTH},{HEIGHT}", f"--screenshot={shot}"]
-        page = (paths.runs() / "compare.html").as_uri()
-        subprocess.run([*command, page], check=True, capture_output=True, timeout=120)
-        buffer = io.BytesIO()
-        Image.open(shot).convert("RGB").quantize(64, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
-    PICTURES.mkdir(exist_ok=True)
-    (PICTURES / "compare.png").write_bytes(buffer.getvalue())
+            subprocess.run([*XMODAL, "train", method, data, "--bits=64", f"--seed={seed}"], check=True)
+    methods = ",".join(dict.fromkeys(method for method, _ in SETUPS))
+    chosen = [f"--methods={methods}", "--data=emoji", "--bits=64"]
+    subprocess.run([*XMODAL, "compare", *chosen], check=True)
+    photograph((paths.runs() / "compare.html").as_uri(), "compare", 1650)
+    served = subprocess.Popen(
+        [*XMODAL, "demo", "--port=0", str(paths.runs() / BEST)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        photograph(f"{served.stdout.readline().strip()}/?text=red+fruit", "search", 900)
+    finally:
+        served.terminate()
+    shutil.copy(paths.runs() / BEST / "gallery.png", PICTURES)
+    runs = [folder for method, _ in SETUPS for folder in [paths.runs() / method / "emoji" / "64"]]
+    setups = by_setup([record for folder in dict.fromkeys(runs) for record in collect(folder)[0]])
+    named = {f"{each.method}, {each.variant}" if each.variant == "tuned" else each.method: each for each in setups}
+    draw_curves(PICTURES / "curves.svg", named, "emoji, 64 bits")
+    runpy.run_path(str(HERE / "figures.py"), run_name="__main__")
 
 
 if __name__ == "__main__":

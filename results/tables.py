@@ -7,7 +7,6 @@ the first. `ablations/<method>-<dataset>.csv` is what `xmodal ablate` leaves. A 
 import csv
 import re
 import runpy
-import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -17,6 +16,8 @@ PAGE = HERE.parent / "docs" / "results.md"
 PICTURES = HERE.parent / "docs" / "pictures"
 SHORT = (HERE.parent / "README.md", HERE.parent / "docs" / "results-in-short.md")  # pages with tables for readers
 BLOCK = re.compile(r"(?<=<!-- table: )(\S+) (\d+ \S+) -->\n.*?(?=<!-- /table -->)", re.S)  # a dataset and a size
+PARTS = re.compile(r"(?<=<!-- parts: )(\S+) -->\n.*?(?=<!-- /parts -->)", re.S)  # a dataset: its ablations in words
+MUCH = 0.02  # of mAP: what a part brings that a method needs
 LENGTHS = ("16", "32", "64", "128")
 Row = dict[str, str]
 
@@ -39,12 +40,13 @@ def page() -> str:
         for unit, relevance in dict.fromkeys((row["size"].split()[1], row["relevance"]) for row in here):
             chosen = [row for row in here if (row["size"].split()[1], row["relevance"]) == (unit, relevance)]
             parts += [f"### {dataset}, {unit}, relevant by {relevance}", _by_size(chosen), _by_length(chosen)]
-    pictures = [name for name in ("ranks-bits.png", "ranks-dim.png") if (PICTURES / name).is_file()]
+    pictures = [name for name in ("ranks-bits.svg", "ranks-dim.svg") if (PICTURES / name).is_file()]
     if pictures:
         parts.append("## Ranks over the datasets")
         parts.append(
-            "Mean rank of the methods that were run on all of them; methods under one bar do not differ significantly "
-            "(Nemenyi's test; Demsar, JMLR 2006). With few datasets the bars are long."
+            "Mean rank of the methods that were run on all of them, over the sizes of a dataset and then over the "
+            "datasets; methods under one bar do not differ significantly (Nemenyi's test; Demsar, JMLR 2006). With few "
+            "datasets the bars are long: the test knows their number only, not how sure each rank is."
         )
         parts += [f"![Mean ranks of the methods]({PICTURES.name}/{name})" for name in pictures]
     if leads := _read(HERE / "leads.csv"):
@@ -89,7 +91,23 @@ def short() -> dict[Path, str]:
         table = _markdown((found[2], "i2t", "t2i"), ([row["method"], row["i2t"], row["t2i"]] for row in rows))
         return f"{found[1]} {found[2]} -->\n{table}\n"
 
-    return {path: BLOCK.sub(block, path.read_text()) for path in SHORT}
+    return {path: PARTS.sub(_parts, BLOCK.sub(block, path.read_text())) for path in SHORT}
+
+
+def _parts(found: re.Match[str]) -> str:
+    """What each method loses or gains by its variants, sorted: much, little, nothing sure, or a gain."""
+    rows = []
+    for path in sorted((HERE / "ablations").glob(f"*-{found[1]}.csv")):
+        cells: list[list[str]] = [[], [], [], []]
+        for row in _read(path):
+            if row["difference"]:
+                difference, sure = float(row["difference"]), float(row["p"]) < 0.05
+                place = 2 if not sure else 3 if difference > 0 else 0 if difference < -MUCH else 1
+                cells[place].append(f"`{row['variant']}` {difference:+.3f}")
+        name = path.stem.rpartition("-")[0]
+        rows.append([f"[{name}](methods/{name}.md)", *(", ".join(cell) or "-" for cell in cells)])
+    head = ("method", f"loses more than {MUCH}", "loses less", "no significant difference", "gains")
+    return f"{found[1]} -->\n{_markdown(head, rows)}\n"
 
 
 def _variant(row: Row) -> str:
@@ -141,10 +159,8 @@ def _markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 if __name__ == "__main__":
-    for picture in HERE.glob("ranks-*.png"):
-        shutil.copy(picture, PICTURES)
+    for script in HERE.glob("figures.py"):  # beside it in the checkout
+        runpy.run_path(str(script), run_name="__main__")
     PAGE.write_text(page())
     for path, text in short().items():
         path.write_text(text)
-    for script in HERE.glob("figures.py"):  # beside it in the checkout
-        runpy.run_path(str(script), run_name="__main__")

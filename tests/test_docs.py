@@ -49,8 +49,8 @@ class References(HTMLParser):
         self.anchors |= {found[key] for key in ("id", "name") if found.get(key)}
         if tag == "a" and found.get("href"):
             self.links.add(found["href"])
-        elif found.get("src") or (tag == "link" and found.get("href")):
-            self.fetched.add(found.get("src") or found["href"])
+        elif where := found.get("src") or found.get("srcset") or (tag == "link" and found.get("href")):
+            self.fetched.add(where)
 
 
 @pytest.fixture(scope="module")

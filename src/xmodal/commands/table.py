@@ -188,13 +188,14 @@ def write(filled: dict[Cell, dict[str, Any]], folder: Path) -> None:
     _csv(folder / "leads.csv", LEADS, _leads(setups))
     cells = ((each, listed[Path(each.records[0]["path"])]) for each in setups)
     _csv(folder / "cells.csv", CELLS, (_cell(each, kept) for each, kept in cells))
-    from xmodal.records.ranks import average_ranks, draw_ranks  # matplotlib takes a second
-
-    for ranks in average_ranks(contests(setups)):
-        draw_ranks(folder / f"ranks-{ranks.unit}.png", ranks)
     write_page(paths.runs() / "table.html", setups, [])
-    if (folder / "tables.py").is_file():
+    if (folder / "tables.py").is_file():  # which draws as well
         runpy.run_path(str(folder / "tables.py"), run_name="__main__")
+    else:
+        from xmodal.records.ranks import average_ranks, draw_ranks  # matplotlib takes a second
+
+        for ranks in average_ranks(contests(setups)):
+            draw_ranks(folder / f"ranks-{ranks.unit}.svg", ranks)
     sys.stdout.write(f"{folder}\n{paths.runs() / 'table.html'}\n")
 
 

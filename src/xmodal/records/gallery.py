@@ -1,4 +1,7 @@
-"""A retrieval gallery: queries with what was found for them, right hits framed green, wrong ones red and dashed."""
+"""A retrieval gallery: queries with what was found for them, right hits framed green, wrong ones red and dashed.
+
+Every card shows the picture and its text, so that a reader can judge a hit; what the search did not see is pale.
+"""
 
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -7,13 +10,14 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch.nn.functional import normalize
 
 from xmodal.files import write_atomically
 from xmodal.relevance import Relevance
 
 RIGHT, WRONG, QUERY = "#2e9e4f", "#c8553d", "#3b5b92"
+INK, PALE = "#7b8494", 0.4  # of the title, on any ground; how strong the side is that was not asked or found
 SIDES: tuple[tuple[Literal["image", "text"], Literal["image", "text"]], ...] = (("image", "text"), ("text", "image"))
 
 
@@ -80,14 +84,16 @@ def draw_gallery(
     from matplotlib.figure import Figure
 
     width = 1 + max(len(each.found) for each in hits)
-    figure = Figure(figsize=(1.5 * width, 1.62 * len(hits) + 0.9), layout="constrained")
-    figure.suptitle(title, fontsize=11)
+    figure = Figure(figsize=(1.5 * width, 1.55 * len(hits) + 0.5), layout="constrained")
+    figure.suptitle(title, fontsize=11, color=INK)
     other = dict(SIDES)
     for each, cells in zip(hits, figure.subplots(len(hits), width, squeeze=False), strict=True):
         _cell(cells[0], each.asked, each.query, picture, caption, QUERY)
         for cell, (position, right) in zip(cells[1:], each.found, strict=False):
             _cell(cell, other[each.asked], position, picture, caption, RIGHT if right else WRONG)
-    write_atomically(path, lambda file: figure.savefig(file, dpi=90))
+        for cell in cells[1 + len(each.found) :]:
+            cell.set_axis_off()
+    write_atomically(path, lambda file: figure.savefig(file, dpi=90, facecolor="none"))
 
 
 def _cell(
@@ -98,12 +104,18 @@ def _cell(
     caption: Callable[[int], str],
     colour: str,
 ) -> None:
-    axes.set(xticks=[], yticks=[])
+    """A card with the picture above its text; the side that the search did not see is pale."""
+    axes.set(xticks=[], yticks=[], xlim=(0, 1), ylim=(0, 1))
+    axes.set_aspect("equal")
     for spine in axes.spines.values():
         spine.set(color=colour, linewidth=2.5, linestyle="--" if colour == WRONG else "-")
-    drawn = picture(position) if side == "image" else None
+    drawn = picture(position)
     if drawn is not None:
-        axes.imshow(np.asarray(drawn))
-    else:
-        words = textwrap.fill(textwrap.shorten(caption(position), 70, placeholder=" ..."), 16)
-        axes.text(0.5, 0.5, words, ha="center", va="center", fontsize=7, transform=axes.transAxes)
+        drawn = ImageOps.contain(drawn, (160, 160))
+        across, up = (0.3 * length / max(drawn.size) for length in drawn.size)
+        place = (0.5 - across, 0.5 + across, 0.64 - up, 0.64 + up)
+        axes.imshow(np.asarray(drawn), extent=place, alpha=1 if side == "image" else PALE)
+    words = textwrap.fill(textwrap.shorten(caption(position), 48, placeholder=" ..."), 20)
+    middle = 0.5 if drawn is None else 0.18
+    shade = 1 if side == "text" or drawn is None else PALE
+    axes.text(0.5, middle, words, ha="center", va="center", fontsize=7, color="black", alpha=shade)

@@ -1,16 +1,17 @@
 """Average ranks of methods over datasets, and how far apart they must lie to mean anything (J. Demsar, JMLR 2006)."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import NamedTuple
 
+import matplotlib as mpl
 from matplotlib.figure import Figure
 from scipy.stats import studentized_range
 
-from xmodal.files import write_atomically
 from xmodal.records.contests import Contest
+from xmodal.records.figures import COLOURS, STYLE, write_figure
 
 
 class Ranks(NamedTuple):
@@ -31,10 +32,17 @@ class Ranks(NamedTuple):
 
 def average_ranks(contests: Sequence[Contest]) -> list[Ranks]:
     """Of every kind of output that has two datasets or more, and three methods in all of its contests."""
-    kinds: dict[str, dict[tuple[str, ...], list[list[str]]]] = defaultdict(lambda: defaultdict(list))
-    for contest in contests:
-        order = [row.setup.method for row in contest.ranking["map"]]
-        kinds[contest.setup.unit][contest.setup.protocol].append(order)
+    return ranks_of(
+        (each.setup.unit, each.setup.protocol, [row.setup.method for row in each.ranking["map"]]) for each in contests
+    )
+
+
+def ranks_of(orders: Iterable[tuple[str, tuple[str, ...], Sequence[str]]]) -> list[Ranks]:
+    """The same from the unit of each contest, its protocol (the dataset's name first), and its methods, best first."""
+    kinds: dict[str, dict[tuple[str, ...], list[Sequence[str]]]] = defaultdict(lambda: defaultdict(list))
+    for unit, protocol, order in orders:
+        if len(order) > 1:
+            kinds[unit][protocol].append(order)
     found = []
     for unit, datasets in kinds.items():
         everywhere = set.intersection(*(set(order) for orders in datasets.values() for order in orders))
@@ -66,18 +74,19 @@ def alike(ranks: Ranks) -> list[tuple[str, str]]:
     return found
 
 
+@mpl.rc_context(STYLE)
 def draw_ranks(path: Path, ranks: Ranks) -> None:
     """The critical-difference diagram: methods on a line of ranks, a bar over each run that does not differ."""
     names, bars = list(ranks.mean), alike(ranks)
-    figure = Figure(figsize=(7, 1.2 + 0.2 * (len(names) + len(bars))), layout="constrained")
+    figure = Figure(figsize=(6.4, 1.1 + 0.2 * (len(names) + len(bars))), layout="constrained")
     axes = figure.subplots()
-    for row, name in enumerate(names):
-        axes.plot([ranks.mean[name]] * 2, [0, -1 - row], color="grey", linewidth=0.8)
-        axes.text(ranks.mean[name], -1 - row, f" {name} {ranks.mean[name]:.2f}", va="center")
+    for row, (name, rank) in enumerate(reversed(ranks.mean.items())):
+        axes.plot([rank, rank], [0, -1 - row], "o-", markevery=[0], ms=4, lw=0.8, color=COLOURS[0])
+        axes.annotate(f"{name}, {rank:.2f}", (rank, -1 - row), (4, 0), textcoords="offset points", va="center")
     for row, (first, last) in enumerate(bars):
-        axes.plot([ranks.mean[first], ranks.mean[last]], [0.4 + 0.5 * row] * 2, color="black", linewidth=3)
-    axes.set_xlim(1 - 0.1, len(names) + 2)
-    axes.set_yticks([])
+        axes.plot([ranks.mean[first], ranks.mean[last]], [0.7 + 0.6 * row] * 2, color=COLOURS[1], lw=3)
+    axes.set(xlim=(0.9, len(names) + 0.6), yticks=[], xticks=range(1, len(names) + 1))
+    axes.spines.left.set_visible(False)
     axes.set_xlabel(f"mean rank over {', '.join(ranks.datasets)} ({ranks.unit}); 1 is the best")
-    axes.set_title(f"A bar: no significant difference (Nemenyi, .05: {ranks.distance:.2f} ranks)", fontsize=10)
-    write_atomically(path, lambda file: figure.savefig(file, dpi=120))
+    axes.set_title(f"Under one bar no difference is significant: that takes {ranks.distance:.2f} ranks", fontsize=8)
+    write_figure(path, figure)
