@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.rcsetup import cycler
 
 from xmodal.files import write_atomically
 from xmodal.records.setups import Setup
@@ -13,10 +15,10 @@ from xmodal.records.setups import Setup
 DIRECTIONS = {"i2t": "image to text", "t2i": "text to image"}
 INK, SOFT = "#7b8494", "#a9b1bd"  # of words and of lines: read on white and on black, like the colours below
 COLOURS = ("#3f7fe0", "#d9742f", "#2f9e6b", "#b455c4", "#bd8f1f", "#2a9db0", "#d9506f", "#7f9030", "#8572dd", "#9a7552")
-STYLE = {
+STYLE: Any = {  # keys of matplotlib
     "axes.edgecolor": SOFT,
     "axes.labelcolor": INK,
-    "axes.prop_cycle": mpl.cycler(color=COLOURS),
+    "axes.prop_cycle": cycler(color=COLOURS),
     "axes.spines.right": False,
     "axes.spines.top": False,
     "font.size": 8,
@@ -34,9 +36,9 @@ STYLE = {
 def write_figure(path: Path, figure: Figure) -> None:
     """Write a figure in the style, transparent, as the ending says; the same figure gives the same bytes."""
     kind = path.suffix[1:]
-    dated = {"metadata": {"Date": None}} if kind == "svg" else {}
+    undated: Any = {"metadata": {"Date": None}} if kind == "svg" else {}
     with mpl.rc_context(STYLE):
-        write_atomically(path, lambda file: figure.savefig(file, format=kind, dpi=120, **dated))
+        write_atomically(path, lambda file: figure.savefig(file, format=kind, dpi=120, **undated))
 
 
 @mpl.rc_context(STYLE)

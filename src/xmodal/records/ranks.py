@@ -37,10 +37,10 @@ def average_ranks(contests: Sequence[Contest]) -> list[Ranks]:
     )
 
 
-def ranks_of(orders: Iterable[tuple[str, tuple[str, ...], Sequence[str]]]) -> list[Ranks]:
+def ranks_of(contests: Iterable[tuple[str, tuple[str, ...], Sequence[str]]]) -> list[Ranks]:
     """The same from the unit of each contest, its protocol (the dataset's name first), and its methods, best first."""
     kinds: dict[str, dict[tuple[str, ...], list[Sequence[str]]]] = defaultdict(lambda: defaultdict(list))
-    for unit, protocol, order in orders:
+    for unit, protocol, order in contests:
         if len(order) > 1:
             kinds[unit][protocol].append(order)
     found = []
