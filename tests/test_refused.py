@@ -11,7 +11,7 @@ from xmodal.__main__ import main
         ("dmsf", "model.image_lr=1e38", "the parameters are not finite after epoch 1"),
         ("dmsf", "model.image_lr=1e30", "the query image holds NaN or infinite values"),
         ("dmsf", "model.weights.graph=1e9", "cholesky"),
-        ("scahn", "model.label_dim=3", "model.label_dim is 3: label names have 384 here."),
+        ("scahn", "model.label_dim=3", "model.label_dim is 3: label names have 384."),
         ("text_guided_clip", "model.width=3", "width is 3: give a multiple of 4."),
         ("scahn", "model.dim=3", "embed_dim must be divisible by num_heads"),
         ("acmr", "model.image_hidden=null", "model.image_hidden is null: give a list such as"),

@@ -18,7 +18,7 @@ from xmodal.layers.concepts import ConceptLearner, ConceptTransformer, aggregate
 from xmodal.layers.context_decoder import ContextDecoder, JointSpace, score_pool, token_scores
 from xmodal.layers.decoder import decoder
 from xmodal.layers.dropout import Dropout, FeatureDropout
-from xmodal.layers.gather import Shard, gather_with_gradient
+from xmodal.layers.gather import Shard, gather_with_gradient, one_row_each
 from xmodal.layers.graph_convolution import LabelGCN, label_graph
 from xmodal.layers.hash_head import SelectHead, head_init, tanh_head, uniform_linear
 from xmodal.layers.instances import QueryDecoder, SoftMoE, TokenFilters
@@ -64,6 +64,7 @@ __all__ = [
     "label_centres",
     "label_graph",
     "masked_mean",
+    "one_row_each",
     "perceptron",
     "reversal_strength",
     "reverse_gradient",

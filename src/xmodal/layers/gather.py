@@ -1,7 +1,8 @@
 """A global batch on several processes: which rows a process holds, and one batch out of all rows, with gradient."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, cast
 
 import torch
@@ -89,3 +90,8 @@ def gather_with_gradient(rows: Tensor, shard: Shard) -> Tensor:
         (size of the global batch, ...).
     """
     return cast("Tensor", _GatherRows.apply(rows, shard))
+
+
+def one_row_each(shard: Shard) -> Callable[[Tensor], Tensor]:
+    """What gathers (1, D) of every process into (processes, D), with gradient, as `gather_with_gradient` does."""
+    return partial(gather_with_gradient, shard=Shard(shard.rank, shard.world, size=shard.world))

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
-from functools import partial
 from inspect import currentframe
 from types import FrameType
 from typing import Any, Literal, cast, get_type_hints
@@ -17,7 +16,7 @@ from xmodal.batch import SIDES, Batch, Features, Raw, Side
 from xmodal.checks import check_numbers
 from xmodal.encoders import SharedBatchNorm, Trunk
 from xmodal.errors import UserError
-from xmodal.layers import Dropout, Shard, Standardisation, gather_with_gradient
+from xmodal.layers import Dropout, Shard, Standardisation, gather_with_gradient, one_row_each
 from xmodal.methods.evaluation import Evaluated, HasRoles
 
 
@@ -83,8 +82,7 @@ class RetrievalMethod(Evaluated):
             return
         self.trunks.update(datamodule.trunks())
         if self.shard.world > 1:
-            shard = Shard(self.shard.rank, self.shard.world, size=self.shard.world)  # a row of each process
-            SharedBatchNorm.replace_in(self.trunks, partial(gather_with_gradient, shard=shard))
+            SharedBatchNorm.replace_in(self.trunks, one_row_each(self.shard))
         if self.trunks and "trunk_lr" not in self.hparams:
             raise UserError(
                 f"{self.name} reads frozen features only: set data.trunk.sides=none, or choose a method with trunk_lr."
@@ -268,9 +266,7 @@ class RetrievalMethod(Evaluated):
         """
         embedded = self.data().label_embeddings().to(self.device)
         if embedded.shape[1] != self.hparams.get("label_dim", embedded.shape[1]):
-            raise UserError(
-                f"model.label_dim is {self.hparams['label_dim']}: label names have {embedded.shape[1]} here."
-            )
+            raise UserError(f"model.label_dim is {self.hparams['label_dim']}: label names have {embedded.shape[1]}.")
         return embedded
 
     def total_steps(self) -> int:
