@@ -1,5 +1,6 @@
 """Command lines: every command's help is light and shows an example, and the completion comes from the same parsers."""
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -8,22 +9,22 @@ import pytest
 
 from xmodal import arguments
 from xmodal.__main__ import COMMANDS, LISTED, main
+from xmodal.search.engine import KINDS
 from xmodal.studies.front import AGAINST
 from xmodal.studies.samplers import PRUNERS, SAMPLERS
 
 HEAVY = {"torch", "numpy", "lightning", "optuna", "jsonargparse", "scipy", "matplotlib", "wandb", "pyarrow", "yaml"}
 
 
-def test_every_command_line_here_is_of_a_command():
-    assert set(arguments.commands()) <= LISTED.keys()
-    assert {"train", "sweep", "ablate", "bits", "compare", "init", "methods"} <= set(arguments.commands())
+def test_every_command_has_its_command_line_here():
+    assert arguments.COMMANDS.keys() == LISTED.keys()
     assert COMMANDS.keys() - LISTED.keys() == {"trial"}
 
 
 def test_help_of_no_command_imports_anything_heavy():
     code = (
         "import contextlib, io, sys\nfrom xmodal import arguments\nfrom xmodal.__main__ import main\n"
-        "for name in arguments.commands():\n"
+        "for name in arguments.COMMANDS:\n"
         "    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n"
         "        main([name, '--help'])\nmain([])\nprint(*sys.modules)"
     )
@@ -33,7 +34,7 @@ def test_help_of_no_command_imports_anything_heavy():
     assert "xmodal.arguments" in loaded
 
 
-@pytest.mark.parametrize("command", arguments.commands())
+@pytest.mark.parametrize("command", arguments.COMMANDS)
 def test_help_shows_an_example_that_the_command_takes(command, capsys):
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])
@@ -42,7 +43,7 @@ def test_help_shows_an_example_that_the_command_takes(command, capsys):
     example = shown.partition("Example: ")[2].partition(";")[0]
     assert example.startswith((f"xmodal {command}", f'eval "$(xmodal {command}'))
     if command != "completion":
-        arguments.parser(command).parse_args([word.strip("'") for word in example.split()[2:]])
+        arguments.parser(command).parse_args(shlex.split(example)[2:])
 
 
 def test_help_lists_the_choices(capsys):
@@ -54,6 +55,7 @@ def test_help_lists_the_choices(capsys):
     assert set(arguments.SAMPLERS) == SAMPLERS.keys()
     assert set(arguments.PRUNERS) == PRUNERS.keys()
     assert arguments.AGAINST == AGAINST
+    assert arguments.KINDS == KINDS
 
 
 def complete(words):
@@ -71,6 +73,7 @@ def test_bash_completes_commands_options_methods_and_choices():
     assert {"sweep", "smoke", "sync"} <= complete(["xmodal", "s"])
     assert "--warm_start" in complete(["xmodal", "sweep", "--wa"])
     assert {"dmsf"} <= complete(["xmodal", "train", "dm"])
+    assert {"--captions"} <= complete(["xmodal", "index", "runs", "--cap"])
     assert {"markdown"} <= complete(["xmodal", "compare", "--format", "ma"])
 
 

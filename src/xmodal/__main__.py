@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command not in COMMANDS:
         sys.stderr.write(f"xmodal {command}: no such command; the commands are: {', '.join(LISTED)}.\n")
         return 2
-    if {"-h", "--help"} & set(rest) and command in arguments.commands():  # which takes no imports
+    if {"-h", "--help"} & set(rest) and command in arguments.COMMANDS:  # which takes no imports
         arguments.parser(command).parse_args(rest)
     sys.path += [each for each in (str(home()), "") if each not in sys.path]  # where classes of one's own lie
     if os.environ.get("LOCAL_RANK", "0") != "0":  # of a run on several devices: its first process has started this one

@@ -12,6 +12,7 @@ import pyarrow.parquet
 import pytest
 
 from tests.data.make import jpeg
+from xmodal.data.readers.archives import ROWS as ROWS_OPEN
 from xmodal.data.readers.files import Files, Photos
 from xmodal.data.readers.listing import read_listing
 from xmodal.data.readers.tables import read_table
@@ -161,6 +162,18 @@ def test_pictures_inside_parquet_are_read_in_place(tmp_path, kind):
     for k in (6, 0, 3):
         assert np.array_equal(np.asarray(photos[k]), np.asarray(Photos(Files(tmp_path), [found.files[k]])[0]))
         assert photos.files.read(photos.found[k]) == jpeg(k)
+
+
+def test_no_more_parquet_files_than_some_stay_open(tmp_path):
+    names = []
+    for number in range(ROWS_OPEN + 3):
+        table = pyarrow.table({"image": [bytes([number]), b"two"]})
+        pyarrow.parquet.write_table(table, tmp_path / f"{number}.parquet")
+        names.append(f"{number}.parquet/image/0")
+    files = Files(tmp_path)
+    for number in (*range(len(names)), 0, len(names) - 1):
+        assert files.read(files.find(names[number])) == bytes([number])
+        assert len(files._opened.archives) <= ROWS_OPEN
 
 
 def test_pictures_inside_a_tar_are_read_in_place(tmp_path):

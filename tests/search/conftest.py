@@ -1,17 +1,29 @@
 """Runs that were trained for a moment, shared by the tests of a session."""
 
+import csv
 import shutil
 
 import pytest
 
 from tests.conftest import CHECKOUT
 from xmodal.__main__ import main
+from xmodal.search import Trained
+
+
+def clip(side):
+    """A small open_clip trunk with random weights for a side."""
+    key, model = f"--data.{side}_encoder", CHECKOUT / "experiments" / "pretrain" / "small-clip.json"
+    return f"{key}=OpenClip{side.capitalize()}", f"{key}.model={model}", f"{key}.weights=random"
+
 
 RUNS = {  # closed forms take no epochs
     "codes": ("cca", "--bits=32", "--save_codes=true"),
     "embeddings": ("cca", "--dim=16", "--save_codes=true"),
-    "words": ("cca", "--bits=16", "--data.text_encoder=BagOfWords"),
-    "reranking": ("attention_adversarial", "--dim=16", "--epochs=1", "--model.hidden=16", "--model.heads=2"),
+    "words": ("cca", "--bits=16", "--data.text_encoder=BagOfWords", *clip("image")),
+    "reranking": (
+        *("attention_adversarial", "--dim=16", "--epochs=1", "--model.hidden=16", "--model.heads=2"),
+        *(*clip("text"), "--data.text_encoder.max_tokens=16"),
+    ),
 }
 
 
@@ -38,4 +50,39 @@ def trained(search_home, monkeypatch):
             assert main(["train", method, "emoji", *options, *own]) == 0
         return found
 
+    return folder
+
+
+def run(capsys, *argv):
+    capsys.readouterr()
+    code = main([str(each) for each in argv])
+    shown = capsys.readouterr()
+    return code, shown.out, shown.err
+
+
+@pytest.fixture
+def index(trained, capsys, tmp_path):
+    """Gives an index of one of the runs, and its folder."""
+
+    def build(name, *options):
+        out = tmp_path / "indexes" / name
+        code, printed, _ = run(capsys, "index", trained(name), "--out", out, *options)
+        assert (code, printed) == (0, f"{out}\n")
+        return out
+
+    return build
+
+
+@pytest.fixture
+def pictures(trained, tmp_path):
+    """A folder of twelve drawings, in files of several kinds, and a table of their names."""
+    data = Trained.open(trained("codes")).data
+    folder, rows = tmp_path / "pictures", []
+    (folder / "deep").mkdir(parents=True)
+    for place, position in enumerate(data.positions("query")[:12].tolist()):
+        name = f"deep/{place:02}.webp" if place % 2 else f"{place:02}.png"
+        data.picture(position).save(folder / name, lossless=True)
+        rows.append((name, data.caption(position)))
+    with (tmp_path / "captions.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("file", "text"), *rows])
     return folder

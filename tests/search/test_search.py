@@ -1,6 +1,5 @@
 """An index of a trained run finds what the metric saw, and says in one line what is wrong with it."""
 
-import csv
 import io
 import json
 import re
@@ -14,45 +13,11 @@ import pytest
 from PIL import Image
 
 from tests.data.test_folder import make
+from tests.search.conftest import run
 from xmodal.__main__ import main
 from xmodal.encoders import open_picture
 from xmodal.errors import UserError
 from xmodal.search import Index, Trained, read_picture
-
-
-def run(capsys, *argv):
-    capsys.readouterr()
-    code = main([str(each) for each in argv])
-    shown = capsys.readouterr()
-    return code, shown.out, shown.err
-
-
-@pytest.fixture
-def index(trained, capsys, tmp_path):
-    """Gives an index of one of the runs, and its folder."""
-
-    def build(name, *options):
-        out = tmp_path / "indexes" / name
-        code, printed, _ = run(capsys, "index", trained(name), "--out", out, *options)
-        assert (code, printed) == (0, f"{out}\n")
-        return out
-
-    return build
-
-
-@pytest.fixture
-def pictures(trained, tmp_path):
-    """A folder of twelve drawings, in files of several kinds, and a table of their names."""
-    data = Trained.open(trained("codes")).data
-    folder, rows = tmp_path / "pictures", []
-    (folder / "deep").mkdir(parents=True)
-    for place, position in enumerate(data.positions("query")[:12].tolist()):
-        name = f"deep/{place:02}.webp" if place % 2 else f"{place:02}.png"
-        data.picture(position).save(folder / name, lossless=True)
-        rows.append((name, data.caption(position)))
-    with (tmp_path / "captions.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([("file", "text"), *rows])
-    return folder
 
 
 @pytest.mark.parametrize("name", ["codes", "embeddings"])
@@ -60,11 +25,11 @@ def test_both_directions_give_exactly_the_ranks_that_the_metric_saw(trained, ind
     out = Index.open(index(name))
     saved = np.load(trained(name) / "codes.npz")  # what the test ranked
     data = out.trained.data
-    positions = saved["query_index"][:60].tolist()
+    positions = saved["query_index"][:30].tolist()
     queries = {"image": [data.picture(each) for each in positions], "text": [data.caption(each) for each in positions]}
     for asked, found in (("image", "text"), ("text", "image")):
         answers = out.search(**{f"{asked}s": queries[asked]}, k=len(saved["database_index"]))
-        query, items = saved[f"query_{asked}"][:60], saved[f"database_{found}"]
+        query, items = saved[f"query_{asked}"][:30], saved[f"database_{found}"]
         if name == "codes":
             near = (query[:, None] != items).sum(2)
         else:
@@ -81,6 +46,28 @@ def test_both_directions_give_exactly_the_ranks_that_the_metric_saw(trained, ind
             assert (np.diff(ordered, axis=1) >= -2e-6).all()
             assert (seen == wanted).mean() > 0.99
         assert np.allclose(answers.distances, np.take_along_axis(near, order, 1), atol=2e-6)
+
+
+@pytest.mark.parametrize("name", ["codes", "embeddings"])
+def test_the_ranks_of_all_queries_give_the_number_of_the_record(trained, index, name):
+    out, saved = Index.open(index(name)), np.load(trained(name) / "codes.npz")
+    record = json.loads((trained(name) / "result.json").read_text())["metrics"]
+    relevant = saved["query_label"].astype(int) @ saved["database_label"].T.astype(int) > 0
+    place = np.argsort(saved["database_index"])
+    for asked, found, way in (("image", "text", "i2t"), ("text", "image", "t2i")):
+        codes = saved[f"query_{asked}"]
+        codes = (
+            np.packbits(codes > 0, axis=1, bitorder="little")
+            if out.bits
+            else codes / np.linalg.norm(codes, axis=1)[:, None]
+        )
+        answers = out.search(codes=codes, among=found, k=relevant.shape[1])
+        if out.bits:  # many share a distance
+            assert (np.diff(answers.distances, axis=1) == 0).mean() > 0.5
+        hits = np.take_along_axis(relevant, place[np.searchsorted(saved["database_index"][place], answers.ids)], 1)
+        precision = hits.cumsum(1) / np.arange(1, hits.shape[1] + 1)
+        mean = ((precision * hits).sum(1) / hits.sum(1)).mean()
+        assert mean == pytest.approx(record[f"test/map{'[stable]' if out.bits else ''}_{way}"], abs=1e-6)
 
 
 def test_a_picture_alone_gets_the_code_that_it_got_among_all(trained):
@@ -150,13 +137,19 @@ def test_queries_come_from_a_file_and_from_stdin(index, pictures, capsys, tmp_pa
     assert [json.loads(line)["query"] for line in printed.splitlines()] == ["a fruit", "a cat"]
 
 
-def test_the_cross_attention_orders_the_first_hits(index, trained):
+def test_the_cross_attention_orders_the_first_hits(index, trained, monkeypatch):
     out = Index.open(index("reranking"))
     method = out.trained.method
+    monkeypatch.setattr("xmodal.search.index.TOGETHER", 2)
     position = int(out.trained.data.positions("query")[7])
     text = out.trained.data.caption(position)
     first = out.search(codes=out.trained.encode("text", [text]), among="image", k=method.reranks)
     again = out.search(texts=[text], k=method.reranks)
+    others = [out.trained.data.caption(int(each)) for each in out.trained.data.positions("query")[:2]]
+    more = out.search(texts=[*others, text], k=method.reranks + 5)  # read two and one at a time
+    assert more[2][: method.reranks] == again[0]
+    behind = out.search(codes=out.trained.encode("text", [text]), among="image", k=method.reranks + 5)
+    assert more[2][method.reranks :] == behind[0][method.reranks :]
     scores = [hit.score for hit in again[0]]
     assert scores == sorted(scores, reverse=True)
     assert {hit.id for hit in again[0]} == {hit.id for hit in first[0]}

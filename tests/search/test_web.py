@@ -1,15 +1,18 @@
 """The page of `xmodal demo` and its JSON, from a server that the test starts, without a browser and in one."""
 
+import contextlib
 import html
 import json
 import re
 import shutil
+import socket
 import subprocess
 import threading
+import time
 import urllib.error
 import urllib.request
 from functools import partial
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import pytest
 
@@ -115,6 +118,24 @@ def test_foreign_and_huge_pictures_are_refused(server, monkeypatch):
     assert call(server, "search", script)[0] == 400
     monkeypatch.setattr(web, "LARGEST", 1000)
     assert call(server, "search", b"0" * 1001)[0] == 413
+
+
+def test_more_pictures_at_a_time_than_the_server_holds_are_sent_away(server):
+    place = urlsplit(server)
+    content = b"no picture"
+    head = f"POST /api/search HTTP/1.1\r\nHost: {place.netloc}\r\nContent-Length: {len(content)}\r\n\r\n".encode()
+    with contextlib.ExitStack() as stack:
+        held = [stack.enter_context(socket.create_connection((place.hostname, place.port))) for _ in range(web.POSTS)]
+        for each in held:
+            each.sendall(head + content[:1])  # and the rest later
+        deadline = time.monotonic() + 20
+        while call(server, "search", content)[0] != 503:  # until all of them have begun
+            assert time.monotonic() < deadline
+        assert call(server, "search", text="a fruit")[0] == 200
+        for each in held:
+            each.sendall(content[1:])
+            assert each.recv(12) == b"HTTP/1.1 400"
+    assert call(server, "search", content)[0] == 400
 
 
 def test_what_another_site_sends_is_refused(server):

@@ -30,7 +30,7 @@ def main(argv: Sequence[str]) -> int:
     The full method is the tuned file of that size where there is one, else the experiment file. Finished runs are used
     again. Ends with a table, which is also written as Markdown, CSV and LaTeX beside the runs.
     """
-    options, rest = arguments.ablate().parse_known_args(list(argv))
+    options, rest = arguments.parser("ablate").parse_known_args(list(argv))
     pool = grid_pool(options)
     return each_method(options, lambda own: _ablate(own, rest, pool), _has_variants)
 

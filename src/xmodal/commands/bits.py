@@ -26,7 +26,7 @@ def main(argv: Sequence[str]) -> int:
     (its runs are named after it: `tuned-at-64`); else the experiment file. Embeddings take `--dim`. Finished runs are
     used again. Ends with a table (Markdown, CSV and LaTeX as well) and two figures, beside the runs.
     """
-    options, rest = arguments.bits().parse_known_args(list(argv))
+    options, rest = arguments.parser("bits").parse_known_args(list(argv))
     pool = grid_pool(options)
     return each_method(options, lambda own: _bits(own, rest, pool), lambda method: True)
 

@@ -18,7 +18,7 @@ COLUMNS = [
 
 def main(argv: Sequence[str]) -> int:
     """`xmodal compare`: mAP@all on the query set, as a table here and as a page with tests, plots and galleries."""
-    options = arguments.compare().parse_args(list(argv))
+    options = arguments.parser("compare").parse_args(list(argv))
     records, broken = collect(paths.runs())
     if options.data:
         options.data = ",".join(dataset_name(each) for each in options.data.split(","))

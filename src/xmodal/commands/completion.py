@@ -17,7 +17,7 @@ PREAMBLE = {  # names as they are now, and files for classes and data of one's o
 
 def main(argv: Sequence[str]) -> int:
     """Print the script; `eval "$(xmodal completion bash)"` in a shell's start file uses it."""
-    options = arguments.completion().parse_args(list(argv))
+    options = arguments.parser("completion").parse_args(list(argv))
     known = {"_xmodal_methods": arguments.method_names(), "_xmodal_data": arguments.data_names()}
     preamble = "".join(
         PREAMBLE[options.shell].format(
@@ -33,7 +33,7 @@ def whole() -> ArgumentParser:
     """One parser with all commands below it."""
     own = ArgumentParser(prog="xmodal")
     below = own.add_subparsers()
-    for name in arguments.commands():
+    for name in arguments.COMMANDS:
         made = arguments.parser(name)
         below.add_parser(name, parents=[made], add_help=False, help=(made.description or "").partition(". ")[0])
     return own

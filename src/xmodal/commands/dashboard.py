@@ -17,7 +17,7 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         UserError: optuna-dashboard is not installed, there are no studies, or the address is taken.
     """
-    options = arguments.dashboard().parse_args(list(argv))
+    options = arguments.parser("dashboard").parse_args(list(argv))
     port = whole("PORT", options.port, 1, 65_535)
     database = paths.runs() / "sweeps.db"
     if options.storage is None and not database.is_file():

@@ -15,7 +15,7 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         UserError: no such dataset.
     """
-    options = arguments.datasets().parse_args(list(argv))
+    options = arguments.parser("datasets").parse_args(list(argv))
     if options.protocols:
         sys.stdout.write(protocol_table())
         return 0

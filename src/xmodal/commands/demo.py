@@ -1,6 +1,5 @@
 """`xmodal demo [RUN|INDEX ...]`: a page on this machine that searches what runs have encoded."""
 
-import argparse
 import socket
 import sys
 from collections.abc import Sequence
@@ -8,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xmodal import paths
+from xmodal import arguments, paths
 from xmodal.errors import UserError
 from xmodal.experiment import configuration
 from xmodal.run import train, whole
@@ -22,14 +21,7 @@ MOST = 20  # runs that the page offers
 
 def main(argv: Sequence[str]) -> int:
     """Run the command until it is interrupted; the address is the first line on stdout."""
-    parser = argparse.ArgumentParser(
-        prog="xmodal demo",
-        description="A page that searches by words and pictures. Without arguments it offers the runs at hand; where "
-        "there is none, it trains DCMHT on the embedded data first. The page is for this machine alone.",
-    )
-    parser.add_argument("sources", metavar="RUN|INDEX", nargs="*", help="runs, or folders that `xmodal index` made")
-    parser.add_argument("--port", default="8000", help="0: any that is free")
-    options = parser.parse_args(list(argv))
+    options = arguments.parser("demo").parse_args(list(argv))
     port = whole("PORT", options.port, 0, 65535)
     try:
         import uvicorn

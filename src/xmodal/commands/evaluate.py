@@ -60,7 +60,7 @@ class Evaluation:
 
 def main(argv: list[str]) -> int:
     """Run the command; a file that cannot be used is a `UserError`."""
-    options = arguments.evaluate().parse_args(argv)
+    options = arguments.parser("evaluate").parse_args(argv)
     evaluations = [evaluate_file(file) for file in options.files]
     tests = [_compare(evaluations[0], other) for other in evaluations[1:]]
     if options.json:

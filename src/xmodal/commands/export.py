@@ -1,24 +1,14 @@
 """`xmodal export RUN --to FORMAT`: codes or embeddings of a run, or its encoders, for other programs."""
 
-import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-FORMATS = ("npz", "parquet", "mat", "faiss", "onnx")
+from xmodal import arguments
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; the last line on stdout is the file or folder; 1 where an ONNX encoder gives another code."""
-    parser = argparse.ArgumentParser(
-        prog="xmodal export",
-        description="Codes or embeddings of all roles with labels and positions (npz, parquet, mat, faiss), or both "
-        "encoders (onnx). docs/search.md says what each format holds.",
-    )
-    parser.add_argument("run", metavar="RUN", help="folder of a run, such as runs/dmsf/emoji/64/seed0")
-    parser.add_argument("--to", choices=FORMATS, required=True)
-    parser.add_argument("--out", type=Path, help="default: in the run's folder, export/<method>.<format>")
-    options = parser.parse_args(list(argv))
+    options = arguments.parser("export").parse_args(list(argv))
     from xmodal.search import Trained, export
 
     trained = Trained.open(options.run)

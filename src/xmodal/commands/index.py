@@ -1,34 +1,17 @@
 """`xmodal index RUN`: encode a dataset or a folder of pictures with a trained run, and make it searchable."""
 
-import argparse
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+from xmodal import arguments
 from xmodal.errors import UserError
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; the last line on stdout is the folder of the index."""
-    parser = argparse.ArgumentParser(
-        prog="xmodal index",
-        description="Encode the database of a dataset, or a folder of pictures, with a trained run, and index it. "
-        "A killed encoding goes on where it was.",
-    )
-    parser.add_argument("run", metavar="RUN", help="folder of a run, such as runs/dmsf/emoji/64/seed0")
-    parser.add_argument("--data", metavar="NAME", help="a dataset; default: the one that the run was trained on")
-    parser.add_argument("--folder", type=Path, metavar="PICTURES", help="a folder of pictures instead")
-    parser.add_argument("--captions", type=Path, metavar="FILE.csv", help="a table of their file names and texts")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="default: in the run's folder, index/<what it holds>")
-    parser.add_argument(
-        "--kind",
-        default="flat",
-        choices=("flat", "ivf", "hnsw", "multihash"),
-        help="flat (exact) or an approximate one: docs/search.md says when",
-    )
-    options = parser.parse_args(list(argv))
+    options = arguments.parser("index").parse_args(list(argv))
     if options.data and options.folder:
         raise UserError("give --data or --folder, not both.")
     if options.captions and not options.folder:

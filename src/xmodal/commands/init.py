@@ -28,7 +28,7 @@ def main(argv: Sequence[str]) -> int:
 
     Example: `xmodal init data photos captions.csv`, then `xmodal train cca my.yaml --dim 64`.
     """
-    options = arguments.init().parse_args(list(argv))
+    options = arguments.parser("init").parse_args(list(argv))
     if options.kind == "data":
         from xmodal.commands.init_data import write_data
 

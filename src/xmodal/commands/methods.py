@@ -16,7 +16,7 @@ def main(argv: Sequence[str]) -> int:
 
     Example: `xmodal methods`, then `xmodal train dcmh emoji --bits 64`.
     """
-    arguments.methods().parse_args(list(argv))
+    arguments.parser("methods").parse_args(list(argv))
     from xmodal import methods
 
     own = {path.parent.name for path in paths.experiments().glob("*/*.yaml")}

@@ -21,7 +21,7 @@ def main(argv: Sequence[str]) -> int:
     """
     from xmodal.cli import Parsed
 
-    options = arguments.plots().parse_args(list(argv))
+    options = arguments.parser("plots").parse_args(list(argv))
     bits, dim, sizes = options.bits, options.dim, []
     if options.against:
         kind = "bits" if dim is None else "dim"

@@ -17,7 +17,7 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         UserError: no such dataset, its files are missing or damaged, or it has no such option.
     """
-    parsed = arguments.prepare().parse_args(list(argv))
+    parsed = arguments.parser("prepare").parse_args(list(argv))
     given = {option: getattr(parsed, option) for option in arguments.PREPARED if getattr(parsed, option) is not None}
     name, kind, own = data_of(parsed.name)
     takes = {name for base in kind.__mro__ for name in inspect.signature(base.__init__).parameters}

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xmodal import arguments
 from xmodal.errors import UserError
 from xmodal.files import write_atomically
 
@@ -25,21 +26,7 @@ small{{opacity:.75}}</style><h1>{title}</h1>{body}</html>"""
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; see `--help`."""
-    parser = argparse.ArgumentParser(
-        prog="xmodal search",
-        description="The nearest items of an index to words or pictures; without any, queries come from stdin: texts "
-        "or paths of pictures, one a line.",
-    )
-    parser.add_argument("index", metavar="INDEX", type=Path, help="a folder that `xmodal index` made")
-    parser.add_argument("--text", action="append", default=[], help="a query in words; may be given several times")
-    parser.add_argument("--image", action="append", default=[], metavar="FILE", help="a picture as a query, likewise")
-    parser.add_argument("--queries", type=Path, metavar="FILE", help="a text a line, or a picture's path a line")
-    parser.add_argument("--among", choices=("image", "text"), help="what is searched; default: the other side")
-    parser.add_argument("--run", metavar="RUN", help="the run that made the index, where it was moved")
-    parser.add_argument("-k", type=int, default=10, help="hits of a query")
-    parser.add_argument("--json", action="store_true", help="a JSON object a line for each query")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write a gallery that needs nothing but itself")
-    options = parser.parse_args(list(argv))
+    options = arguments.parser("search").parse_args(list(argv))
     if options.k < 1:
         raise UserError(f"-k is {options.k}: give a whole number from 1.")
     texts, images = list(options.text), list(options.image)

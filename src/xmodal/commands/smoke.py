@@ -19,7 +19,7 @@ def main(argv: Sequence[str]) -> int:
 
     Example: `xmodal smoke`, or `xmodal smoke my_method.py --data my.yaml`.
     """
-    options = arguments.smoke().parse_args(list(argv))
+    options = arguments.parser("smoke").parse_args(list(argv))
     from xmodal import methods
 
     names = options.methods or list(methods.registry())

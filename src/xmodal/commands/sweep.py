@@ -113,7 +113,7 @@ def _has_space(method: str) -> bool:
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The command line, checked."""
-    options = arguments.sweep().parse_args(list(argv))
+    options = arguments.parser("sweep").parse_args(list(argv))
     for check in (_sizes, _workers, _devices, _settings):  # a slip is said at once, before anything is started
         check(options)
     return options

@@ -16,7 +16,7 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         UserError: there is no key, the server does not answer, or what answers takes no runs.
     """
-    _, argv = arguments.sync().parse_known_args(list(argv))
+    _, argv = arguments.parser("sync").parse_known_args(list(argv))
     offline = list((paths.runs() / "wandb").glob("offline-run-*"))
     if not offline:
         sys.stdout.write(f"no offline runs under {paths.runs() / 'wandb'}: nothing to upload.\n")

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from xmodal import paths
+from xmodal import arguments, paths
 from xmodal.commands import compare, sweep
 from xmodal.commands.bits import nearest_tuned
 from xmodal.errors import UserError
@@ -28,7 +28,6 @@ from xmodal.run import MAX_SIZE, overrides, whole, whole_list
 from xmodal.studies.grid import Grid, grid_pool
 from xmodal.studies.processes import Pool
 
-DATA, SIZES = "emoji,wikipedia,fashion,flickr8k", "16,32,64,128"
 UNSEARCHED = ("cca", "untrained")  # closed forms, whose experiment files say all there is to set
 HITS = [f"hit@{rank}_{direction}" for direction in ("i2t", "t2i") for rank in (1, 5, 10)]
 RULE = ("methods", "data", "sizes", "trials", "seeds", "epochs")  # what makes the table
@@ -108,17 +107,8 @@ def main(argv: Sequence[str]) -> int:
     A cell is searched with the same budget on validation pairs, then its best trial is run under every seed and
     evaluated once on the query set. A killed command goes on; one that has nothing to do only writes the tables.
     """
-    parser = argparse.ArgumentParser(prog="xmodal table", description=main.__doc__, allow_abbrev=False)
-    parser.add_argument("--methods", help="separated by commas; default: all with a search space, and closed forms")
-    parser.add_argument("--data", default=DATA, help=f"datasets; default: {DATA}")
-    parser.add_argument("--sizes", default=SIZES, help=f"bits of codes and dimensions of embeddings; default: {SIZES}")
-    parser.add_argument("--trials", default="24", help="of every search; default: 24")
-    parser.add_argument("--seeds", default="0,1,2,3,4", help="of every cell; default: 0,1,2,3,4")
-    parser.add_argument("--epochs", help="of every training; default: the experiment file's")
-    parser.add_argument("--workers", default="1", help="trainings that go side by side, dealt out over the GPUs")
-    parser.add_argument("--devices", help="of each training; default: 1")
-    parser.add_argument("--list", action="store_true", help="name the cells and whether they are filled; run nothing")
-    options = parser.parse_args(list(argv), argparse.Namespace(seed=None))
+    parser = arguments.parser("table")
+    options = parser.parse_args(list(argv))
     whole("TRIALS", options.trials, 1, 1_000_000)
     mode()  # whether W&B answers is asked once, not by every trial
     provenance()  # of the code that is here now: the files that are written below are no change of it

@@ -17,7 +17,7 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         UserError: wandb-workspaces is not installed, there is no key, or the server does not answer or refuses.
     """
-    options = arguments.workspace().parse_args(list(argv))
+    options = arguments.parser("workspace").parse_args(list(argv))
     try:
         panels, views = (import_module(f"wandb_workspaces.{name}") for name in ("reports.v2", "workspaces"))
     except ImportError as error:

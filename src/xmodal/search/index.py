@@ -57,7 +57,7 @@ class Answers(Sequence[list[Hit]]):
         ids: (B, k) ids; -1 behind the last hit.
         distances: (B, k).
         counts: (B,) hits of each query.
-        scores: (B, k) of the second stage, or None.
+        scores: (B, k) of the second stage, NaN behind its hits; or None.
     """
 
     def __init__(self, index: "Index", side: Side, found: Found, scores: Array | None = None) -> None:
@@ -88,6 +88,7 @@ class Answers(Sequence[list[Hit]]):
         for place in range(int(self.counts[query])):
             row, distance = int(self.found.rows[query, place]), self.distances[query, place].item()
             score = None if self.scores is None else float(self.scores[query, place])
+            score = None if score is None or np.isnan(score) else score
             hits.append(Hit(place + 1, int(self.searched.ids[self.side][row]), distance, names[row], score))
         return hits
 
@@ -202,15 +203,13 @@ class Index:
         if codes is not None:
             return Answers(self, side, self._nearest(side, codes, k))
         wanted: list[Any] = list(cast("Any", texts if texts is not None else images) or ())
-        second = self.trained.method.reranks
         if not wanted:
             raise UserError("there is no query: give a text or a picture.")
-        if second and asked != side:
-            features = self._features(asked, wanted)
-            nearest = self._nearest(side, self.trained.outputs(asked, features), max(k, second))
-            return self._reranked(asked, features, nearest, k)
         starts = range(0, len(wanted), TOGETHER)
-        parts = [self._features(asked, wanted[start : start + TOGETHER]) for start in starts]
+        parts = (self._features(asked, wanted[start : start + TOGETHER]) for start in starts)
+        if self.trained.method.reranks and asked != side:
+            *found, scores = map(np.concatenate, zip(*(self._reranked(asked, part, k) for part in parts), strict=True))
+            return Answers(self, side, Found(*found), scores)
         outputs = np.concatenate([self.trained.outputs(asked, part) for part in parts])
         return Answers(self, side, self._nearest(side, outputs, k))
 
@@ -226,12 +225,16 @@ class Index:
         return engine.search(outputs, k)
 
     @torch.inference_mode()
-    def _reranked(self, asked: Side, features: Features, found: Found, k: int) -> Answers:
-        """The first hits again, in the order of the method's second stage; equal scores stay in the order of ids."""
-        side = OTHER[asked]
+    def _reranked(self, asked: Side, features: Features, k: int) -> tuple[Array, Array, Array, Array]:
+        """What is found, and scores (B, k): the first hits in the order of the method's second stage, then the others.
+
+        Equal scores stay in the order of ids; hits without a score have NaN.
+        """
+        side, first = OTHER[asked], self.trained.method.reranks
+        found = self._nearest(side, self.trained.outputs(asked, features), max(k, first))
         rows, distances = found.rows[:, :k].copy(), found.distances[:, :k].copy()
         scores = np.full(rows.shape, np.nan, np.float32)
-        for query, count in enumerate(found.counts.tolist()):
+        for query, count in enumerate(np.minimum(found.counts, first).tolist()):
             some = found.rows[query, :count]
             items = [self.item(side, row) for row in some.tolist()]
             if any(item is None for item in items):
@@ -243,7 +246,7 @@ class Index:
             order = np.lexsort((some, -score))[:k]
             rows[query, : len(order)], distances[query, : len(order)] = some[order], found.distances[query][order]
             scores[query, : len(order)] = score[order]
-        return Answers(self, side, Found(rows, distances, np.minimum(found.counts, k)), scores)
+        return rows, distances, np.minimum(found.counts, k), scores
 
     @cached_property
     def data(self) -> CrossModalDataModule | None:

@@ -83,19 +83,16 @@ def _merge(lists: Array, counts: Array, rows: Array, distances: Array) -> None:
 
 
 @compiled
-def ordered(distances: Array, rows: Array) -> Array:
+def ordered(distances: Array, rows: Array, counts: Array) -> None:
     """Put hits in the order (distance, row), in place, and count them.
 
     FAISS orders equal distances as it meets them, and marks a place without a hit by row -1 (HNSW by -2**31 too).
 
     Args:
         distances: (B, k) int32, nearly in order.
-        rows: (B, k) int64.
-
-    Returns:
-        (B,) int64 hits of each query; behind them rows are -1.
+        rows: (B, k) int64; -1 behind the hits, afterwards.
+        counts: (B,) int64, becomes the hits of each query.
     """
-    counts = np.zeros(len(rows), np.int64)
     for b in range(len(rows)):
         kept = 0
         for place in range(rows.shape[1]):
@@ -103,14 +100,15 @@ def ordered(distances: Array, rows: Array) -> Array:
             if row < 0:
                 continue
             to = kept
-            while to > 0 and (distances[b, to - 1], rows[b, to - 1]) > (distance, row):
+            while to > 0 and (
+                distances[b, to - 1] > distance or (distances[b, to - 1] == distance and rows[b, to - 1] > row)
+            ):
                 distances[b, to], rows[b, to] = distances[b, to - 1], rows[b, to - 1]
                 to -= 1
             distances[b, to], rows[b, to] = distance, row
             kept += 1
         rows[b, kept:] = -1
         counts[b] = kept
-    return counts
 
 
 def nearest(codes: Array, queries: Array, k: int) -> tuple[Array, Array]:

@@ -2,6 +2,7 @@
 
 import io
 import time
+from asyncio import Semaphore
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -29,6 +30,7 @@ from xmodal.search.sources import LARGEST
 
 PAGE = Path(__file__).with_name("page")
 THUMBNAIL, MOST = 256, 200  # pixels of a picture's longer side; hits of a request
+POSTS = 4  # pictures that are held at a time
 SAFE = {  # nothing but this server is asked for anything
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'",
@@ -138,6 +140,7 @@ def app(shelves: Mapping[str, Shelf]) -> Starlette:
     Args:
         shelves: by the name that the page shows.
     """
+    posts = Semaphore(POSTS)
 
     def shelf(request: Request) -> Shelf:
         name = request.query_params.get("index", next(iter(shelves)))
@@ -161,8 +164,15 @@ def app(shelves: Mapping[str, Shelf]) -> Starlette:
     async def search(request: Request) -> Response:
         if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             raise HTTPException(403, "another site asks: open the page of this server.")
+        if request.method == "GET":
+            return await answered(request, None)
+        if posts.locked():
+            raise HTTPException(503, f"{POSTS} pictures are being searched with: ask again in a moment.")
+        async with posts:
+            return await answered(request, await _body(request))
+
+    async def answered(request: Request, content: bytes | None) -> Response:
         given, k = request.query_params, number(request, "k", 12, 1, MOST)
-        content = await _body(request) if request.method == "POST" else None
         example = number(request, "example", 0, 0, 2**62) if "example" in given else None
         asked: Side = "image" if given.get("side") == "image" else "text"
         if content is None and example is None and "text" not in given:

@@ -11,6 +11,7 @@ from xmodal.data.readers.tables import arrow
 from xmodal.errors import UserError
 
 LARGEST = 200 * 2**20  # bytes of one file inside a zip; no photo of any dataset comes near
+ROWS = 16  # Parquet files that a process keeps open, each with one row group in memory
 RATIO, SMALL = 200, 2**22  # unpacked to packed, of anything that is not small; no picture compresses like that
 
 
@@ -78,7 +79,10 @@ Archive = Zip | Tar | ParquetRows
 
 
 class Opened:
-    """Archives that are open, by process: a fork must not seek in its parent's handles."""
+    """Archives that are open, by process: a fork must not seek in its parent's handles.
+
+    Zips and tars stay: their list of members is read once. Of Parquet files the first goes where there are too many.
+    """
 
     kinds: ClassVar[dict[str, type[Archive]]] = {".zip": Zip, ".tar": Tar, ".parquet": ParquetRows}
 
@@ -87,9 +91,12 @@ class Opened:
 
     def __getitem__(self, path: Path) -> Archive:
         key = (os.getpid(), path)
-        if key not in self.archives:
-            self.archives[key] = self.kinds[path.suffix.lower()](path)
-        return self.archives[key]
+        if (found := self.archives.get(key)) is None:
+            found = self.archives[key] = self.kinds[path.suffix.lower()](path)
+            rows = [each for each, archive in list(self.archives.items()) if isinstance(archive, ParquetRows)]
+            for each in rows[:-ROWS]:
+                self.archives.pop(each, None)  # closed when nobody reads it any more
+        return found
 
     def __getstate__(self) -> dict[str, Any]:
         return {"archives": {}}
