@@ -30,7 +30,7 @@ def codes() -> dict[tuple[str, str], dict[int, dict[str, tuple[float, float]]]]:
     """Mean of both directions and its deviation, by dataset and protocol, length and method."""
     found: dict[tuple[str, str], dict[int, dict[str, tuple[float, float]]]] = defaultdict(lambda: defaultdict(dict))
     for row in sorted(read(HERE / "measured.csv"), key=lambda row: "-at-" in row["variant"]):  # tuned there comes first
-        size, unit = row["size"].split()
+        size, unit = row["size"].split()[:2]  # `(128 out)` may follow
         if unit == "bits":
             mean, _, deviation = row["mean"].partition(" +- ")
             here = found[row["dataset"], row["relevance"] + row["split"]][int(size)]
