@@ -21,6 +21,12 @@ CHECKOUT = Path(__file__).parents[1]
 torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items):
+    """Files with tests that take long go first, so that in the end no worker waits for another one."""
+    long = {item.path for item in items if item.get_closest_marker("slow") or item.get_closest_marker("ddp")}
+    items.sort(key=lambda item: item.path not in long)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _wandb_stays_inside(tmp_path_factory):
     for variable in ("WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR"):

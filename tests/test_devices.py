@@ -11,7 +11,8 @@ import pytest
 
 from tests.studies.kills import processes
 from xmodal.errors import UserError
-from xmodal.trainer import FIRST, first_decides
+from xmodal.parent import FIRST
+from xmodal.trainer import first_decides
 
 TWO = ["--bits=16", "--devices=2", "--data.subset=64", "--data.batch_size=8", "--gallery=false"]
 
@@ -46,9 +47,12 @@ def test_a_terminated_run_leaves_no_process(home, method, begun):
 def test_a_process_whose_first_one_has_ended_before_it_began_does_not_stay(home):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    words = [sys.executable, "-m", "xmodal", "train", "cca", "emoji", *TWO]
-    alone = subprocess.run(words, env=os.environ | {"LOCAL_RANK": "1", FIRST: str(gone.pid)}, timeout=60, check=False)
+    words = [sys.executable, "-X", "importtime", "-m", "xmodal", "train", "cca", "emoji", *TWO]
+    environment = os.environ | {"LOCAL_RANK": "1", FIRST: str(gone.pid)}
+    alone = subprocess.run(words, env=environment, timeout=60, check=False, capture_output=True, text=True)
     assert alone.returncode == 1
+    assert "xmodal.parent" in alone.stderr
+    assert "torch" not in alone.stderr, "it ends before it imports anything slow"
     assert not (home / "runs").exists()
 
 

@@ -5,11 +5,14 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from tests.conftest import CHECKOUT
 
 NOTEBOOK = CHECKOUT / "docs" / "notebooks" / "codes-to-search.ipynb"
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_and_its_metric_is_that_of_the_record(home):
     done = home / "done.ipynb"
     command = [sys.executable, "-m", "jupyter", "execute", str(NOTEBOOK), f"--output={done}", "--timeout=240"]

@@ -11,7 +11,7 @@ import yaml
 from tests.conftest import CHECKOUT
 from xmodal.checkpoint import read_checkpoint
 
-pytestmark = [pytest.mark.ddp, pytest.mark.timeout(600), pytest.mark.xdist_group("processes")]
+pytestmark = [pytest.mark.ddp, pytest.mark.timeout(600)]
 
 
 def test_a_killed_run_of_two_processes_goes_on_where_it_was(home):

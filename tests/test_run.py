@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -130,32 +129,24 @@ def test_a_checkpoint_older_than_an_argument_evaluates_to_the_same_numbers(home,
     assert record_of(out)["metrics"] == {name: value for name, value in trained.items() if name != "val/map"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["dmsf", "cca"])
-def test_a_killed_run_goes_on_and_ends_the_same(home, method, monkeypatch):
+def test_a_killed_run_goes_on_and_ends_the_same(home, method, capsys):
     """Killed by SIGKILL after its second epoch, then the same command: bit-equal to the run that was left alone."""
     arguments = ["train", method, "emoji", "--bits=16", "--epochs=4", "--data.batch_size=8", *SMALL]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     code = "import sys, torch; torch.set_num_threads(1); from xmodal.__main__ import main; sys.exit(main(sys.argv[1:]))"
-    whole = subprocess.run(
-        [sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True, check=True
-    )
-    folder = Path(whole.stdout.splitlines()[-1]).parent
+    folder = Path(run(capsys, *arguments)[1].splitlines()[-1]).parent
     expected = json.loads((folder / "result.json").read_text())["metrics"], weights(folder)
     (folder / "result.json").unlink()
     for name in ("best.ckpt", "last.ckpt"):
         (folder / "checkpoints" / name).unlink()
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *arguments], env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-    )
+    process = subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=-3, stdout=-3)
     while not (folder / "checkpoints" / "last.ckpt").is_file() and process.poll() is None:
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (folder / "result.json").is_file()
-    again = subprocess.run(
-        [sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True, check=True
-    )
-    assert "going on from" in again.stderr
+    assert "going on from" in run(capsys, *arguments)[2]
     assert (json.loads((folder / "result.json").read_text())["metrics"], weights(folder)) == expected
 
 
@@ -213,6 +204,8 @@ def test_an_unwritable_runs_folder_is_said(home, capsys):
         assert err.count("\n") == 1
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_smoke_and_compare_cover_every_method(home, capsys):
     from xmodal import methods
 

@@ -12,6 +12,7 @@ import torch
 from tests.test_run import SMALL, record_of, run, weights
 
 
+@pytest.mark.slow
 def test_the_same_command_in_another_process_leaves_the_same_files_bit_for_bit(home, capsys):
     """Another seed does not. Python's hashes differ between the processes, so that no order of a set is kept."""
     command = ("train", "dmsf", "emoji", "--bits", "16", "--epochs", "2", "--data.subset=64", "--save_codes=true")

@@ -68,7 +68,7 @@ def test_a_search_runs_in_an_empty_folder(xmodal, tmp_path):
     home.mkdir()
     kept = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "XMODAL_HOME")}
     options = {"cwd": home, "env": {"XMODAL_DATA": str(CHECKOUT / "data"), "WANDB_MODE": "disabled"} | kept}
-    shown = run(xmodal, "sweep", "dmsf", "emoji", "--bits", "64", "--trials", "2", "--epochs", "1", **options)
+    shown = run(xmodal, "sweep", "dmsf", "emoji", "--bits", "64", "--trials", "1", "--epochs", "1", **options)
     record = Path(shown.splitlines()[-1])
     assert record.is_relative_to(home / "runs")
     assert json.loads(record.read_text())["variant"] == "tuned"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from xmodal import arguments
 from xmodal.errors import UserError
+from xmodal.parent import FIRST, end_with_parent
 from xmodal.paths import home
 
 CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES}  # full, over quota, not allowed
@@ -60,9 +61,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.parser(command).parse_args(rest)
     sys.path += [each for each in (str(home()), "") if each not in sys.path]  # where classes of one's own lie
     if os.environ.get("LOCAL_RANK", "0") != "0":  # of a run on several devices: its first process has started this one
-        from xmodal.studies.processes import end_with_parent
-        from xmodal.trainer import FIRST
-
         end_with_parent(int(os.environ.get(FIRST, os.getppid())))  # which may have ended before this one began
         _say_nothing()  # the first one does
     if command in FORKING:  # before anything reads the two

@@ -10,8 +10,8 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy
 
 from xmodal.errors import UserError
+from xmodal.parent import FIRST
 
-FIRST = "XMODAL_FIRST_PROCESS"  # id of the process that started the others of a run on this machine
 Decided = TypeVar("Decided")
 DEVICES, PROCESSES = 1024, 64  # at most in a node: GPUs, or processes of a CPU
 TRAINER = {

@@ -31,7 +31,6 @@ pytestmark = [
     *harmless,
     pytest.mark.ddp,
     pytest.mark.timeout(600),  # the first of them waits for all runs
-    pytest.mark.xdist_group("processes"),  # one worker of pytest-xdist runs it, and once
     pytest.mark.filterwarnings("ignore:The dirpath has changed"),  # a run goes on in a folder of its own
     pytest.mark.filterwarnings("ignore:find_unused_parameters=True was specified"),
     pytest.mark.filterwarnings("ignore:It is recommended to use `self.log"),  # the losses are of the whole batch

@@ -17,7 +17,7 @@ from xmodal.lengths import shared_training
 from xmodal.losses import centre_likelihood, label_target
 from xmodal.methods import TwDH
 from xmodal.methods.twdh import TwDHWeights
-from xmodal.trainer import FIRST
+from xmodal.parent import FIRST
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in HARMLESS]
 SIZE = {name: SIZES[name] for name in ("image_dim", "text_dim", "num_labels")}

@@ -91,7 +91,7 @@ def test_parquet_says_what_is_relevant_also_without_labels(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["codes", "words", "reranking"])
+@pytest.mark.parametrize("name", ["words", "reranking"])
 def test_onnx_encoders_give_the_same_codes(trained, capsys, tmp_path, name, monkeypatch):
     pytest.importorskip("onnxscript")
     onnxruntime = pytest.importorskip("onnxruntime")

@@ -31,7 +31,7 @@ def refuse():
 
 def last():
     """Live for ever, and so does a process of the kind that Lightning starts."""
-    code = "import os, time; from xmodal.studies.processes import end_with_parent; end_with_parent(os.getppid())"
+    code = "import os, time; from xmodal.parent import end_with_parent; end_with_parent(os.getppid())"
     other = subprocess.Popen([sys.executable, "-c", f"{code}; print('ready', flush=True); time.sleep(600)"], stdout=-1)
     other.stdout.readline()
     sys.stdout.write(f"{os.getpid()} {other.pid}\n")

@@ -42,6 +42,7 @@ def study(home, bits=16):
     return optuna.load_study(study_name=f"dmsf-emoji-{bits}", storage=f"sqlite:///{home / 'runs' / 'sweeps.db'}")
 
 
+@pytest.mark.slow
 def test_a_sweep_tunes_on_validation_and_evaluates_once(small):
     done = sweep(small, "--bits=16,8")
     assert "best" in done.stderr

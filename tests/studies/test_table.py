@@ -2,9 +2,6 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from itertools import product
 
 import pytest
@@ -30,11 +27,6 @@ def small(home):
     return home
 
 
-def table(*more):
-    command = [sys.executable, "-m", "xmodal", *ARGUMENTS, *more]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ), timeout=600)
-
-
 def rows(path):
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
@@ -45,10 +37,8 @@ def written(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # eleven runs, each in a process of its own
-def test_a_table_is_filled_once_by_one_rule(small):
-    done = table()
-    assert done.returncode == 0, done.stderr
+def test_a_table_is_filled_once_by_one_rule(small, started, capsys):
+    assert main(ARGUMENTS) == 0
     ledgers = {path.stem: json.loads(path.read_text()) for path in (small / "runs" / "table").glob("*.json")}
     assert sorted(ledgers) == ["dcmht-emoji-bits-16", "dcmht-emoji-bits-8", "twdh-emoji-bits-8-16"]
     for name, kept in ledgers.items():
@@ -73,15 +63,15 @@ def test_a_table_is_filled_once_by_one_rule(small):
     assert (small / "runs" / "table.html").is_file()
 
     before = written(small / "runs")
-    again = table()
-    assert again.returncode == 0
-    assert "minutes" not in again.stderr  # nothing was filled
+    capsys.readouterr()
+    assert main(ARGUMENTS) == 0
+    assert "minutes" not in capsys.readouterr().err  # nothing was filled
     assert written(small / "runs") == before
     assert rows(small / "runs" / "table" / "measured.csv") == measured
 
     lost = small / "runs" / "dcmht" / "emoji" / "8" / "tuned-seed1" / "result.json"  # killed in its last run
     lost.unlink()
-    assert table().returncode == 0
+    assert main(ARGUMENTS) == 0
     after = written(small / "runs")
     assert {path for path in after if after[path] != before.get(path)} == {lost}
 

@@ -1,23 +1,20 @@
 """Processes of a command: forks of it that train side by side, and end with it."""
 
 import contextlib
-import ctypes
 import gc
 import os
 import signal
-import sys
-import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from multiprocessing import Pipe, connection, get_context
 from multiprocessing.process import BaseProcess
-from threading import Thread
 from typing import Any
 
 from tqdm import tqdm
 
 from xmodal.errors import UserError
+from xmodal.parent import end_with_parent
 
 tqdm.monitor_interval = 0  # or there is a thread in the command, of which forks know nothing
 THREADS = "XMODAL_THREADS"  # variable: CPU threads of a process that trains
@@ -38,26 +35,6 @@ class TrialDivergedError(TrialError):
 
 class SpentError(TrialError):
     """A training failed so that memory or the device may be in any state: its process is not used again."""
-
-
-def end_with_parent(parent: int) -> None:
-    """From here on this process is killed when its parent ends, also where that one is killed.
-
-    Args:
-        parent: process id of the parent; it may have ended before.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    else:
-        Thread(target=_watch, args=(parent,), daemon=True).start()
-    if os.getppid() != parent:
-        os._exit(1)
-
-
-def _watch(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
 
 
 def share_of_cores(processes: int) -> int:

@@ -23,6 +23,7 @@ from xmodal.cli import XmodalCLI
 from xmodal.data import CrossModalDataModule
 from xmodal.errors import DivergedError, UserError
 from xmodal.methods import RetrievalMethod
+from xmodal.parent import end_with_parent
 from xmodal.records import forget_peak
 from xmodal.run import leave_record, train
 from xmodal.studies.processes import (
@@ -31,7 +32,6 @@ from xmodal.studies.processes import (
     TrialDivergedError,
     TrialError,
     end,
-    end_with_parent,
     threads_here,
 )
 from xmodal.studies.storage import DATABASE_ERRORS
