@@ -4,6 +4,7 @@ import pytest
 
 from tests.conftest import CHECKOUT
 from xmodal.__main__ import main
+from xmodal.checks import check_numbers
 from xmodal.cli import Parsed
 from xmodal.errors import UserError
 from xmodal.experiment import configuration, experiment
@@ -134,6 +135,8 @@ def test_a_constructor_says_what_it_takes_in_python_too():
         DMSF(bits=16, dropout=2)
     with pytest.raises(UserError, match=r"model.bits is 4097: give a whole number from 1 to 4,096"):
         DMSF(bits=4097)
+    with pytest.raises(UserError, match=r"model.layers is 1000000: give a whole number from 0 to 1,000."):
+        check_numbers("model", {"layers": 1_000_000})
 
 
 def test_a_class_that_is_called_otherwise_now_says_its_new_name(home):

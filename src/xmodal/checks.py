@@ -30,7 +30,8 @@ NAME = re.compile(r"[A-Za-z0-9._=-]{1,100}")
 LARGEST = 1_000_000  # a size beyond this is a slip
 MAX_SEED = 2**32 - 1  # of NumPy and Lightning
 WHOLE = Range("a whole number from 1 to 1,000,000", 1, LARGEST)
-FROM_ZERO = Range("a whole number from 0", 0)
+FROM_ZERO = Range("a whole number from 0 to 1,000,000,000", 0, 10**9)
+LAYERS = Range("a whole number from 0 to 1,000", 0, 1000)
 NUMBER = Range("a finite number from 0", 0)
 WEIGHT = Range("a finite number from 0 to 1e9", 0, 1e9)  # of a larger one, squares of gradients overflow in silence
 POSITIVE = Range("a finite number above 0", 0, open_low=True)
@@ -49,11 +50,12 @@ RANGES = {
     "dim": Range("a whole number from 1 to 4,096", 1, 4096),
     **dict.fromkeys(
         (
-            *("candidates", "rerank", "self_layers", "subset", "per_label", "frozen_layers", "max_corrupt", "workers"),
-            *("image_token_dim", "text_token_dim", "min_count", "queue", "layers", "region_layers"),
+            *("candidates", "rerank", "subset", "per_label", "max_corrupt", "workers"),
+            *("image_token_dim", "text_token_dim", "min_count", "queue"),
         ),
         FROM_ZERO,
     ),
+    **dict.fromkeys(("layers", "region_layers", "self_layers", "frozen_layers"), LAYERS),
 }  # by the name of an argument, which means the same in every constructor
 
 

@@ -177,3 +177,8 @@ def test_blocks_of_the_decoder_start_alike():
 def test_a_similarity_may_exceed_1_by_what_is_documented():
     same = F.normalize(torch.ones(1, 4, 3), dim=2)
     assert smooth_chamfer(same, same, 16.0).item() == pytest.approx(1 + math.log(4) / 16)
+
+
+def test_heads_that_do_not_divide_are_one_line():
+    with pytest.raises(UserError, match="a token has 6 numbers and its attention 4 heads"):
+        UMoED(bits=8, dim=6, heads=4, layers=1, space="projected")

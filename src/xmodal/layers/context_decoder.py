@@ -76,10 +76,17 @@ class MultiHeadAttention(nn.Module):
         heads: a divisor of it.
         dropout: of the result, while training.
         bias: on query, key and value.
+
+    Raises:
+        UserError: heads is no divisor of width.
     """
 
     def __init__(self, width: int, heads: int, dropout: float, *, bias: bool = False) -> None:
         super().__init__()
+        if width % heads:
+            raise UserError(
+                f"a token has {width} numbers and its attention {heads} heads: give a size that heads divides."
+            )
         self.q, self.k, self.v = (nn.Linear(width, width, bias=bias) for _ in range(3))
         self.project, self.heads, self.dropout = nn.Linear(width, width), heads, Dropout(dropout)
 
