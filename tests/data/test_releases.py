@@ -73,6 +73,8 @@ def test_coco_with_all_captions_draws_whole_pictures(tmp_path, colour):
     roles = {role: set((module.role(role)["group"]).tolist()) for role in ("train", "val_query", "query")}
     assert sum(map(len, roles.values())) == len(set.union(*roles.values())) == 12 + 4 + 8
     assert module.describe()["split_same_content"] == 0
+    with pytest.raises(UserError, match="no query's picture is in the database of this protocol"):
+        data.MSCOCO(root=str(tmp_path), **options, relevance="group").describe()
 
 
 def test_a_picture_under_two_names_is_drawn_as_one_and_told_in_official_lists(tmp_path, colour, capsys):

@@ -98,7 +98,7 @@ class CrossModalDataModule(TrunkInputs):
     @cached_property
     def _split(self) -> Split:
         split, pairs = self.split(), self._pairs
-        split.check(pairs.label, pairs.group)
+        split.check(pairs.label, pairs.group, by_picture=self.relevance == "group")
         if same := split.shared(pairs.content):
             sys.stderr.write(f"{self.name}: {same} queries show a picture that is also trained on under another name\n")
         return split.head(self.subset) if self.subset else split

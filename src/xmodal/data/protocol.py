@@ -45,12 +45,15 @@ class Split:
         """Number of pairs per role."""
         return {field.name: len(getattr(self, field.name)) for field in fields(self)}
 
-    def check(self, label: NDArray[np.generic], group: Index | None = None) -> dict[str, int]:
+    def check(
+        self, label: NDArray[np.generic], group: Index | None = None, *, by_picture: bool = False
+    ) -> dict[str, int]:
         """Refuse a split that would leak or that cannot be scored.
 
         Args:
             label: (N, C) multi-hot labels of the whole dataset.
             group: (N,) picture of each pair, where a picture has several captions: roles may not share one.
+            by_picture: relevant is what shows or describes the same picture.
 
         Returns:
             What is allowed but worth knowing: duplicate positions per role.
@@ -81,6 +84,11 @@ class Split:
             _disjoint(f"{name} query", query, f"{name} database", database, group)
             if missing := len(np.setdiff1d(self.train, database)):
                 raise UserError(f"{missing} training pairs are missing from the {name} database.")
+        if by_picture and group is not None and not np.isin(group[self.query], group[self.database]).any():
+            raise UserError(
+                "data.relevance is 'group', but no query's picture is in the database of this protocol, and nothing "
+                "else is relevant: choose a protocol whose queries are searched in their own pairs, or say 'label'."
+            )
         used = np.unique(np.concatenate([getattr(self, field.name) for field in fields(self)]))
         if empty := int((~label[used].any(axis=1)).sum()):
             raise UserError(f"{empty} pairs of the split have no label: drop them in the dataset's reader.")
