@@ -24,6 +24,11 @@ BAD = {
     "a size": lambda record: record.update(size="64"),
     "a seed": lambda record: record.update(seed=None),
     "a method": lambda record: record.update(method=["dmsf"]),
+    "a name": lambda record: record.update(variant="\ud800\n"),
+    "no length": lambda record: record.update(size=0),
+    "long": lambda record: record["metrics"].update({"test/map": 10**400}),
+    "more than all": lambda record: record["metrics"].update({"test/map_i2t": 7.0}),
+    "a commit": lambda record: record.update(commit=5),
 }
 
 

@@ -4,7 +4,6 @@ Two runs are compared only where they answered the same queries over the same da
 (one *protocol*), and tables rank them within one kind and size (one *contest*).
 """
 
-import math
 import statistics
 import zipfile
 from collections import defaultdict
@@ -86,8 +85,7 @@ class Setup:
     @property
     def output_size(self) -> int:
         """Bits or dimensions that leave the encoder; older records say only what was asked for."""
-        found = self.records[0].get("output_size")
-        return found if isinstance(found, int) else self.size
+        return int(self.records[0].get("output_size", self.size))
 
     @property
     def sized(self) -> str:
@@ -185,16 +183,33 @@ def differences(pairs: Sequence[tuple[Setup, Setup]]) -> list[dict[str, SeededTe
 def _complete(record: Record) -> Record:
     """The record, if everything that tables and the page are made from is there and is a number where it is one."""
     record = {"seconds": 0, "commit": None, "dirty": None, "wandb_id": None, **record}  # of foreign hands
+
+    def check(key: str, value: Any, *, sound: bool) -> None:  # noqa: ANN401 - what a file holds
+        if not sound:
+            raise UserError(f"the record {record['path']} has {key}: {ascii(value)[:40]}: run again.")
+
     for key, kind in FIELDS.items():
-        if not isinstance(value := record.get(key), kind) or isinstance(value, bool):
-            raise UserError(f"the record {record['path']} has {key}: {str(value)[:40]}: run again.")
+        check(key, record.get(key), sound=isinstance(record.get(key), kind))
+        check(key, record[key], sound=kind is not str or _is_word(record[key]))
+    check("commit", record["commit"], sound=record["commit"] is None or _is_word(record["commit"]))
+    record.setdefault("output_size", record["size"])
+    for key, low in (("size", 1), ("output_size", 1), ("seed", 0), ("seconds", 0)):
+        check(key, record[key], sound=_lies(record[key], low, 2**32))
     metrics = record["metrics"]
-    for name, value in [*metrics.items(), ("seconds", record["seconds"]), *record["split_sizes"].items()]:
-        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-            raise UserError(f"the record {record['path']} has {name}: {str(value)[:40]}: run again.")
+    for key, value in [*metrics.items(), *record["split_sizes"].items()]:
+        check(key, value, sound=_lies(value, 0, 1) if key in {"test/map", "val/map", *NEEDED} else _lies(value))
     if "test/map" in metrics and (lacking := sorted(NEEDED - metrics.keys())):
         raise UserError(f"the record {record['path']} lacks {', '.join(lacking)}: run again.")
     return record
+
+
+def _is_word(value: Any) -> bool:  # noqa: ANN401 - what a file holds
+    return isinstance(value, str) and value.isprintable() and value != ""
+
+
+def _lies(value: Any, low: float = -1e300, high: float = 1e300) -> bool:  # noqa: ANN401 - what a file holds
+    """Whether it is a number between two others."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
 
 
 def read_arrays(path: Path, *names: str) -> list[NDArray[Any]] | None:
