@@ -103,9 +103,9 @@ def _parts(found: re.Match[str]) -> str:
             if row["difference"]:
                 difference, sure = float(row["difference"]), float(row["p"]) < 0.05
                 place = 2 if not sure else 3 if difference > 0 else 0 if difference < -MUCH else 1
-                cells[place].append(f"`{row['variant']}` {difference:+.3f}")
+                cells[place].append(f"{row['variant']} {difference:+.3f}")
         name = path.stem.rpartition("-")[0]
-        rows.append([f"[{name}](methods/{name}.md)", *(", ".join(cell) or "-" for cell in cells)])
+        rows.append([f"[{name}](methods/{name}.md)", *("<br>".join(cell) or "-" for cell in cells)])
     head = ("method", f"loses more than {MUCH}", "loses less", "no significant difference", "gains")
     return f"{found[1]} -->\n{_markdown(head, rows)}\n"
 
