@@ -1,7 +1,7 @@
 """Makes the pictures of docs/pictures: `python results/pictures.py`, which first makes the runs that they show.
 
-Trains CCA, DCMHT, and DMSF as it is and with its tuned settings, with three seeds each on `emoji` at 64 bits; runs that
-are finished are used again. `compare.png` is the top of their comparison page and `search.png` the search page of
+Trains CCA, and DCMHT and DMSF with their tuned settings, with three seeds each on `emoji` at 64 bits; runs that are
+finished are used again. `compare.png` is the top of their comparison page and `search.png` the search page of
 tuned DMSF, both in Chromium, light and dark; `curves.svg` is precision over recall; `gallery.png` is what tuned
 DMSF leaves. The other figures are drawn from tables, by `figures.py`.
 """
@@ -22,7 +22,7 @@ from xmodal.records.setups import by_setup, collect
 
 HERE = Path(__file__).parent
 PICTURES = HERE.parent / "docs" / "pictures"
-SETUPS = (("cca", "emoji"), ("dcmht", "tuned/emoji-64"), ("dmsf", "emoji"), ("dmsf", "tuned/emoji-64"))
+SETUPS = (("cca", "emoji"), ("dcmht", "tuned/emoji-64"), ("dmsf", "tuned/emoji-64"))
 BEST = Path("dmsf", "emoji", "64", "tuned-seed0")
 XMODAL = (sys.executable, "-m", "xmodal")
 
@@ -30,11 +30,11 @@ XMODAL = (sys.executable, "-m", "xmodal")
 def photograph(address: str, name: str, height: int) -> None:
     """Take pictures of a page, 1400 pixels wide: `<name>.png` and `<name>-dark.png`."""
     browser = next(path for name in ("chromium", "google-chrome") if (path := shutil.which(name)))
-    for ending, theme in (("", "LIGHT"), ("-dark", "DARK")):
+    for scheme, ending in enumerate(("-dark", "")):
         with tempfile.TemporaryDirectory() as folder:
             shot = Path(folder) / "page.png"
             command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}/browser"]
-            command += [f"--blink-settings=preferredColorScheme={int(theme == 'LIGHT')}", "--hide-scrollbars"]
+            command += [f"--blink-settings=preferredColorScheme={scheme}", "--hide-scrollbars"]
             command += [f"--window-size=1400,{height}", "--virtual-time-budget=8000", f"--screenshot={shot}", address]
             subprocess.run(command, check=True, capture_output=True, timeout=120)
             buffer = io.BytesIO()
@@ -60,10 +60,13 @@ def main() -> None:
     finally:
         served.terminate()
     shutil.copy(paths.runs() / BEST / "gallery.png", PICTURES)
-    runs = [folder for method, _ in SETUPS for folder in [paths.runs() / method / "emoji" / "64"]]
-    setups = by_setup([record for folder in dict.fromkeys(runs) for record in collect(folder)[0]])
-    named = {f"{each.method}, {each.variant}" if each.variant == "tuned" else each.method: each for each in setups}
-    draw_curves(PICTURES / "curves.svg", named, "emoji, 64 bits")
+    shown = {(method, "tuned" if "tuned" in data else "base") for method, data in SETUPS}
+    setups = [
+        each
+        for each in by_setup(collect(paths.runs())[0])
+        if (each.dataset, each.sized) == ("emoji", "64 bits") and (each.method, each.variant) in shown
+    ]
+    draw_curves(PICTURES / "curves.svg", {each.method: each for each in setups}, "emoji, 64 bits")
     runpy.run_path(str(HERE / "figures.py"), run_name="__main__")
 
 
