@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
 from xmodal.encoders import encoded
 from xmodal.errors import UserError
@@ -23,6 +24,16 @@ def test_every_item_has_its_row_whatever_the_chunks(tmp_path):
     assert not arrays["missing"].any()
     again = encoded(tmp_path, "double", {}, list(range(11)), lambda: pytest.fail("encoded twice"), chunk=4)
     assert again["tokens"].shape == (11, 3, 2)
+
+
+def test_a_run_that_encodes_draws_as_one_that_finds_the_features(tmp_path):
+    def opened():
+        torch.nn.Linear(3, 3)  # a trunk, whose weights are drawn before others are loaded
+        return double
+
+    before = torch.get_rng_state()
+    encoded(tmp_path, "double", {}, [1, 2], opened)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_only_what_is_asked_for_is_kept(tmp_path):

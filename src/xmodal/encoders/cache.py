@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
+import torch
 from filelock import FileLock
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -99,7 +100,9 @@ def encoded(
     final = location(folder, name, key)
     with _missing(final) as partial:
         if partial:
-            _encode(partial, name, items, opened, keep, chunk)
+            # A trunk draws weights before it loads its own: a run that encodes must draw as one that finds features.
+            with torch.random.fork_rng(devices=[]):
+                _encode(partial, name, items, opened, keep, chunk)
             _finish(partial, final, key)
     return _mapped(final)
 
