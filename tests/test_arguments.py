@@ -9,6 +9,7 @@ import pytest
 
 from xmodal import arguments
 from xmodal.__main__ import COMMANDS, LISTED, main
+from xmodal.arguments import codes, common
 from xmodal.search.engine import KINDS
 from xmodal.studies.front import AGAINST
 from xmodal.studies.samplers import PRUNERS, SAMPLERS
@@ -52,10 +53,10 @@ def test_help_lists_the_choices(capsys):
     shown = " ".join(capsys.readouterr().out.split())
     for word in ("acmr", "text_guided_clip", "emoji", "wikipedia", *SAMPLERS, *PRUNERS, *AGAINST):
         assert word in shown
-    assert set(arguments.SAMPLERS) == SAMPLERS.keys()
-    assert set(arguments.PRUNERS) == PRUNERS.keys()
-    assert arguments.AGAINST == AGAINST
-    assert arguments.KINDS == KINDS
+    assert set(common.SAMPLERS) == SAMPLERS.keys()
+    assert set(common.PRUNERS) == PRUNERS.keys()
+    assert common.AGAINST == AGAINST
+    assert codes.KINDS == KINDS
 
 
 def complete(words):

@@ -9,9 +9,6 @@ from argparse import ArgumentParser
 from collections.abc import Callable
 
 from xmodal.arguments import codes, data, runs
-from xmodal.arguments.codes import FORMATS, KINDS
-from xmodal.arguments.common import AGAINST, PRUNERS, SAMPLERS, data_names, method_names
-from xmodal.arguments.data import PREPARED
 
 COMMANDS: dict[str, Callable[[], ArgumentParser]] = {
     name: made
@@ -19,7 +16,6 @@ COMMANDS: dict[str, Callable[[], ArgumentParser]] = {
     for name, made in inspect.getmembers(group, inspect.isfunction)
     if not inspect.signature(made).parameters and inspect.signature(made).return_annotation is ArgumentParser
 }
-__all__ = ["AGAINST", "COMMANDS", "FORMATS", "KINDS", "PREPARED", "PRUNERS", "SAMPLERS", "data_names", "method_names"]
 
 
 def parser(command: str) -> ArgumentParser:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xmodal import arguments
+from xmodal.arguments.data import PREPARED
 from xmodal.commands.datasets import data_of
 from xmodal.errors import UserError
 
@@ -18,7 +19,7 @@ def main(argv: Sequence[str]) -> int:
         UserError: no such dataset, its files are missing or damaged, or it has no such option.
     """
     parsed = arguments.parser("prepare").parse_args(list(argv))
-    given = {option: getattr(parsed, option) for option in arguments.PREPARED if getattr(parsed, option) is not None}
+    given = {option: getattr(parsed, option) for option in PREPARED if getattr(parsed, option) is not None}
     name, kind, own = data_of(parsed.name)
     takes = {name for base in kind.__mro__ for name in inspect.signature(base.__init__).parameters}
     if unknown := sorted(given.keys() - takes):
