@@ -72,7 +72,8 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:  #
         except Exception as error:  # zipfile, torch and what a stranger put in raise anything
             if isinstance(error, MemoryError) or "enough memory" in str(error):
                 raise UserError(f"the memory is too small for the checkpoint {path}.") from error
-            why = " ".join(str(error).split())[:200] or type(error).__name__
+            text = " ".join(str(error).split()) or type(error).__name__
+            why = (text.partition("WeightsUnpickler error: ")[2] or text)[:200]  # without advice to run it
             raise DamagedError(f"{path} is damaged or no checkpoint of this suite ({why})") from error
     return cast("dict[str, Any]", checkpoint)
 
@@ -86,9 +87,19 @@ def _is_of_a_run(checkpoint: Any) -> bool:  # noqa: ANN401 - what a file holds
     return (
         all(isinstance(name, str) for name in names)
         and all(isinstance(loop, dict) for loop in loops)
-        and all(isinstance(value, Tensor) for value in checkpoint["state_dict"].values())
+        and all(_is_plain(value) for value in checkpoint["state_dict"].values())
+        and 0 <= checkpoint["epoch"] < 10**9
         and all(callable(getattr(each, "trunk", None)) for each in dict(checkpoint.get("trunks", {})).values())
         and re.match(r"\d+\.\d+", checkpoint["pytorch-lightning_version"]) is not None
+    )
+
+
+def _is_plain(value: Any) -> bool:  # noqa: ANN401 - what a file holds
+    """Whether it is a tensor of real numbers that are there; a module would take any other for its own, in silence."""
+    return (
+        isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and not (value.is_meta or value.is_quantized or value.is_complex())
     )
 
 

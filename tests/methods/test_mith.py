@@ -75,3 +75,8 @@ def test_a_weight_of_zero_removes_the_term(term):
 def test_features_that_do_not_fit_are_refused(wrong):
     with pytest.raises(UserError, match=r"tokens: set data|say space='projected'"):
         small(**wrong)
+
+
+def test_without_layers_a_token_gives_its_bit():
+    model = fit(lambda: small(layers=0))
+    assert isinstance(model.bits["image"].blocks, torch.nn.Identity)

@@ -74,7 +74,7 @@ class ConceptTransformer(nn.Module):
         angle = torch.arange(bits)[:, None] / 10_000 ** (torch.arange(0, dim, 2) / dim)
         position = torch.stack([angle.sin(), angle.cos()], 2).flatten(1)[:, :dim] / math.sqrt(dim)
         self.register_buffer("position", position, persistent=False)
-        self.blocks = transformer(dim, layers, hidden, heads, 0.0, quick_gelu)
+        self.blocks = transformer(dim, layers, hidden, heads, 0.0, quick_gelu) if layers else nn.Identity()
         self.bit = nn.Parameter(torch.empty(bits, dim).uniform_(-1 / math.sqrt(dim), 1 / math.sqrt(dim)))
         self.bias = nn.Parameter(torch.zeros(bits))
         self.project = nn.Linear(dim, dim) if projects else nn.Identity()
