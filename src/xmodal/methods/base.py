@@ -178,7 +178,7 @@ class RetrievalMethod(Evaluated):
                 f"{type(self).__name__} has no weight for the terms {sorted(unknown)}; it has {sorted(weights)}"
             )
         loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum() if terms else torch.zeros(())
-        if not loss.requires_grad:
+        if torch.is_grad_enabled() and not loss.requires_grad:
             raise UserError(f"model.weights leave nothing to train by: give another of {', '.join(weights)} above 0.")
         self.note({**terms, "loss": loss})
         return loss
