@@ -17,14 +17,12 @@ from PIL import Image
 
 from tests.methods.training import HARMLESS, Died, Stop, make_trainer, train
 from xmodal.callbacks import SeedEpoch
-from xmodal.checkpoint import PARTS
 from xmodal.cli import LINKED
 from xmodal.data.raw import TrunkTraining
 from xmodal.data.recipes import Official
 from xmodal.data.sets.captions import CaptionBenchmark
 from xmodal.encoders import OpenClipImage, OpenClipText, TimmImage
-from xmodal.errors import UserError
-from xmodal.methods import CCA, DCMHT, DIMCH, DNPH, DSPH, MITH, Pretrain, TextGuidedCLIP, TwDH, UMoED
+from xmodal.methods import DCMHT, DIMCH, DNPH, DSPH, MITH, Pretrain, TextGuidedCLIP, TwDH, UMoED
 
 CLIP = {
     "embed_dim": 16,
@@ -316,68 +314,3 @@ def test_a_convolutional_trunk_is_trained_by_stages(tmp_path):
     assert features["tokens"].shape[2] == features["pooled"].shape[1]
     features["pooled"].square().mean().backward()
     assert not [name for name, each in trunk.named_parameters() if each.requires_grad and each.grad is None]
-
-
-def test_corrupt_pictures_are_named_counted_and_refused_above_the_threshold(clip, tmp_path, capsys):
-    write(tmp_path / "data")
-    for name, content in (("000.jpg", b"no picture"), ("040.jpg", jpeg(40, COLOURS["red"])[:300])):
-        (tmp_path / "data" / "loose").mkdir(exist_ok=True)
-        (tmp_path / "data" / "loose" / name).write_bytes(content)
-    source, target = tmp_path / "data" / "pictures.zip", tmp_path / "data" / "rest.zip"
-    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
-        for entry in old.namelist():
-            if entry not in ("pictures/000.jpg", "pictures/040.jpg", "pictures/007.jpg"):
-                new.writestr(entry, old.read(entry))
-    source.unlink()
-    with pytest.raises(UserError, match=r"3 pictures are missing or corrupt, 2 allowed: .*--data.max_corrupt=3"):
-        colours(tmp_path / "data", clip, max_corrupt=2).num_train  # noqa: B018
-    data = colours(tmp_path / "data", clip, max_corrupt=3)
-    assert data.num_train == 22
-    assert data.describe()["corrupt_images"] == ["000.jpg", "007.jpg", "040.jpg"]
-    assert "left out: 007.jpg (no such file)" in capsys.readouterr().err
-    train(pretrain(data), data, tmp_path)
-
-
-def test_a_picture_that_is_gone_since_the_check_stops_the_run(clip, tmp_path):
-    write(tmp_path / "data")
-    data = colours(tmp_path / "data", clip, trunk={"workers": 1, "cache": False})
-    assert data.num_train == 24
-    write(tmp_path / "other", size=3)
-    (tmp_path / "other" / "pictures.zip").replace(tmp_path / "data" / "pictures.zip")
-    with pytest.raises(UserError, match=r"1 pictures are missing or corrupt, 0 allowed: \d+\.jpg"):
-        list(data.train_dataloader())
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"crop": 0.0}, r"crop is 0.0: give a share above 0"),
-        ({"flip": 1.5}, r"flip is 1.5: give a probability"),
-        ({"workers": -1}, r"workers is -1: give 0"),
-        ({"sides": "none", "workers": None, "frozen_layers": 2}, r"frozen_layers acts on trained trunks"),
-        ({"sides": "text", "workers": 2}, r"act on pictures"),
-        ({"sides": "text", "workers": None, "cache": False}, r"act on pictures"),
-        ({"sides": "none", "workers": None, "compile": True}, r"compile acts on trained trunks"),
-        ({"compile": "reduce-overhead"}, r"give true or false; steps are recorded as CUDA graphs"),
-        ({"resident": True}, r"resident is gone: decoded pictures are kept on disk"),
-        ({"frozen_layers": 3}, r"frozen_layers is 3: ClipImage has 3 blocks"),
-    ],
-)
-def test_options_that_do_not_fit_are_refused(root, clip, options, message):
-    with pytest.raises(UserError, match=message):
-        colours(root, clip, trunk=options).trunks()
-
-
-def test_what_cannot_be_trained_is_refused(root, clip, tmp_path):
-    data = colours(root, clip)
-    with pytest.raises(UserError, match="cca reads frozen features only"):
-        train(CCA(bits=4, image_dim=16, text_dim=16), data, tmp_path)
-    with pytest.raises(UserError, match="MiniLM cannot be trained"):
-        Colours(root=str(root), text_scaling="none", trunk=TrunkTraining("text")).trunks()
-    with pytest.raises(UserError, match="image_scaling is 'standard'"):
-        Colours(root=str(root), trunk=TrunkTraining("image"))
-    loops = {f"{each}_loop": {} for each in ("fit", "validate", "test", "predict")}
-    empty = {name: kind() for name, kind in PARTS.items()} | {"loops": loops, "pytorch-lightning_version": "2.6.6"}
-    torch.save(empty, tmp_path / "empty.ckpt")
-    with pytest.raises(UserError, match="holds no image trunk"):
-        OpenClipImage(clip, str(tmp_path / "empty.ckpt")).trunk()

@@ -11,10 +11,9 @@ import pytest
 import yaml
 from optuna.trial import TrialState
 
-from tests.studies.conftest import Killed
 from xmodal.__main__ import main
 from xmodal.studies import storage, trial
-from xmodal.studies.processes import TrialDivergedError, TrialError, device_groups
+from xmodal.studies.processes import TrialError, device_groups
 
 SPACE = {
     "trials": 4,
@@ -189,71 +188,6 @@ def test_a_space_that_changed_under_a_study_is_said(played, capsys, workers):
     write(played.home, SPACE | {"space": {"model.fusion": {"choice": ["none", "concat"]}}})
     assert sweep("--trials=5", f"--workers={workers}") == 2
     assert "was begun with another space" in capsys.readouterr().err
-
-
-def fate(*fates):
-    """The value of a trial, or what it raises, one after the other."""
-    coming = iter(fates)
-
-    def value(keys):
-        if (now := next(coming, None)) is not None:
-            raise now
-        return 0.5
-
-    return value
-
-
-def test_a_process_that_dies_is_tried_once_more_and_a_diverged_one_is_pruned(played, capsys):
-    played.value = fate(None, Killed("gone"), TrialDivergedError("val/map is nan"))
-    assert sweep("--trials=4") == 0
-    found = trials(played.home)
-    assert [trial.state.name for trial in found] == ["COMPLETE", "FAIL", "PRUNED", "COMPLETE", "COMPLETE"]
-    assert found[1].user_attrs["error"] == "gone"
-    assert found[2].params == found[1].params  # the retry
-    assert found[2].user_attrs["error"] == "val/map is nan"
-    err = capsys.readouterr().err
-    assert "trial 1: gone" in err
-    assert "trial 2: val/map is nan" in err
-
-
-def test_a_drawn_trial_is_not_tried_a_third_time(played):
-    played.value = fate(None, Killed("gone"), Killed("gone"))
-    assert sweep("--trials=3") == 0
-    found = trials(played.home)
-    assert [trial.state.name for trial in found] == ["COMPLETE", "FAIL", "FAIL", "COMPLETE", "COMPLETE"]
-    assert found[1].params == found[2].params != found[3].params
-
-
-def test_processes_that_always_die_end_a_search(played, capsys):
-    played.value = fate(*[Killed("gone")] * 9)
-    assert sweep() == 2
-    assert "3 trials of dmsf-emoji-16 failed one after the other" in capsys.readouterr().err
-    assert len(played.seen) == 3
-
-
-def test_the_untuned_method_survives_any_number_of_interruptions(played):
-    untuned = {"model.fusion": "attention", "model.dropout": 0.3}
-    for _ in range(4):
-        played.value = fate(KeyboardInterrupt())
-        assert sweep("--trials=2") == 130
-    played.value = fate(TrialError("the disk is full"))  # nor does an error that is mended make an end of it
-    assert sweep("--trials=2") == 0
-    played.value = fate()
-    assert sweep("--trials=3") == 0
-    found = trials(played.home)
-    complete = [trial for trial in found if trial.state == TrialState.COMPLETE]
-    assert len(complete) == 3
-    assert [trial.params for trial in complete].count(found[0].params) == 1
-    assert found[0].params.keys() == untuned.keys()
-    assert TrialState.RUNNING not in {trial.state for trial in found}
-
-
-def test_a_trial_that_died_before_its_first_sign_of_life_is_tried_again(played):
-    assert sweep("--trials=1") == 0
-    with opened(played.home) as study:
-        study.ask()  # as a process leaves it that is killed right there
-    assert sweep("--trials=2") == 0
-    assert [trial.state.name for trial in trials(played.home)] == ["COMPLETE", "FAIL", "COMPLETE"]
 
 
 def test_no_trial_left_in_a_space_that_changed_is_said(played, capsys):
