@@ -114,8 +114,8 @@ def test_a_cell_that_cannot_be_filled_is_named_and_replaces_no_whole_table(small
         raise UserError("seven components are all there are")
 
     monkeypatch.setattr(command.Cell, "fill", fill)
-    monkeypatch.setattr(command, "DATA", "emoji")
-    monkeypatch.setattr(command, "SIZES", "8")
+    monkeypatch.setattr("xmodal.arguments.runs.TABLED", "emoji")
+    monkeypatch.setattr("xmodal.arguments.runs.SIZES", "8")
     kept = small / "results" / "measured.csv"
     kept.parent.mkdir()
     kept.write_text("kept")
@@ -131,8 +131,8 @@ def test_the_whole_table_is_written_beside_the_results(small, monkeypatch):
     from xmodal.commands import table as command
 
     monkeypatch.setattr(command.Cell, "fill", lambda cell, options, pool, rule: None)
-    monkeypatch.setattr(command, "DATA", "emoji")
-    monkeypatch.setattr(command, "SIZES", "8")
+    monkeypatch.setattr("xmodal.arguments.runs.TABLED", "emoji")
+    monkeypatch.setattr("xmodal.arguments.runs.SIZES", "8")
     assert main(["table"]) == 0
     assert (small / "results" / "measured.csv").is_file()
     assert not (small / "runs" / "table").exists()
