@@ -11,6 +11,7 @@ import yaml
 from tests.data.test_folder import make
 from tests.studies.conftest import SMALL, inline  # noqa: F401 - a fixture
 from xmodal.__main__ import main
+from xmodal.commands.init_data import _separator
 from xmodal.experiment import experiment, method_class, size_names
 
 
@@ -45,6 +46,19 @@ def test_init_data_says_what_it_found_and_writes_the_file(own, capsys):
     assert (written["init_args"]["file"], written["init_args"]["text"]) == ("file", "text")
     assert main(["init", "data", "pictures", "table.csv", "--name=mine"]) == 2
     assert "mine.yaml is there already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("cells", "separator"),
+    [
+        (["Wear;Top;Red", "Wear;Top;Blue", "Wear;Shoe;Red", "Bag;Clutch;Green"], ";"),  # more parts than cells
+        (["bags, wallets", "shoes, flats"] * 9, None),  # names of two words
+        (["a|b", "b|c", "a"], "|"),
+        (["red", "blue"], None),
+    ],
+)
+def test_separators_are_found_in_small_tables_too(cells, separator):
+    assert _separator(cells) == separator
 
 
 @pytest.mark.parametrize(

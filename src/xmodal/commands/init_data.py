@@ -94,11 +94,11 @@ def _columns(options: argparse.Namespace, table: str, place: Path) -> dict[str, 
 
 
 def _separator(cells: Sequence[str]) -> str | None:
-    """What separates classes: it makes fewer of them, and few cells have none."""
-    whole = len(set(cells))
+    """What separates classes: with it more pairs share a class, and few cells have none."""
     for each in SEPARATORS:
-        parts = {part.strip() for cell in set(cells) for part in cell.split(each)}
-        if sum(each in cell for cell in cells) > 0.1 * len(cells) and len(parts) < whole:
+        parts = [part.strip() for cell in cells for part in cell.split(each)]
+        shared = len(parts) / len(set(parts)) > len(cells) / len(set(cells))
+        if sum(each in cell for cell in cells) > 0.1 * len(cells) and shared:
             return each
     return None
 
@@ -141,7 +141,8 @@ def _report(module: "Folder") -> dict[str, Any]:
     sizes = {role: size for role, size in split.sizes().items() if role in ("train", "val_query", "query", "database")}
     source = f"column {columns['split']!r}" if columns["split"] else "no column: queries are drawn, seed 0"
     _say("split", f"{source}; " + ", ".join(f"{role} {size:,}" for role, size in sizes.items()))
-    if content is not None and (twins := len(np.unique(listing.rows)) - len(np.unique(content))):
+    kept = pairs if release.picture is None else len(np.unique(release.picture))
+    if content is not None and (twins := kept - len(np.unique(content))):
         _say(
             "duplicates",
             f"{twins:,} pictures have the content of another; {split.shared(content):,} queries show a picture that is "

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from xmodal import paths
 from xmodal.batch import SIDES, Features, Side
 from xmodal.data.module import CrossModalDataModule
 from xmodal.data.readers.files import Files
@@ -117,15 +118,16 @@ class Index:
         """Open an index; its codes stay on the disk until they are searched.
 
         Args:
-            path: its folder.
+            path: its folder, from here or from the home of the suite (`xmodal.paths.home`).
             run: the folder of the run that made it, where it was moved.
 
         Raises:
             UserError: there is none, or it is damaged or of another version.
         """
-        file = Path(path) / "index.json"
-        if not file.is_file():
-            raise UserError(f"there is no index in {path}: `xmodal index RUN` makes one.")
+        places = Path(path), paths.home() / path
+        file = next((each / "index.json" for each in places if (each / "index.json").is_file()), None)
+        if file is None:
+            raise UserError(f"there is no index in {path}, here or in {paths.home()}: `xmodal index RUN` makes one.")
         try:
             about = json.loads(file.read_text())
             form, _ = about["form"], about["sides"]
@@ -134,7 +136,7 @@ class Index:
         if form != FORM:
             made = about.get("versions", {}).get("xmodal", "another version")
             raise UserError(f"{path} is of form {form} (xmodal {made}), this version reads {FORM}: build it again.")
-        return cls(Path(path), about, run)
+        return cls(file.parent, about, run)
 
     def _read(self, side: Side) -> None:
         for name, size in self.about["sides"][side]["files"].items():

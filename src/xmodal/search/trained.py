@@ -57,14 +57,18 @@ class Trained:
         """Load a run.
 
         Args:
-            run: its folder, absolute or below `runs/`, or a checkpoint in its `checkpoints/`.
+            run: its folder, from here, from the home of the suite (`xmodal.paths.home`) or below its `runs/`, or a
+                checkpoint in its `checkpoints/`.
 
         Raises:
             UserError: there is no such run, it kept no checkpoint, or a file of it is damaged.
         """
-        path = next((each for each in (Path(run), paths.runs() / run) if each.exists()), None)
+        places = Path(run), paths.home() / run, paths.runs() / run
+        path = next((each for each in places if each.exists()), None)
         if path is None:
-            raise UserError(f"there is no run {run}: give its folder, such as runs/dmsf/emoji/64/seed0.")
+            raise UserError(
+                f"there is no run {run} here or in {paths.home()}: give its folder, such as runs/dmsf/emoji/64/seed0."
+            )
         file = path if path.is_file() else path / "checkpoints" / "best.ckpt"
         folder = file.parent.parent
         if not file.is_file() or not (folder / "config.yaml").is_file():

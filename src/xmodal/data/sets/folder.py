@@ -116,9 +116,10 @@ class Folder(Released):
             notes=notes,
         ).labelled()
         if len(release.label) < FEWEST:
+            rows, usable = len(listing.texts), len(release.label)
+            lost = f", of {rows} with a picture and a text: the labels of the others are rare" if usable < rows else ""
             raise UserError(
-                f"{self.table} has {len(release.label)} usable pairs: {FEWEST} are the fewest, "
-                "some hundreds are sensible."
+                f"{self.table} has {usable} usable pairs{lost}: {FEWEST} are the fewest, some hundreds are sensible."
             )
         return release
 
