@@ -18,6 +18,11 @@ def home() -> Path:
     return checkout if (checkout / "pyproject.toml").is_file() and PACKAGE.parent.name == "src" else Path.cwd()
 
 
+def places(given: str | Path) -> tuple[Path, Path]:
+    """Where a path that somebody gives may lie: here, or in the home."""
+    return Path(given), home() / given
+
+
 def experiments() -> Path:
     """Experiment files of the working folder, `<method>/<dataset>.yaml`; a sweep writes `<method>/tuned` here."""
     return home() / "experiments"

@@ -80,8 +80,11 @@ def provenance() -> Mapping[str, Any]:
 
 def own_code(*classes: type) -> dict[str, str]:
     """The hash of the file of each class that is not of this package, by the class's full name: no commit names it."""
-    found = {f"{each.__module__}.{each.__qualname__}": getattr(sys.modules[each.__module__], "__file__", None)
-             for each in classes if each.__module__.partition(".")[0] != __name__.partition(".")[0]}  # fmt: skip
+    foreign = [each for each in classes if each.__module__.partition(".")[0] != __name__.partition(".")[0]]
+    found = {
+        f"{each.__module__}.{each.__qualname__}": getattr(sys.modules[each.__module__], "__file__", None)
+        for each in foreign
+    }
     return {name: config_hash(_source(Path(file))) for name, file in found.items() if file}
 
 

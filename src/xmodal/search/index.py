@@ -124,8 +124,7 @@ class Index:
         Raises:
             UserError: there is none, or it is damaged or of another version.
         """
-        places = Path(path), paths.home() / path
-        file = next((each / "index.json" for each in places if (each / "index.json").is_file()), None)
+        file = next((file for each in paths.places(path) if (file := each / "index.json").is_file()), None)
         if file is None:
             raise UserError(f"there is no index in {path}, here or in {paths.home()}: `xmodal index RUN` makes one.")
         try:

@@ -63,8 +63,7 @@ class Trained:
         Raises:
             UserError: there is no such run, it kept no checkpoint, or a file of it is damaged.
         """
-        places = Path(run), paths.home() / run, paths.runs() / run
-        path = next((each for each in places if each.exists()), None)
+        path = next((each for each in (*paths.places(run), paths.runs() / run) if each.exists()), None)
         if path is None:
             raise UserError(
                 f"there is no run {run} here or in {paths.home()}: give its folder, such as runs/dmsf/emoji/64/seed0."

@@ -260,9 +260,8 @@ def query_latency(model: RetrievalMethod, data: CrossModalDataModule, repetition
         times = []
         for _ in range(repetitions):
             started = time.perf_counter()
-            (database @ model.encode(side, one)[0].float()).argsort(
-                descending=True
-            ).tolist()  # the list waits for the device
+            scores = database @ model.encode(side, one)[0].float()
+            scores.argsort(descending=True).tolist()  # the list waits for the device
             times.append(time.perf_counter() - started)
         return median(times)
 

@@ -117,7 +117,11 @@ class Folder(Released):
         ).labelled()
         if len(release.label) < FEWEST:
             rows, usable = len(listing.texts), len(release.label)
-            lost = f", of {rows} with a picture and a text: the labels of the others are rare" if usable < rows else ""
+            lost = (
+                f", of {rows} with a picture and a text: the others have no label that is frequent enough"
+                if usable < rows
+                else ""
+            )
             raise UserError(
                 f"{self.table} has {usable} usable pairs{lost}: {FEWEST} are the fewest, some hundreds are sensible."
             )
