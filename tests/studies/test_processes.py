@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from tests.conftest import CHECKOUT
 from xmodal.experiment import configuration
 from xmodal.records import forget_peak, machine
-from xmodal.studies import trial
+from xmodal.studies import trial, workers
 from xmodal.studies.processes import THREADS, device_groups, share_of_cores
 
 TASKS = """
@@ -98,6 +99,38 @@ def test_gpus_are_dealt_round_robin(monkeypatch, visible, workers, devices, deal
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert device_groups(2, 1) == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("devices", "gpus", "trunk", "host", "expected"),
+    [
+        (1, 0, "", 100, 12),  # a core each
+        (2, 0, "", 100, 6),
+        (1, 0, "", 11, 5),  # 2 GiB of the host each
+        (1, 0, "", 1, 1),
+        (1, 2, "", 100, 12),
+        (1, 1, "", 100, 5),  # 4 GiB of 22 free ones each
+        (2, 2, "", 100, 5),  # as the fuller of the two has them
+        (1, 2, "{sides: both}", 100, 2),
+    ],
+)
+def test_auto_is_what_cores_and_memory_hold(monkeypatch, tmp_path, devices, gpus, trunk, host, expected, capsys):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(12)), raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 0, GPU-a, 22528\necho 1, GPU-b, 81000\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(workers, "_free_host_memory", lambda: host * 2**30)
+    base = tmp_path / "emoji.yaml"
+    base.write_text(f"data: {{class_path: Emoji, init_args: {{trunk: {trunk or 'null'}}}}}\n")
+    pool = workers.pool_of(Namespace(workers="auto", devices=str(devices), base=base))
+    assert (pool.workers, pool.devices) == (expected, devices)
+    assert f"auto: {expected}" in capsys.readouterr().err
+
+
+def test_free_memory_of_the_host_is_what_the_system_says():
+    assert 2**20 < workers._free_host_memory() < 2**50
 
 
 @pytest.mark.parametrize(("processes", "threads"), [(1, 12), (2, 6), (5, 2), (4, 3), (16, 1)])

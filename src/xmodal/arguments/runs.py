@@ -7,6 +7,8 @@ from xmodal.arguments.common import AGAINST, PRUNERS, SAMPLERS, named, pair
 
 TABLED, SIZES = "emoji,wikipedia,fashion,flickr8k", "16,32,64,128"  # of `table`
 
+WORKERS = "a number, or auto: what cores and free memory hold; GPUs are dealt out; default: 1"
+
 
 def _run(own: ArgumentParser, *, seed: bool = True) -> None:
     """The short options that `train`, `sweep`, `ablate` and `bits` share; those of several seeds leave `seed` out."""
@@ -67,7 +69,7 @@ def sweep() -> ArgumentParser:
     own.add_argument("--pruner", help=f"{', '.join(PRUNERS)}; default: the sweep file's")
     own.add_argument("--warm_start", type=Path, help="experiment file, such as a tuned one, that is tried first")
     own.add_argument("--against", choices=AGAINST, help="search the Pareto front of val/map against this")
-    own.add_argument("--workers", default="1", help="trials that run side by side; each has GPUs of its own")
+    own.add_argument("--workers", default="1", help=f"trials that run side by side; {WORKERS}")
     own.add_argument("--storage", help="URL of the study database; default: SQLite under runs/")
     own.add_argument("--jobs", help="search in so many jobs, of SLURM where there is one; docs/how-to/sweeps.md")
     own.add_argument("--job", action="append", default=[], help="a setting of submitit, such as slurm_partition=gpu")
@@ -79,7 +81,7 @@ def _grid(name: str, words: str, example: str) -> ArgumentParser:
     pair(own, several=True)
     _run(own, seed=False)
     own.add_argument("--seeds", default="0,1,2", help="seeds of every row; default: 0,1,2")
-    own.add_argument("--workers", default="1", help="runs that go side by side, dealt out over the GPUs; default: 1")
+    own.add_argument("--workers", default="1", help=f"runs that go side by side; {WORKERS}")
     return own
 
 
@@ -116,7 +118,7 @@ def table() -> ArgumentParser:
     own.add_argument("--trials", default="24", help="of every search; default: 24")
     own.add_argument("--seeds", default="0,1,2,3,4", help="of every cell; default: 0,1,2,3,4")
     own.add_argument("--epochs", help="of every training; default: the experiment file's")
-    own.add_argument("--workers", default="1", help="trainings that go side by side, dealt out over the GPUs")
+    own.add_argument("--workers", default="1", help=f"trainings that go side by side; {WORKERS}")
     own.add_argument("--devices", help="of each training; default: 1")
     own.add_argument("--list", action="store_true", help="name the cells and whether they are filled; run nothing")
     own.set_defaults(seed=None)

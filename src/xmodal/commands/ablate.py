@@ -17,8 +17,8 @@ from xmodal.records.tables import Cell, Table
 from xmodal.run import overrides
 from xmodal.significance import SeededTest, holm
 from xmodal.studies.each_method import each_method
-from xmodal.studies.grid import Grid, full_method, grid_pool, origin
-from xmodal.studies.processes import Pool
+from xmodal.studies.grid import Grid, full_method, origin
+from xmodal.studies.workers import check_workers, pool_of
 
 FULL = "full method"
 COLUMNS = ("variant", "i2t", "t2i", "mean", "difference", "95 % interval", "p", "")
@@ -31,8 +31,8 @@ def main(argv: Sequence[str]) -> int:
     again. Ends with a table, which is also written as Markdown, CSV and LaTeX beside the runs.
     """
     options, rest = arguments.parser("ablate").parse_known_args(list(argv))
-    pool = grid_pool(options)
-    return each_method(options, lambda own: _ablate(own, rest, pool), _has_variants)
+    check_workers(options)
+    return each_method(options, lambda own: _ablate(own, rest), _has_variants)
 
 
 def _has_variants(method: str) -> bool:
@@ -44,7 +44,7 @@ def _variants(method: str) -> list[Path]:
     return sorted(paths.found(paths.experiments() / method / "ablations").glob("*.yaml"))
 
 
-def _ablate(options: argparse.Namespace, rest: Sequence[str], pool: Pool) -> None:
+def _ablate(options: argparse.Namespace, rest: Sequence[str]) -> None:
     from xmodal.cli import Parsed
 
     variants = _variants(options.method)
@@ -58,7 +58,7 @@ def _ablate(options: argparse.Namespace, rest: Sequence[str], pool: Pool) -> Non
     for path in variants:
         marks = [f"--variant={path.stem}", f"--group={options.method}-{options.data}-{size}", "--job_type=ablation"]
         rows[path.stem] = [*configuration(None, None, [file, path]), *marks, *keys]
-    grid = Grid(rows, options.seeds, pool)
+    grid = Grid(rows, options.seeds, pool_of(options))
     shown = table(grid.setups(), paths.shown(file))
     sys.stdout.write(f"\n{shown.text()}\n")
     sys.stdout.writelines(f"{path}\n" for path in shown.write(grid.rows[FULL][0].folder.parent / "ablation"))

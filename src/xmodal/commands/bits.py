@@ -13,8 +13,8 @@ from xmodal.records.setups import Setup
 from xmodal.records.tables import Table
 from xmodal.run import MAX_SIZE, overrides, whole_list
 from xmodal.studies.each_method import each_method
-from xmodal.studies.grid import Grid, full_method, grid_pool, origin, tuned_file
-from xmodal.studies.processes import Pool
+from xmodal.studies.grid import Grid, full_method, origin, tuned_file
+from xmodal.studies.workers import check_workers, pool_of
 
 SIZES = "16,32,64,128"
 
@@ -27,11 +27,11 @@ def main(argv: Sequence[str]) -> int:
     used again. Ends with a table (Markdown, CSV and LaTeX as well) and two figures, beside the runs.
     """
     options, rest = arguments.parser("bits").parse_known_args(list(argv))
-    pool = grid_pool(options)
-    return each_method(options, lambda own: _bits(own, rest, pool), lambda method: True)
+    check_workers(options)
+    return each_method(options, lambda own: _bits(own, rest), lambda method: True)
 
 
-def _bits(options: argparse.Namespace, rest: Sequence[str], pool: Pool) -> None:
+def _bits(options: argparse.Namespace, rest: Sequence[str]) -> None:
     kind = "bits" if options.dim is None and "bits" in size_names(options.method) else "dim"
     if kind == "dim" and options.dim is None and options.bits is not None:
         overrides(options)  # says which of the two the method takes
@@ -41,7 +41,7 @@ def _bits(options: argparse.Namespace, rest: Sequence[str], pool: Pool) -> None:
         file, row = nearest_tuned(options.method, options.data, size, options.base)
         rows[name] = [*row, *overrides(argparse.Namespace(**vars(options) | {kind: str(size)})), *rest]
         sources[name] = paths.shown(file)
-    grid = Grid(rows, options.seeds, pool)
+    grid = Grid(rows, options.seeds, pool_of(options))
     setups, stem, title = grid.setups(), grid.folder / kind, f"{options.method} on {options.data}"
     shown, curves = table(setups, sources), stem.with_name(f"{kind}-precision_recall.png")
     sys.stdout.write(f"\n{shown.text()}\n")

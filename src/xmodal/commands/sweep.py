@@ -19,6 +19,7 @@ from xmodal.studies.search import Sweep
 from xmodal.studies.space import read_search
 from xmodal.studies.supervise import supervise
 from xmodal.studies.tuned import check_complete, evaluate, write_tuned
+from xmodal.studies.workers import check_workers, pool_of
 
 
 def main(argv: Sequence[str]) -> int:
@@ -26,19 +27,17 @@ def main(argv: Sequence[str]) -> int:
     options = parse(argv)
     if options.jobs:
         run_jobs(search, argv, whole("JOBS", options.jobs, 1, 1024), options.job, shared=bool(options.storage))
-    pool = _pool(options)
-    return each_method(options, lambda own: _sweep(own, pool), _has_space)
+    return each_method(options, _sweep, _has_space)
 
 
 def search(argv: Sequence[str]) -> None:
     """What a job of `--jobs` does: the trials of `xmodal sweep`, and nothing after them."""
     options = parse(argv)
-    pool = _pool(options)
 
     def trials(own: argparse.Namespace) -> None:
         for sweep in plan(own):
             with sweep.open(_first(sweep), forks=True) as opened:
-                supervise(sweep, opened, pool)
+                supervise(sweep, opened, _pool(own))
 
     try:
         each_method(options, trials, _has_space)
@@ -50,11 +49,12 @@ def search(argv: Sequence[str]) -> None:
 
 def _pool(options: argparse.Namespace) -> Pool:
     jobs = int(options.jobs or 1) if "SLURM_JOB_ID" not in os.environ else 1  # which share this machine
-    return Pool(_workers(options), _devices(options), jobs)
+    return pool_of(options, jobs)
 
 
-def _sweep(options: argparse.Namespace, pool: Pool) -> None:
+def _sweep(options: argparse.Namespace) -> None:
     """All of one method: its studies, their evaluations and figures, and the table."""
+    pool = _pool(options)
     records = [record for sweep in plan(options) for record in _study(sweep, pool)]
     if not options.against:
         _print_table("dim" if options.dim else "bits", records)
@@ -114,7 +114,7 @@ def _has_space(method: str) -> bool:
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The command line, checked."""
     options = arguments.parser("sweep").parse_args(list(argv))
-    for check in (_sizes, _workers, _devices, _settings):  # a slip is said at once, before anything is started
+    for check in (_sizes, check_workers, _settings):  # a slip is said at once, before anything is started
         check(options)
     return options
 
@@ -137,14 +137,6 @@ def _sizes(options: argparse.Namespace) -> tuple[str, list[int]]:
             "name the size of the study: BITS=64 (or BITS=16,32,64) for a binary method, DIM=256 for a real-valued one."
         )
     return kind, whole_list(kind.upper(), text, 1, MAX_SIZE)
-
-
-def _workers(options: argparse.Namespace) -> int:
-    return whole("WORKERS", options.workers, 1, 256)
-
-
-def _devices(options: argparse.Namespace) -> int:
-    return whole("DEVICES", options.devices or "1", 1, 1024)
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:

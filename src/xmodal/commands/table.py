@@ -25,8 +25,9 @@ from xmodal.records.record import read_result
 from xmodal.records.setups import MEASURES, Setup, by_setup, collect
 from xmodal.records.wandb_mode import mode
 from xmodal.run import MAX_SIZE, overrides, whole, whole_list
-from xmodal.studies.grid import Grid, grid_pool
+from xmodal.studies.grid import Grid
 from xmodal.studies.processes import Pool
+from xmodal.studies.workers import pool_of
 
 UNSEARCHED = ("cca", "untrained")  # closed forms, whose experiment files say all there is to set
 HITS = [f"hit@{rank}_{direction}" for direction in ("i2t", "t2i") for rank in (1, 5, 10)]
@@ -112,7 +113,7 @@ def main(argv: Sequence[str]) -> int:
     whole("TRIALS", options.trials, 1, 1_000_000)
     mode()  # whether W&B answers is asked once, not by every trial
     provenance()  # of the code that is here now: the files that are written below are no change of it
-    pool, failed = grid_pool(options), dict[Cell, str]()
+    pool, failed = pool_of(options), dict[Cell, str]()
     cells = {cell: cell.rule(options) for cell in plan(options)}
     for number, (cell, rule) in enumerate(cells.items(), 1):
         done = cell.kept(rule) is not None

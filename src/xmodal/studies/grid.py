@@ -4,7 +4,6 @@ A run is `xmodal train` with a record: it is found again by the hash of its conf
 checkpoint where it was interrupted.
 """
 
-import argparse
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,17 +20,8 @@ from xmodal.errors import UserError
 from xmodal.experiment import configuration, experiment
 from xmodal.records import read_results
 from xmodal.records.setups import Record, Setup
-from xmodal.run import whole, whole_list
+from xmodal.run import whole_list
 from xmodal.studies.processes import Pool, Task, whole_run
-
-
-def grid_pool(options: argparse.Namespace) -> Pool:
-    """Workers for the runs of a command line.
-
-    Raises:
-        UserError: a number is none.
-    """
-    return Pool(whole("WORKERS", options.workers, 1, 256), whole("DEVICES", options.devices or "1", 1, 1024))
 
 
 def full_method(method: str, dataset: str, size: int, base: Path | None = None) -> tuple[Path, list[str]]:
