@@ -8,6 +8,12 @@ difference of the two medians over the difference of epochs (what storing a valu
 start-up what is left of it. `before` is the time from the command to the first trial, all imports included, `between`
 that from the end of a trial to the start of the next one, `after` that from the last trial to the end of the command,
 the evaluation and the figures included. Several checkouts are measured in turns.
+
+    python benchmarks/sweep.py --workers 1 4 8 auto [--searches "dmsf bits=64" "scahn bits=64"]
+
+compares numbers of workers instead: trials a minute, from the start of the first to the end of the last, and whether a
+trial has the value that it has with the first number of workers, to the last bit. Its points are drawn at random,
+by the trial's number, so that all searches try the same ones.
 """
 
 import argparse
@@ -29,12 +35,14 @@ import torch
 ROOT = Path(__file__).parents[1]
 
 
-def search(checkout: Path, method: str, size: str, trials: int, epochs: int) -> dict[str, float]:
-    """Seconds of one search."""
+def run(
+    checkout: Path, method: str, size: str, *more: str
+) -> tuple[datetime, list[optuna.trial.FrozenTrial], datetime]:
+    """When one search began, its trials, and when it ended."""
     with tempfile.TemporaryDirectory() as home:
         for name in ("experiments", "sweeps"):
             shutil.copytree(checkout / name, Path(home) / name)
-        words = [method, "emoji", f"--{size}", f"--trials={trials}", f"--epochs={epochs}", "--pruner=none"]
+        words = [method, "emoji", f"--{size}", "--pruner=none", *more]
         started = datetime.now()
         subprocess.run(
             [sys.executable, "-m", "xmodal", "sweep", *words],
@@ -45,7 +53,12 @@ def search(checkout: Path, method: str, size: str, trials: int, epochs: int) -> 
         )
         ended = datetime.now()
         study = f"{method}-emoji-{size.partition('=')[2]}"
-        found = optuna.load_study(study_name=study, storage=f"sqlite:///{home}/runs/sweeps.db").trials
+        return started, optuna.load_study(study_name=study, storage=f"sqlite:///{home}/runs/sweeps.db").trials, ended
+
+
+def search(checkout: Path, method: str, size: str, trials: int, epochs: int) -> dict[str, float]:
+    """Seconds of one search."""
+    started, found, ended = run(checkout, method, size, f"--trials={trials}", f"--epochs={epochs}")
     times = [(trial.datetime_start, trial.datetime_complete) for trial in found]
     return {
         "trial": statistics.median((end - start).total_seconds() for start, end in times),
@@ -56,6 +69,26 @@ def search(checkout: Path, method: str, size: str, trials: int, epochs: int) -> 
     }
 
 
+def side_by_side(method: str, size: str, trials: int, epochs: int, numbers: Sequence[str]) -> list[dict[str, object]]:
+    """Trials a minute of one search by the number of workers."""
+    rows, first = list[dict[str, object]](), dict[int, float]()
+    for workers in numbers:
+        more = (f"--trials={trials}", f"--epochs={epochs}", "--sampler=random", f"--workers={workers}")
+        _, found, _ = run(ROOT, method, size, *more)
+        values = {trial.number: trial.value for trial in found if trial.value is not None}
+        first = first or values
+        minutes = max(t.datetime_complete for t in found) - min(t.datetime_start for t in found)
+        rows.append(
+            {
+                **{"method": method, "trials": trials, "epochs": epochs, "workers": workers},
+                "per_minute": len(values) / (minutes.total_seconds() / 60),
+                "equal": sum(values[number] == first[number] for number in values),
+            }
+        )
+        print(rows[-1], flush=True)
+    return rows
+
+
 def main(argv: Sequence[str]) -> int:
     """Measure and write the CSV."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -63,14 +96,18 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--trials", type=int, default=24)
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--checkouts", type=Path, nargs="+", default=[ROOT])
-    parser.add_argument("--out", type=Path, default=ROOT / "results" / "sweep_speed.csv")
+    parser.add_argument("--workers", nargs="+", help="compare these numbers of workers")
+    parser.add_argument("--out", type=Path, help="default: results/sweep_speed.csv, or sweep_workers.csv")
     options = parser.parse_args(argv)
     os.environ.setdefault("XMODAL_DATA", str(ROOT / "data"))
     os.environ.setdefault("WANDB_MODE", "offline")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {os.cpu_count()} cores"
     rows = []
-    for words, checkout in product(options.searches, options.checkouts):
+    for words in options.searches if options.workers else ():
+        found = side_by_side(*words.split(), options.trials, options.epochs, options.workers)
+        rows += [{"device": device, "cores": os.cpu_count(), **row} for row in found]
+    for words, checkout in product(options.searches, () if options.workers else options.checkouts):
         method, size = words.split()
         brief = max(options.epochs // 3, 1)
         short, row = (search(checkout, method, size, options.trials, epochs) for epochs in (brief, options.epochs))
@@ -79,7 +116,8 @@ def main(argv: Sequence[str]) -> int:
         start_up = row["trial"] - options.epochs * epoch
         rows.append(what | {"epochs": options.epochs, "epoch": epoch, "start_up": start_up} | row)
         print(rows[-1], flush=True)
-    with options.out.open("w", newline="") as file:
+    name = "sweep_workers.csv" if options.workers else "sweep_speed.csv"
+    with (options.out or ROOT / "results" / name).open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows({k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
