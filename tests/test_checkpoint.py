@@ -1,6 +1,7 @@
 """Checkpoints: whole under their name, checked before they are read, and never a program."""
 
 import errno
+import io
 import os
 import pickle
 import random
@@ -213,6 +214,18 @@ def test_a_full_disk_leaves_the_old_file(monkeypatch, tmp_path):
         write_atomically(path, "new", lasting=True)
     assert [each.name for each in tmp_path.iterdir()] == ["result.json"]
     assert path.read_text() == "old"
+
+
+def test_too_little_memory_for_a_checkpoint_is_called_so(tmp_path):
+    class Small(io.BytesIO):
+        def write(self, content):
+            if self.tell() + len(content) > 10_000:
+                raise MemoryError
+            return super().write(content)
+
+    with pytest.raises(MemoryError):
+        write_atomically(tmp_path / "last.ckpt", lambda _: torch.save({"a": torch.zeros(10_000)}, Small()))
+    assert not list(tmp_path.iterdir())
 
 
 SIZES = (300, 20_000, 10_000_000)  # bytes: too small for the configuration, for the metrics or a checkpoint, for none

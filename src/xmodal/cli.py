@@ -29,7 +29,8 @@ from xmodal.files import remove_leftovers, write_atomically
 from xmodal.folder import clear, hold, release
 from xmodal.keys import BASES, Given, refuse_null
 from xmodal.records.loggers import close, loggers
-from xmodal.records.record import PER_RUN, YAML, config_hash
+from xmodal.records.record import PER_RUN, config_hash
+from xmodal.safe_yaml import LOADER
 from xmodal.trainer import OverDevices, check_trainer, first_decides, several
 
 OVERWRITE = "--overwrite"
@@ -160,7 +161,7 @@ class XmodalCLI(LightningCLI):
         config = self.config.clone()
         config.pop("config", None)  # the files it came from; their content is here
         self.yaml = self.parser.dump(config, skip_unset=False, skip_validation=True)  # the parser made it
-        self.config_dump = yaml.load(self.yaml, YAML)  # Lightning would dump it again, for the model's hyperparameters
+        self.config_dump = yaml.load(self.yaml, LOADER)  # which Lightning would dump again for the hyperparameters
         self.hash = config_hash(self.yaml)
         setup = {key: value for key, value in self.config_dump.items() if key not in PER_RUN}
         self.setup_hash = config_hash(json.dumps(setup, sort_keys=True, default=str))

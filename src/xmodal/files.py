@@ -22,12 +22,18 @@ def write_atomically(path: Path, content: str | Callable[[io.BytesIO], object], 
 
     Raises:
         UserError: the folder cannot be written, or the disk is full.
+        MemoryError: the memory is too small.
     """
     buffer = io.BytesIO()
     if isinstance(content, str):
         buffer.write(content.encode())
     else:
-        content(buffer)
+        try:
+            content(buffer)
+        except RuntimeError as error:  # torch's, in place of what the buffer said
+            if isinstance(error.__context__, MemoryError):
+                raise MemoryError(str(path)) from error  # noqa: TRY004 - what it was
+            raise
     partial = path.with_name(f".{path.name}.{uuid4().hex}{PARTIAL}")  # with the rights of any new file
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,7 @@
 """YAML files that people write: a key that is there twice is refused, and size, depth and aliases are bounded."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,27 +34,60 @@ def parse_yaml(text: str, source: str) -> Any:  # noqa: ANN401 - what the text h
     Raises:
         UserError: as for `read_yaml`.
     """
-    if len(text) > BYTES:
-        raise UserError(f"{source} is larger than {BYTES // 1024} KiB: a configuration is smaller.")
-    loader = None
+    with _named(source):
+        node = _node(text, source)
+        return None if node is None else LOADER("").construct_document(node)
+
+
+def parse_leaves(text: str, source: str) -> dict[str, str]:
+    """The values of a mapping as they are written, by dotted key, in half the time; empty where there is none.
+
+    Raises:
+        UserError: as for `read_yaml`.
+    """
+    with _named(source):
+        node = _node(text, source)
+        return dict(_leaves(node, "")) if isinstance(node, yaml.MappingNode) else {}
+
+
+@contextlib.contextmanager
+def _named(source: str) -> Iterator[None]:
+    """Say in one line what is wrong with a text."""
     try:
-        depth = 0
-        for event in yaml.parse(text, LOADER):  # before anything recursive sees it
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > DEPTH:
-                raise UserError(f"{source} is nested deeper than {DEPTH} levels.")
-        loader = LOADER(text)
-        node = loader.get_single_node()
-        if node is None:
-            return None
-        if _measure(node, source, {})[0] > NODES:
-            raise UserError(f"{source} has more than {NODES} values once its aliases are written out.")
-        return loader.construct_document(node)
+        yield
     except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{source} is no YAML: {' '.join(str(error).split())[:150]}.") from error
-    finally:
-        if loader is not None:
-            loader.dispose()
+
+
+def _node(text: str, source: str) -> yaml.Node | None:
+    """The node of a text whose size, depth and aliases are within their bounds, and whose keys are there once."""
+    if len(text) > BYTES:
+        raise UserError(f"{source} is larger than {BYTES // 1024} KiB: a configuration is smaller.")
+    depth = 0
+    for event in yaml.parse(text, LOADER):  # before anything recursive sees it
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEPTH:
+            raise UserError(f"{source} is nested deeper than {DEPTH} levels.")
+    node: yaml.Node | None = yaml.compose(text, LOADER)
+    if node is not None and _measure(node, source, {})[0] > NODES:
+        raise UserError(f"{source} has more than {NODES} values once its aliases are written out.")
+    return node
+
+
+def _leaves(node: yaml.MappingNode, prefix: str) -> Iterator[tuple[str, str]]:
+    for key, value in node.value:
+        if isinstance(value, yaml.MappingNode) and value.value:
+            yield from _leaves(value, f"{prefix}{key.value}.")
+        else:
+            yield f"{prefix}{key.value}", _text(value)
+
+
+def _text(node: yaml.Node) -> str:
+    if isinstance(node, yaml.ScalarNode):
+        return str(node.value)
+    if isinstance(node, yaml.MappingNode):
+        return "{" + ", ".join(f"{key.value}: {_text(value)}" for key, value in node.value) + "}"
+    return f"[{', '.join(map(_text, node.value))}]"
 
 
 def _measure(node: yaml.Node, source: str, known: dict[int, tuple[int, int] | None]) -> tuple[int, int]:

@@ -14,10 +14,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from xmodal.errors import UserError
 from xmodal.files import write_atomically
+from xmodal.safe_yaml import parse_leaves
 
 if TYPE_CHECKING:  # torch takes seconds, and a table of records does not need it
     import torch
@@ -30,7 +29,6 @@ PER_RUN = (
     "save_codes",
     "gallery",
 )  # differ between runs of one setup
-YAML: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the compiled one is ten times as fast, where it is built
 TUNED = re.compile(
     r"# Written by `(?P<command>xmodal sweep [^`]+)`, study (?P<study>\S+)\.\n"
     r"# Trial (?P<trial>\d+), val/map (?P<value>0\.\d{6}) on the validation pairs; trials: (?P<trials>[^.\n]+)\.\n"
@@ -150,10 +148,9 @@ def read_result(path: Path) -> dict[str, Any]:
 def read_settings(folder: Path) -> dict[str, str]:
     """The leaves of a run's `config.yaml` as text, by dotted key; empty where the file is missing or damaged."""
     try:
-        tree = yaml.load((folder / "config.yaml").read_text(), YAML)
-    except (OSError, ValueError, yaml.YAMLError):
+        return parse_leaves((folder / "config.yaml").read_text(), str(folder))
+    except (OSError, ValueError, UserError):
         return {}
-    return dict(leaves(tree)) if isinstance(tree, dict) else {}
 
 
 def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

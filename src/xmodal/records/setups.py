@@ -33,6 +33,7 @@ FIELDS: dict[str, type] = {  # what setups are made by, and what a row shows
     "device": str,
 }
 NEEDED = {"test/map_i2t", "test/map_t2i", "test/random_i2t", "test/random_t2i"}  # beside `test/map`
+SHARES = {"test/map", "val/map", "test/map_i2i", "test/map_t2t", *NEEDED}  # from 0 to 1, and spread over seeds
 
 
 class Spread(NamedTuple):
@@ -101,14 +102,14 @@ class Setup:
     @property
     def score(self) -> float:
         """Mean of `test/map` over the seeds: what setups are ranked by."""
-        return float(statistics.mean(record["metrics"]["test/map"] for record in self.records))
+        return statistics.fmean(record["metrics"]["test/map"] for record in self.records)
 
     def spread(self, metric: str) -> Spread | None:
         """Mean and deviation of a metric over the seeds, such as `test/map_i2t`; None if a run lacks it."""
         values = [record["metrics"].get(metric) for record in self.records]
         if None in values:
             return None
-        return Spread(statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None)
+        return Spread(statistics.fmean(values), float(np.std(values, ddof=1)) if len(values) > 1 else None)
 
     @cached_property
     def settings(self) -> dict[str, str]:
@@ -197,7 +198,7 @@ def _complete(record: Record) -> Record:
         check(key, record[key], sound=_lies(record[key], low, 2**32))
     metrics = record["metrics"]
     for key, value in [*metrics.items(), *record["split_sizes"].items()]:
-        check(key, value, sound=_lies(value, 0, 1) if key in {"test/map", "val/map", *NEEDED} else _lies(value))
+        check(key, value, sound=_lies(value, 0, 1) if key in SHARES else _lies(value))
     if "test/map" in metrics and (lacking := sorted(NEEDED - metrics.keys())):
         raise UserError(f"the record {record['path']} lacks {', '.join(lacking)}: run again.")
     return record

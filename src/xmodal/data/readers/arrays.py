@@ -19,6 +19,7 @@ import scipy.io
 from numpy.typing import NDArray
 
 from xmodal.data.readers import hdf5, mat5
+from xmodal.data.readers.text import whole
 from xmodal.errors import UserError
 
 Array = NDArray[Any]
@@ -175,7 +176,7 @@ def _leaves(cell: Any) -> list[str | bytes]:  # noqa: ANN401
 
 def _decoded(text: str | bytes) -> str:
     if isinstance(text, str):
-        return text
+        return whole(text)
     try:
         return text.decode()
     except UnicodeDecodeError:

@@ -66,7 +66,7 @@ def checksums(files: Files, entries: Sequence[Entry | None], folder: Path) -> li
         UserError: the folder cannot be written.
     """
     stored = _known(folder / KEPT)
-    names = [f"{entry.name}\0{entry.path if entry.member else ''}" if entry else "" for entry in entries]
+    names = [f"{entry.name}\0{entry.place if entry.member else ''}" if entry else "" for entry in entries]
 
     def read(entry: Entry) -> str:
         try:

@@ -261,6 +261,8 @@ def _word(cell: Any) -> str:  # noqa: ANN401
         return cell.strip()
     if cell is None or cell != cell:
         return ""
+    if isinstance(cell, (bytes, list, tuple, dict)):
+        raise UserError(f"a cell holds {str(cell)[:60]!r}: text or a number is expected.")
     return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
 
 

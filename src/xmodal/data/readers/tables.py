@@ -6,7 +6,6 @@ named `<file>/<where in it>`, as `xmodal.data.readers.files` finds them.
 
 import csv
 import glob
-import json
 import re
 import tarfile
 from collections import defaultdict
@@ -14,7 +13,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from xmodal.data.readers.text import decoded
+from xmodal.data.readers.text import decoded, parse_json
 from xmodal.errors import UserError
 
 Columns = dict[str, list[Any]]
@@ -113,11 +112,8 @@ def _separated(part: Path, wanted: Collection[str] | None) -> Columns:
     rows, end = csv.reader(_lines(text), delimiter=separator, strict=True), 0
     try:
         names = [name.strip() for name in next(rows, [])]
-        if len(set(names)) < len(names):
-            raise UserError(
-                f"{part} names a column twice: {', '.join(sorted({n for n in names if names.count(n) > 1}))}."
-            )
-        kept = [(name, place) for place, name in enumerate(names) if wanted is None or name in wanted]
+        _once(part, names)
+        kept = [(name, place) for place, name in enumerate(names) if name and (wanted is None or name in wanted)]
         columns: Columns = {name: [] for name, _ in kept}
         appends = [(columns[name].append, place) for name, place in kept]
         shared: dict[str, str] = {}  # cells that repeat, such as classes, are one string
@@ -144,6 +140,12 @@ def _separated(part: Path, wanted: Collection[str] | None) -> Columns:
     return columns
 
 
+def _once(part: Path, names: list[str]) -> None:
+    """Refuse a table that names a column twice; one without a name, such as an index, is none."""
+    if twice := sorted({name for name in names if name and names.count(name) > 1}):
+        raise UserError(f"{part} names a column twice: {', '.join(twice)}.")
+
+
 def _json_lines(part: Path, wanted: Collection[str] | None) -> Columns:
     columns: Columns = {}
     rows = 0
@@ -151,7 +153,7 @@ def _json_lines(part: Path, wanted: Collection[str] | None) -> Columns:
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
+            record = parse_json(line)
         except (ValueError, RecursionError) as error:
             raise UserError(f"{part}, line {number} is no JSON ({error}).") from error
         if not isinstance(record, dict):
@@ -185,9 +187,11 @@ def _parquet(part: Path, wanted: Collection[str] | None) -> Columns:
     try:
         with parquet.ParquetFile(part) as file:
             schema, rows = file.schema_arrow, file.metadata.num_rows
+            _once(part, schema.names)
             names = [name for name in schema.names if wanted is None or name in wanted]
-            pictures = {name for name in names if _holds_bytes(schema.field(name).type)}
-            columns = file.read(columns=[name for name in names if name not in pictures]).to_pydict()
+            pictures = {name for name in names if _holds_pictures(file, schema.field(name))}
+            table = file.read(columns=[name for name in names if name not in pictures])
+            columns = {name: _cells(table[name]) for name in table.column_names}
     except (OSError, ValueError) as error:  # pyarrow's own are ValueErrors
         raise UserError(f"{part} is damaged ({' '.join(str(error).split())[:120]}).") from error
     for name in pictures:
@@ -195,37 +199,58 @@ def _parquet(part: Path, wanted: Collection[str] | None) -> Columns:
     return {name: columns[name] for name in names}
 
 
-def _holds_bytes(kind: Any) -> bool:  # noqa: ANN401 - a type of pyarrow
+def _holds_pictures(file: Any, field: Any) -> bool:  # noqa: ANN401 - pyarrow's
+    """Whether a column holds files in bytes; some writers leave out that bytes are text, which pictures never are."""
     import pyarrow
 
-    inside = [kind.field(place) for place in range(kind.num_fields)] if pyarrow.types.is_struct(kind) else []
-    return any(pyarrow.types.is_binary(each) or pyarrow.types.is_large_binary(each) for each in [kind]) or any(
-        field.name == "bytes" for field in inside
-    )
+    kind = field.type
+    if pyarrow.types.is_struct(kind):
+        return any(kind.field(place).name == "bytes" for place in range(kind.num_fields))
+    if not (pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind)):
+        return False
+    first = next(file.iter_batches(16, columns=[field.name]), None)
+    try:
+        return not [each.decode() for each in (first.column(0).to_pylist() if first else ()) if each]
+    except UnicodeDecodeError:
+        return True
+
+
+def _cells(column: Any) -> list[Any]:  # noqa: ANN401 - pyarrow's
+    """The cells of a column; times are text, because nanoseconds are no datetimes, and so are bytes."""
+    import pyarrow
+
+    if pyarrow.types.is_temporal(column.type):
+        column = column.cast(pyarrow.string())
+    cells: list[Any] = column.to_pylist()
+    return [each.decode(errors="replace") if isinstance(each, bytes) else each for each in cells]
 
 
 def _coco(parts: list[Path]) -> Columns:
     """COCO's JSON, or Karpathy's: a row per picture, with lists of captions and of category names."""
-    images: dict[Any, dict[str, Any]] = {}
-    captions: dict[Any, list[str]] = defaultdict(list)
-    names: dict[Any, str] = {}
-    labels: dict[Any, dict[str, None]] = defaultdict(dict)
+    images: dict[str, dict[str, Any]] = {}  # by id, which some write as a number here and as text there
+    captions: dict[str, list[Any]] = defaultdict(list)
+    names: dict[str, Any] = {}
+    labels: dict[str, dict[Any, None]] = defaultdict(dict)
     for part in parts:
         try:
-            content = json.loads(_text(part))
+            content = parse_json(_text(part))
             if isinstance(content, list):
                 content = {"images": [{"id": place, **row} for place, row in enumerate(content)]}
             listed = content["images"]
-            names |= {each["id"]: str(each["name"]) for each in content.get("categories", ())}
-            for image in listed:
-                key = image["id"] if "id" in image else image.get("imgid", image.get("file_name"))
-                images.setdefault(key, {}).update(image)
-                captions[key] += [str(each["raw"]) for each in image.get("sentences", ())]
+            names |= {str(each["id"]): each["name"] for each in content.get("categories", ())}
+            for place, image in enumerate(listed):
+                key = str(image.get("id", image.get("imgid", image.get("file_name", f"{part} {place}"))))
+                known = images.setdefault(key, dict(image))
+                for name in ("file_name", "filename"):
+                    if name in image and known.get(name, image[name]) != image[name]:
+                        raise UserError(f"{part} gives {known[name]!r} and {image[name]!r} one id, {key}.")
+                known.update(image)
+                captions[key] += [each["raw"] for each in image.get("sentences", ())]
             for mark in content.get("annotations", ()):
                 if "caption" in mark:
-                    captions[mark["image_id"]].append(str(mark["caption"]))
+                    captions[str(mark["image_id"])].append(mark["caption"])
                 elif "category_id" in mark:
-                    labels[mark["image_id"]][names[mark["category_id"]]] = None
+                    labels[str(mark["image_id"])][names[str(mark["category_id"])]] = None
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(
                 f"{part} is no JSON as COCO has it (images, annotations, categories): {error!r}."
@@ -257,10 +282,10 @@ def _shard(part: Path, wanted: Collection[str] | None) -> Columns:
                     row["file"] = f"{part.name}/{member.name}"
                 elif ending in ("txt", "text", "caption", "cls", "json"):
                     text = decoded(archive.extractfile(member).read(), f"{member.name} in {part}").strip()  # type: ignore[union-attr]
-                    more = dict(json.loads(text)) if ending == "json" else {ending: text}
+                    more = dict(parse_json(text)) if ending == "json" else {ending: text}
                     row.update({name: value for name, value in more.items() if name != "file"})
     except (tarfile.TarError, OSError, EOFError, ValueError, TypeError) as error:
-        raise UserError(f"{part} is a damaged shard ({error}).") from error
+        raise UserError(f"{part} is a damaged shard ({' '.join(str(error).split())[:120]}).") from error
     every = [name for name in _scalars(rows.values()) if wanted is None or name in wanted]
     return {name: [row.get(name) for row in rows.values()] for name in every}
 

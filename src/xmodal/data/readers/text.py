@@ -2,7 +2,9 @@
 
 import csv
 import io
+import json
 import re
+from typing import Any
 
 from xmodal.errors import UserError
 
@@ -25,6 +27,23 @@ def decoded(content: bytes, what: str) -> str:
     if encoding == "utf-8-sig" and max(content[:4096:2].count(0), content[1:4096:2].count(0)) > len(content[:4096]) / 8:
         raise UserError(f"{what} looks like UTF-16 without a mark: save it as UTF-8.")
     return re.sub("\r\n?", "\n", text)
+
+
+def whole(text: str) -> str:
+    """The text with `?` for half of a pair of UTF-16 units, which a text that was cut may hold: nothing encodes it."""
+    return text.encode(errors="replace").decode()
+
+
+def parse_json(text: str) -> Any:  # noqa: ANN401 - what the text holds
+    """What a text in JSON holds, its texts as `whole` makes them.
+
+    Raises:
+        ValueError: it is no JSON.
+        RecursionError: it is nested too deeply.
+    """
+    content = json.loads(text)
+    halves = re.search(r"\\u[dD][89a-fA-F]", text)  # may be whole pairs
+    return json.loads(whole(json.dumps(content, ensure_ascii=False))) if halves else content
 
 
 def split_lines(text: str) -> list[str]:

@@ -96,12 +96,14 @@ class CaptionBenchmark(Benchmark):
             if not (features.is_file() and texts.is_file()):
                 return None
             regions = Variable(features, features.stem, ()).read()
+            if regions.ndim != 3 or not regions.size or regions.dtype.kind not in "iuf":
+                raise UserError(f"{features} holds {regions.dtype} {regions.shape}: numbers of pictures x regions x D.")
             lines = [line.strip() for line in split_lines(decoded(texts.read_bytes(), str(texts)))]
             while lines and not lines[-1] and len(lines) not in (len(regions), 5 * len(regions)):
                 lines.pop()  # blank lines at the end, where they are not captions
             if len(regions) == len(lines) and len(lines) % 5 == 0:  # some files repeat a picture for every caption
                 regions = regions[::5]
-            if regions.ndim != 3 or len(lines) != 5 * len(regions):
+            if len(lines) != 5 * len(regions):
                 raise UserError(
                     f"{features} holds {regions.shape} for {len(lines)} captions: five captions to a picture."
                 )
@@ -173,11 +175,11 @@ def _rows(content: str, path: str) -> list[tuple[str, str]]:
         cells = [re.split(r"\|\s*\d+\s*\|?", line, maxsplit=1) for line in split_lines(content)[1:] if line.strip()]
         rows = [(cell[0].strip(), cell[1].strip()) for cell in cells if len(cell) == 2]  # one line lacks its second bar
     elif "#0\t" in first:
-        cells = [line.split("\t", 1) for line in split_lines(content) if line.strip()]
-        rows = [(cell[0].rpartition("#")[0], cell[1].strip()) for cell in cells if len(cell) == 2]
+        cells = [re.split(r"#\d+\t", line, maxsplit=1) for line in split_lines(content) if line.strip()]
+        rows = [(cell[0], cell[1].strip()) for cell in cells if len(cell) == 2]
     else:
         cells = csv_rows(content, path)[1:]
         rows = [(cell[0], ",".join(cell[1:]).strip()) for cell in cells if len(cell) > 1]
-    if len(rows) != len(cells):
+    if len(rows) != len(cells) or not rows:
         raise UserError(f"{path} is damaged: {len(cells) - len(rows)} lines have no caption. Download it again.")
     return rows

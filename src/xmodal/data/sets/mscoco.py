@@ -55,27 +55,25 @@ class MSCOCO(Benchmark):
         names: dict[int, str] = {}
         texts: dict[int, list[str]] = defaultdict(list)
         for part in parts["captions"]:
-            names |= {image["id"]: image["file_name"] for image in part["images"]}
-            for annotation in part["annotations"]:
-                texts[annotation["image_id"]].append(annotation["caption"].strip())
+            names |= dict(part["images"])
+            for image, caption in part["annotations"]:
+                texts[image].append(caption)
         ids = [number for number in sorted(names) if texts[number]]
         if self.captions == "all":
             sentences = [texts[number] for number in ids]
             rows = np.repeat(np.arange(len(ids)), [len(each) for each in sentences])
             photos = Photos(files, [names[number] for number in ids], self.max_corrupt)
             return captioned(photos, sentences, rows, self._karpathy(files, [names[number] for number in ids]))
-        categories = {c["id"]: c["name"] for part in parts["instances"] for c in part["categories"]}
+        categories = {number: name for part in parts["instances"] for number, name in part["categories"]}
         column = {number: k for k, number in enumerate(sorted(categories))}
         row = {number: k for k, number in enumerate(ids)}
         label = np.zeros((len(ids), len(column)), np.uint8)
         for part in parts["instances"]:
-            for instance in part["annotations"]:
-                if instance["category_id"] not in column:
-                    raise UserError(
-                        f"{self.root}: instance {instance['id']} has the unknown category {instance['category_id']}."
-                    )
-                if instance["image_id"] in row:
-                    label[row[instance["image_id"]], column[instance["category_id"]]] = 1
+            for image, category in part["annotations"]:
+                if category not in column:
+                    raise UserError(f"{self.root}: an instance of image {image} has the unknown category {category}.")
+                if image in row:
+                    label[row[image], column[category]] = 1
         kept = np.flatnonzero(label.any(1))
         photos = Photos(files, [names[ids[k]] for k in kept], self.max_corrupt)
         notes = {"left_out_without_label": len(ids) - len(kept), "caption": "the first of several"}
@@ -88,16 +86,24 @@ class MSCOCO(Benchmark):
             notes=notes,
         )
 
-    def _load(self, files: Files, kind: str) -> list[dict[str, Any]]:
+    def _load(self, files: Files, kind: Literal["captions", "instances"]) -> list[dict[str, list[tuple[int, Any]]]]:
+        """By file: names of images and of categories by id, and captions or categories by the id of their image."""
         entries = [entry for entry in files.entries(".json") if entry.name.rpartition("/")[2].startswith(f"{kind}_")]
         parts = []
         for entry in entries:
             try:
                 part = files.json(entry)
-                found = {kind: list(part[kind]) for kind in ("images", "annotations")}
-            except (ValueError, KeyError, TypeError) as error:
+                marks = list(part["annotations"])
+                if kind == "captions":
+                    of_images = [(int(mark["image_id"]), mark["caption"].strip()) for mark in marks]
+                    images = [(int(image["id"]), str(image["file_name"])) for image in part["images"]]
+                else:
+                    of_images = [(int(mark["image_id"]), int(mark["category_id"])) for mark in marks]
+                    images = []
+                categories = [(int(each["id"]), str(each["name"])) for each in part.get("categories", ())]
+            except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
                 raise UserError(f"{entry.path} is damaged ({error!r}): download it again.") from error
-            parts.append({**found, "categories": part.get("categories", [])})
+            parts.append({"images": images, "annotations": of_images, "categories": categories})
         return parts
 
     def _karpathy(self, files: Files, names: list[str]) -> dict[str, list[int]]:
