@@ -44,7 +44,10 @@ def test_one_dataset_says_files_origin_and_protocols(root, capsys):
 @pytest.mark.parametrize("command", ["datasets", "prepare"])
 def test_an_unknown_dataset_is_one_line_with_the_names(command, capsys):
     assert main([command, "mirflicker"]) == 2
-    assert "no dataset 'mirflicker'; the datasets are: emoji, fashion" in capsys.readouterr().err
+    assert (
+        "no dataset 'mirflicker' (did you mean mirflickr25k?); the datasets are: emoji, fashion"
+        in capsys.readouterr().err
+    )
 
 
 def test_prepare_takes_a_protocol_and_a_dialect(root, capsys):

@@ -15,8 +15,9 @@ import torch
 from xmodal import paths
 from xmodal.__main__ import main
 from xmodal.commands.evaluate import evaluate_file
-from xmodal.run import train
+from xmodal.run import scores, train
 
+TEST = ("test/map_i2t", "test/map_t2i")
 SMALL = ("--data.subset=64", "--gallery=false")
 
 
@@ -54,6 +55,9 @@ def test_a_run_leaves_its_record(home, capsys):
         "epochs": 2,
     }.items() <= record.items()
     metrics = record["metrics"]
+    validation, i2t, t2i, mean = (f"{metrics[name]:.4f}" for name in ("val/map", *TEST, "test/map"))
+    assert out.splitlines()[-2] == f"mAP@all: validation {validation}; query set i2t {i2t}, t2i {t2i}, mean {mean}"
+    assert scores({"val/map": metrics["val/map"]}) == f"mAP@all: validation {validation}"  # of `fit`
     assert metrics["test/map"] == pytest.approx((metrics["test/map_i2t"] + metrics["test/map_t2i"]) / 2, abs=1e-15)
     assert record["conventions"].keys() >= metrics.keys() - {"test/map", "val/map"}
     assert record["split_sizes"]["query"] == 16
@@ -151,7 +155,7 @@ def test_a_killed_run_goes_on_and_ends_the_same(home, method, capsys):
 
 
 BAD = [
-    (["train", "dsmf", "emoji"], "METHOD is 'dsmf'; the methods are: acmr, "),
+    (["train", "dsmf", "emoji"], "METHOD is 'dsmf' (did you mean dmsf?); the methods are: acmr, "),
     (["train", "dmsf", "imagenet"], "DATA is 'imagenet'; dmsf has experiment files for: emoji, fashion"),
     (["train", "dmsf", "emoji", "--bits", "0"], "BITS is '0': give a whole number from 1 to 4096"),
     (["train", "dmsf", "emoji", "--bits", "-3"], "BITS is '-3': give a whole number from 1 to 4096"),
@@ -175,6 +179,8 @@ BAD = [
     (["train", "dmsf", "wikipedia", "--data.root=/nowhere"], "Expected there: raw_features.mat"),
     (["test", "--ckpt_path", "/nowhere/checkpoints/best.ckpt"], "no configuration file"),
     (["fly"], "no such command; the commands are: train, fit, test"),
+    (["trian"], "no such command (did you mean train?); the commands are: train"),
+    (["train", "dmsf", "emojis"], "DATA is 'emojis' (did you mean emoji?); dmsf has"),
     (["sweep", "dmsf", "emoji"], "name the size of the study"),
     (["sweep", "dmsf", "emoji", "--bits", "abc"], "BITS is 'abc'"),
     (["sweep", "dmsf", "emoji", "--bits", "16,,32"], "BITS is ''"),

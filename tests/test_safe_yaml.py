@@ -23,8 +23,16 @@ BAD = {
     "large": ("# " + "x" * 300_000, "larger than 256 KiB"),
     "no text": ("1: 2", "is no text"),
     "list as key": ("? [a]\n: b", "is no text"),
-    "broken": ("a: [1", "is no YAML"),
-    "object": ("a: !!python/object:os.system x", "is no YAML"),
+    "open bracket": ("a: [1\nb: 2", "line 2, column 2 (`b: 2`): the list or mapping in brackets is not closed"),
+    "indented": (
+        "model:\n  bits: 64\n weights: 1",
+        "line 3, column 2 (`weights: 1`): this belongs to nothing above it",
+    ),
+    "two colons": ("# note\na: b: c", "line 2, column 5 (`a: b: c`): no key can be here"),
+    "tab": ("a:\n\tb: 1", "line 2, column 1 (`b: 1`): nothing begins with this character: indent by spaces"),
+    "open quote": ("a: 'x\nb: 2\n", "line 3, column 1: quotes that were opened are never closed"),
+    "no colon": ("a\nb\n: 1", "is no YAML: line "),
+    "object": ("a: !!python/object:os.system x", "line 1, column 4 (`a: !!python/object:os.system x`): tags"),
     "no date": ("a: 2001-99-99", "is no YAML"),
 }
 

@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 from xmodal import arguments
-from xmodal.errors import UserError
+from xmodal.errors import UserError, meant
 from xmodal.parent import FIRST, end_with_parent
 from xmodal.paths import home
 
@@ -55,7 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.write(f"usage: xmodal [--home=FOLDER] <command> ...\n\n{lines}")
         return 0
     if command not in COMMANDS:
-        sys.stderr.write(f"xmodal {command}: no such command; the commands are: {', '.join(LISTED)}.\n")
+        sys.stderr.write(
+            f"xmodal {command}: no such command{meant(command, LISTED)}; the commands are: {', '.join(LISTED)}.\n"
+        )
         return 2
     if {"-h", "--help"} & set(rest) and command in arguments.COMMANDS:  # which takes no imports
         arguments.parser(command).parse_args(rest)

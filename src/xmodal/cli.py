@@ -194,6 +194,7 @@ class XmodalCLI(LightningCLI):
         """Give the loggers the whole resolved configuration: class, seed and trainer included."""
         what = {"method": self.method, "size": self.size, "config_hash": self.hash, "setup_hash": self.setup_hash}
         config = self.config.as_dict() | what | self.datamodule.describe()
+        config.pop("config", None)  # paths of this machine
         for logger in self.trainer.loggers:
             logger.log_hyperparams(config)
 

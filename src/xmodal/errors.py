@@ -1,5 +1,14 @@
 """The exceptions that a command shows as a single line instead of a traceback."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def meant(given: str, known: Iterable[str]) -> str:
+    """` (did you mean X?)`, if one of the known names is much like a given one, else nothing."""
+    near = get_close_matches(given.lower(), known, 1)
+    return f" (did you mean {near[0]}?)" if near else ""
+
 
 class UserError(Exception):
     """Something the user can mend: the message says what was got, what is allowed, and the way out."""

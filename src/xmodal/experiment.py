@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import yaml
 
 from xmodal import paths
-from xmodal.errors import UserError
+from xmodal.errors import UserError, meant
 from xmodal.files import write_atomically
 from xmodal.safe_yaml import read_yaml
 
@@ -60,13 +60,13 @@ def experiment(method: str, data: str) -> Experiment:
     folders = sorted({path.parent.name for path in paths.listed(paths.experiments(), "*/*.yaml")})
     if not own_method and name not in folders:
         raise UserError(
-            f"METHOD is {method!r}; the methods are: {', '.join(folders) or 'none'}; or name a class of your own, as "
-            "my_package.MyMethod or my_method.py."
+            f"METHOD is {method!r}{meant(method, folders)}; the methods are: {', '.join(folders) or 'none'}; or "
+            "name a class of your own, as my_package.MyMethod or my_method.py."
         )
     if not own_method and content is None:
         there = sorted({path.stem for path in paths.listed(paths.experiments(), f"{name}/*.yaml")})
         raise UserError(
-            f"DATA is {data!r}; {name} has experiment files for: {', '.join(there)}. Write "
+            f"DATA is {data!r}{meant(data, there)}; {name} has experiment files for: {', '.join(there)}. Write "
             f"{paths.experiments() / name / data}.yaml for another, or give a YAML file of your own data."
         )
     return Experiment(_made(method if own_method else None, name, data, dataset, content), name, dataset)
@@ -229,7 +229,8 @@ def _made(method: str | None, name: str, data: str, dataset: str, content: dict[
     if content is None:
         known = {getattr(getattr(sets, each), "name", None): each for each in sets.__all__}
         if data not in known:
-            raise UserError(f"DATA is {data!r}; the datasets are: {', '.join(sorted(filter(None, known)))}.")
+            there = sorted(filter(None, known))
+            raise UserError(f"DATA is {data!r}{meant(data, there)}; the datasets are: {', '.join(there)}.")
         content = {"data": {"class_path": known[data]}}
     takes = arguments_of(_data_class(content["data"]["class_path"]))
     args = (base.pop("data", None) or {}).get("init_args", {})

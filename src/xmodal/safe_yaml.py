@@ -1,6 +1,7 @@
 """YAML files that people write: a key that is there twice is refused, and size, depth and aliases are bounded."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,18 @@ from xmodal.errors import UserError
 
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the compiled one is ten times as fast, where there is one
 BYTES, DEPTH, NODES = 256 * 1024, 32, 50_000  # of a file, of its nesting, of its values with all aliases written out
+PLAIN = {  # what the loaders say, in words for those who do not know the grammar
+    "mapping values": "no key can be here: put a text with `: ` in quotes, and indent the keys of a section alike",
+    "cannot start any token": "nothing begins with this character: indent by spaces, not tabs, and put text in quotes",
+    "expected (',' or|node content|the node)": "the list or mapping in brackets is not closed, or lacks something here",
+    "end of stream": "quotes that were opened are never closed",
+    "find expected ':'": "the line before has no `: ` after its key",
+    "expected (key|<block end>|'-')": "this belongs to nothing above it: indent what belongs together alike",
+    "another document": "a second document begins: keep one",
+    "undefined alias": "text that begins with `*` needs quotes",
+    "escape character": "a backslash in double quotes is written twice",
+    "constructor for the tag": "tags that begin with `!` are not read: put the text in quotes",
+}
 TEXT = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
 
 
@@ -34,7 +47,7 @@ def parse_yaml(text: str, source: str) -> Any:  # noqa: ANN401 - what the text h
     Raises:
         UserError: as for `read_yaml`.
     """
-    with _named(source):
+    with _named(source, text):
         node = _node(text, source)
         return None if node is None else LOADER("").construct_document(node)
 
@@ -45,16 +58,18 @@ def parse_leaves(text: str, source: str) -> dict[str, str]:
     Raises:
         UserError: as for `read_yaml`.
     """
-    with _named(source):
+    with _named(source, text):
         node = _node(text, source)
         return dict(_leaves(node, "")) if isinstance(node, yaml.MappingNode) else {}
 
 
 @contextlib.contextmanager
-def _named(source: str) -> Iterator[None]:
+def _named(source: str, text: str) -> Iterator[None]:
     """Say in one line what is wrong with a text."""
     try:
         yield
+    except yaml.MarkedYAMLError as error:
+        raise UserError(f"{source} is no YAML: {_in_words(error, text)}.") from error
     except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{source} is no YAML: {' '.join(str(error).split())[:150]}.") from error
 
@@ -88,6 +103,16 @@ def _text(node: yaml.Node) -> str:
     if isinstance(node, yaml.MappingNode):
         return "{" + ", ".join(f"{key.value}: {_text(value)}" for key, value in node.value) + "}"
     return f"[{', '.join(map(_text, node.value))}]"
+
+
+def _in_words(error: yaml.MarkedYAMLError, text: str) -> str:
+    """Where a text stops to be YAML, and why."""
+    said, mark = " ".join(f"{error.context or ''} {error.problem or ''}".split()), error.problem_mark
+    words = next((words for pattern, words in PLAIN.items() if re.search(pattern, said)), said)
+    if mark is None:
+        return words
+    line = "".join(text.splitlines()[mark.line : mark.line + 1]).strip()
+    return f"line {mark.line + 1}, column {mark.column + 1}{f' (`{line[:40]}`)' if line else ''}: {words}"
 
 
 def _measure(node: yaml.Node, source: str, known: dict[int, tuple[int, int] | None]) -> tuple[int, int]:

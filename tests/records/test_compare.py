@@ -59,7 +59,11 @@ def test_a_record_without_seconds_is_no_trouble(home, capsys):
     del record["seconds"]
     path.write_text(json.dumps(record))
     assert main(["compare"]) == 0
-    assert "broken" not in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "broken" not in err
+    assert "\nthreads: of the CPU, in which a run was computed" in err  # what the column is
+    assert main(["compare", "--format=csv"]) == 0
+    assert "threads" not in capsys.readouterr().err
 
 
 def test_settings_are_read_once_for_a_setup(home, monkeypatch):

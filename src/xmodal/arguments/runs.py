@@ -24,7 +24,7 @@ def _run(own: ArgumentParser, *, seed: bool = True) -> None:
 
 def _one_run(name: str, words: str, example: str) -> ArgumentParser:
     keys = "Any key of the configuration may follow, such as --model.lr=0.001; --print_config shows them all."
-    own = named(name, f"{words} The last line on stdout is the path of the run's result.json. {keys}", example)
+    own = named(name, f"{words} Prints its mAP, and in the last line the path of its result.json. {keys}", example)
     pair(own, needed=False)
     own.add_argument("--config", "-c", action="append", default=[], help="further files of the configuration")
     _run(own)

@@ -14,6 +14,9 @@ COLUMNS = [
     *("method", "dataset", "size", "variant", "seeds", "i2t", "t2i", "mean", "val"),
     *("split", "relevance", "device", "threads"),
 ]
+NOTES = """i2t, t2i, mean: mAP@all on the query set. val: the validation score by which epochs and settings were chosen.
+threads: of the CPU, in which a run was computed; another number gives slightly other sums, as another CPU does.
+"""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -66,6 +69,7 @@ def _print_table(rows: Sequence[tuple[str, ...]], form: str) -> None:
     widths = [max(len(row[column]) for row in shown) for column in range(len(COLUMNS))]
     for row in shown:
         sys.stdout.write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n")
+    sys.stderr.write(NOTES)
 
 
 def table(records: Iterable[Record]) -> list[tuple[str, ...]]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from xmodal import arguments, paths
-from xmodal.errors import UserError
+from xmodal.errors import UserError, meant
 from xmodal.experiment import is_own, own_data
 
 
@@ -49,7 +49,7 @@ def module_of(name: str) -> Any:  # noqa: ANN401 - a data module's class
     if is_own(name):
         raise UserError(f"`xmodal prepare {name}` says what data of your own hold.")
     if name not in known:
-        raise UserError(f"no dataset {name!r}; the datasets are: {', '.join(known)}.")
+        raise UserError(f"no dataset {name!r}{meant(name, known)}; the datasets are: {', '.join(known)}.")
     return known[name]
 
 

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from xmodal.data.loading import EpochSampler, batch_loader
 from xmodal.data.pairs import Pictures
@@ -24,6 +23,7 @@ from xmodal.data.protocol import Index
 from xmodal.encoders import View, location
 from xmodal.errors import UserError
 from xmodal.files import write_atomically
+from xmodal.progress import bar
 
 SPARE = 2 * 2**30  # bytes of free disk that the store leaves
 STATE = np.dtype([("whole", np.uint64), ("wide", np.uint64), ("size", np.int32, (2,))])
@@ -129,15 +129,15 @@ class PixelStore:
             decoding = _Decoding(self.forms, self.folder, lacking)
             loader = batch_loader(decoding, EpochSampler(len(decoding), 32), workers)
             corrupt: list[int] = []
-            bar = tqdm(total=len(decoding), desc="pictures decoded", unit="picture", unit_scale=True)
+            shown = bar(total=len(decoding), desc="pictures decoded", unit="picture")
             for rows, sizes, failed in loader:
                 if failed:
                     raise UserError(f"cannot keep decoded pictures in {self.folder}: {failed}.")
                 self.state["size"][rows] = sizes
                 self._mark(rows[sizes[:, 0] > 0], lacking)
                 corrupt += rows[sizes[:, 0] == 0].tolist()
-                bar.update(len(rows))
-            bar.close()
+                shown.update(len(rows))
+            shown.close()
             for row in corrupt:
                 _ = self.forms.pictures[row]  # which says what is wrong with it, and stops where there are too many
             self._mark(np.array(corrupt, np.int64), lacking)

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from filelock import FileLock
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from xmodal.errors import UserError
+from xmodal.progress import bar
 
 Arrays = dict[str, NDArray[np.generic]]
 Item = TypeVar("Item")
@@ -119,7 +119,7 @@ def _encode(
         partial.mkdir()
     arrays: dict[str, Any] = {path.stem: np.load(path, mmap_mode="r+") for path in partial.glob("*.npy")}
     encode = opened()
-    bar = tqdm(total=len(items), initial=done, desc=f"{name} encodes", unit="item", unit_scale=True)
+    shown = bar(total=len(items), initial=done, desc=f"{name} encodes", unit="item")
     for number, (start, rows) in enumerate(_read_ahead(items, done, chunk), 1):
         present = [row for row in rows if row is not None]
         outputs = dict(encode(present)) if present else {}
@@ -136,12 +136,12 @@ def _encode(
             arrays[stem][where] = array
         if arrays:
             arrays["missing"][start + np.flatnonzero([row is None for row in rows])] = True
-        bar.update(len(rows))
+        shown.update(len(rows))
         if arrays and number % SAVED == 0:
             for array in arrays.values():
                 array.flush()
             _write_mark(mark, start + len(rows))
-    bar.close()
+    shown.close()
     if not arrays:
         raise UserError(f"{name}: none of the {len(items)} items can be encoded.")
     for array in arrays.values():

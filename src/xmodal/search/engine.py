@@ -9,9 +9,9 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from xmodal.errors import UserError
+from xmodal.progress import bar
 from xmodal.search.scan import nearest, ordered
 
 Array = NDArray[Any]
@@ -68,11 +68,11 @@ def build(kind: Kind, rows: Array, *, progress: bool = True) -> Any:  # noqa: AN
     if kind not in makers:
         raise UserError(f"kind is {kind!r}: {'codes' if binary else 'embeddings'} take {', '.join(makers)}.")
     index = makers[kind](rows)
-    bar = tqdm(total=len(rows), desc=f"{kind} index", unit="row", unit_scale=True, disable=None if progress else True)
+    shown = bar(total=len(rows), desc=f"{kind} index", unit="row", disable=None if progress else True)
     for start in range(0, len(rows), CHUNK):
         index.add(np.ascontiguousarray(rows[start : start + CHUNK]))
-        bar.update(min(CHUNK, len(rows) - start))
-    bar.close()
+        shown.update(min(CHUNK, len(rows) - start))
+    shown.close()
     return index
 
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from filelock import FileLock, Timeout
-from tqdm import tqdm
 
 from xmodal import paths
 from xmodal.checks import MAX_SEED
 from xmodal.errors import UserError
 from xmodal.experiment import configuration, experiment
+from xmodal.progress import bar
 from xmodal.records import read_results
 from xmodal.records.setups import Record, Setup
 from xmodal.run import whole_list
@@ -120,16 +120,16 @@ class Grid:
         sys.stderr.write(f"{done} of {total} runs are done\n")
         tasks = deque[Task]((whole_run, (run.arguments, self.pool.devices)) for run in missing)
         runs = {run.arguments: run for run in missing}
-        with tqdm(total=total, initial=done, unit="run") as bar, closing(self.pool.run(tasks)) as outcomes:
+        with bar(total=total, initial=done, unit="run") as shown, closing(self.pool.run(tasks)) as outcomes:
             for (_, (arguments, _)), outcome in filter(None, outcomes):
                 run = runs[arguments]
                 if isinstance(outcome, Exception):
                     failed.append(self.labels[run])
-                    bar.write(f"{self.labels[run]} failed: {outcome}", file=sys.stderr)
+                    shown.write(f"{self.labels[run]} failed: {outcome}", file=sys.stderr)
                 else:
                     score = (run.record() or {})["metrics"]["test/map"]
-                    bar.write(f"{self.labels[run]}: mAP {score:.4f}", file=sys.stderr)
-                bar.update()
+                    shown.write(f"{self.labels[run]}: mAP {score:.4f}", file=sys.stderr)
+                shown.update()
         return failed
 
 

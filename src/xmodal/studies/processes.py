@@ -11,12 +11,9 @@ from multiprocessing import Pipe, connection, get_context
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from tqdm import tqdm
-
 from xmodal.errors import UserError
 from xmodal.parent import end_with_parent
 
-tqdm.monitor_interval = 0  # or there is a thread in the command, of which forks know nothing
 THREADS = "XMODAL_THREADS"  # variable: CPU threads of a process that trains
 Task = tuple[Callable[..., Any], tuple[Any, ...]]  # a function of a module, and its arguments
 

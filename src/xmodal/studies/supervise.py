@@ -11,9 +11,9 @@ from uuid import uuid4
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
-from tqdm import tqdm
 
 from xmodal.errors import UserError
+from xmodal.progress import bar
 from xmodal.studies.processes import Pool, SpentError, Task, TrialDiedError
 from xmodal.studies.search import Sweep
 from xmodal.studies.storage import DONE, ERROR, GIVE_UP, OpenStudy, give_up_after_failures
@@ -92,7 +92,7 @@ class Display:
         trials = study.get_trials(deepcopy=False)
         self.shown = {trial.number for trial in trials if trial.state.is_finished()}
         done = sum(trial.state in DONE for trial in trials)
-        self.bar = tqdm(total=sweep.sought.trials, initial=done, desc=sweep.name, unit="trial")
+        self.bar = bar(total=sweep.sought.trials, initial=done, unit="trial")
 
     def __enter__(self) -> Self:
         return self
@@ -107,13 +107,15 @@ class Display:
         for trial in sorted(new, key=lambda each: each.datetime_complete or datetime.max):
             self.shown.add(trial.number)
             self.bar.update(trial.state in DONE)
-            value = " ".join(f"{value:.4f}" for value in trial.values or ()) or trial.state.name.lower()
-            self.bar.write(f"trial {trial.number}: val/map {value}{self._best(trials)}", file=sys.stderr)
+            values = " ".join(["val/map", *(f"{value:.4f}" for value in trial.values)]) if trial.values else ""
+            ended = {TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}.get(trial.state, "")
+            said = ", ".join(filter(None, (values, ended)))
+            self.bar.write(f"trial {trial.number}: {said}{self._best(trials)}", file=sys.stderr)
             if ERROR in trial.user_attrs:
                 self.bar.write(f"trial {trial.number}: {trial.user_attrs[ERROR]}", file=sys.stderr)
         values = [(trial.number, *max(trial.intermediate_values.items())) for trial in trials if _reports(trial)]
         now = [f"trial {number} epoch {epoch + 1} val/map {value:.4f}" for number, epoch, value in values]
-        self.bar.set_postfix_str(", ".join(now), refresh=sys.stderr.isatty())
+        self.bar.set_postfix_str(", ".join(now))
 
     def _best(self, trials: Sequence[FrozenTrial]) -> str:
         """The best of the trials that have been shown."""

