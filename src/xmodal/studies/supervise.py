@@ -107,9 +107,9 @@ class Display:
         for trial in sorted(new, key=lambda each: each.datetime_complete or datetime.max):
             self.shown.add(trial.number)
             self.bar.update(trial.state in DONE)
-            values = " ".join(["val/map", *(f"{value:.4f}" for value in trial.values)]) if trial.values else ""
+            score = " ".join(["val/map", *(f"{value:.4f}" for value in trial.values)]) if trial.values else ""
             ended = {TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}.get(trial.state, "")
-            said = ", ".join(filter(None, (values, ended)))
+            said = ", ".join(filter(None, (score, ended)))
             self.bar.write(f"trial {trial.number}: {said}{self._best(trials)}", file=sys.stderr)
             if ERROR in trial.user_attrs:
                 self.bar.write(f"trial {trial.number}: {trial.user_attrs[ERROR]}", file=sys.stderr)

@@ -218,7 +218,7 @@ def _render(codes: list[str]) -> NDArray[np.uint8]:
 
     pixels = np.empty((len(codes), SIDE, SIDE, 3), np.uint8)
     folder = _drawings()
-    for row, code in enumerate(bar(codes, desc="drawings rendered", unit="drawing")):
+    for row, code in enumerate(bar(codes, total=len(codes), desc="drawings rendered", unit="drawing")):
         png = resvg_py.svg_to_bytes(svg_path=str(folder / f"{code}.svg"), background="white", width=SIDE, height=SIDE)
         pixels[row] = np.asarray(Image.open(io.BytesIO(bytes(png))).convert("RGB"))
     return pixels
