@@ -207,6 +207,15 @@ def test_what_a_file_says_of_its_pairs_must_fit(tmp_path, capsys, arrays):
             "query_index names a pair twice",
         ),
         ({"query_group": np.arange(QUERIES)}, "index, hierarchy and group belong to both"),
+        *(
+            ({"query_hierarchy": query, "database_hierarchy": database}, "hierarchy must hold class numbers from 0")
+            for query, database in (
+                (np.full((QUERIES, 2), -1), np.zeros((ITEMS, 2), int)),
+                (np.zeros((QUERIES, 2), int), np.zeros((ITEMS, 3), int)),
+                (np.zeros((QUERIES, 0), int), np.zeros((ITEMS, 0), int)),
+                (np.zeros(QUERIES, int), np.zeros(ITEMS, int)),
+            )
+        ),
     ):
         assert main([saved(tmp_path / "wrong.npz", arrays | extra)]) == 2
         assert message in capsys.readouterr().err

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from tests.records.records import write_run
@@ -50,6 +51,36 @@ def test_a_bad_record_is_left_out_and_named(home, capsys, name):
     path.write_text(path.read_text()[:200])
     assert main(["compare"]) == 0
     assert str(path) in capsys.readouterr().err
+
+
+COUNT = np.arange(60.0)
+ODD = {
+    "shorter": {"ap_i2t": COUNT[1:] / 60},
+    "two columns": {"ap_i2t": np.zeros((60, 2))},
+    "text": {"ap_i2t": COUNT.astype(str)},
+    "nan": {"ap_t2i": COUNT * np.nan},
+    "above one": {"ap_t2i": COUNT},
+    "single": {"ap_t2i": np.array(0.5)},
+    "one query": {name: np.zeros(1) for name in ("query_index", "ap_i2t", "ap_t2i")},
+    "no query": {name: np.zeros(0) for name in ("query_index", "ap_i2t", "ap_t2i")},
+    "narrow curve": {"pr_rank_i2t": np.zeros((60, 2))},
+    "empty curve": {"pr_rank_i2t": np.zeros((0, 3))},
+    "curve of text": {"pr_rank_t2i": np.full((60, 3), "a")},
+    "curve of nan": {"pr_rank_t2i": np.full((60, 3), np.nan)},
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_values_of_queries_are_none(home, capsys, name):
+    for method in ("dcmh", "dmsf"):
+        for seed in (0, 1):
+            folder = write_run(home / "runs", method, seed=seed)
+    kept = dict(np.load(folder / "evaluation.npz"))
+    np.savez(folder / "evaluation.npz", **kept | ODD[name])
+    (folder / "gallery.png").mkdir()
+    assert main(["compare"]) == 0
+    assert "dmsf" in capsys.readouterr().out
+    assert "NaN" not in (home / "runs" / "compare.html").read_text()
 
 
 def test_a_record_without_seconds_is_no_trouble(home, capsys):

@@ -161,7 +161,7 @@ def _curve(setup: Setup, name: str) -> list[tuple[float, float, float]]:
     """Recall and precision, mean over the seeds, at most 80 points; none if a run kept no curve."""
     curves: list[Floats] = []
     for record in setup.records:
-        kept = read_arrays(Path(record["path"]).with_name("evaluation.npz"), name)
+        kept = read_arrays(Path(record["path"]).with_name("evaluation.npz"), name, columns=(3,))
         if kept is None or len(kept[0]) != len(curves[0] if curves else kept[0]):
             return []
         curves.append(kept[0])

@@ -6,6 +6,7 @@ Two runs are compared only where they answered the same queries over the same da
 
 import statistics
 import zipfile
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
@@ -118,7 +119,7 @@ class Setup:
 
     @cached_property
     def queries(self) -> Floats | None:
-        """(S, Q, 3) AP of every seed and query for each of `MEASURES`; None where a run kept none of it."""
+        """(S, Q, 3) AP of every seed and query for each of `MEASURES`; None where a run kept none, or no sound ones."""
         found = [
             read_arrays(Path(record["path"]).with_name("evaluation.npz"), "query_index", "ap_i2t", "ap_t2i")
             for record in self.records
@@ -127,6 +128,8 @@ class Setup:
         if first is None or any(each is None or not np.array_equal(each[0], first[0]) for each in found):
             return None
         i2t, t2i = (np.stack([each[side] for each in found if each is not None]) for side in (1, 2))
+        if min(i2t.min(), t2i.min()) < 0 or max(i2t.max(), t2i.max()) > 1:
+            return None
         return np.stack([(i2t + t2i) / 2, i2t, t2i], 2)
 
 
@@ -213,10 +216,13 @@ def _lies(value: Any, low: float = -1e300, high: float = 1e300) -> bool:  # noqa
     return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
 
 
-def read_arrays(path: Path, *names: str) -> list[NDArray[Any]] | None:
-    """Arrays of a run's `evaluation.npz`; None if the file is missing or damaged, or lacks one."""
+def read_arrays(path: Path, *names: str, columns: tuple[int, ...] = ()) -> list[Floats] | None:
+    """(N, *columns) numbers of a run's `evaluation.npz`, two rows at least; None if one is missing, damaged or none."""
     try:
         with path.open("rb") as file, np.load(file) as kept:
-            return [kept[name] for name in names]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            found = [np.asarray(kept[name], np.float64) for name in names]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, MemoryError):
         return None
+    shape = (len(found[0]), *columns) if found and found[0].ndim else ()
+    sound = len(found) == len(names) and shape[:1] > (1,) and all(each.shape == shape for each in found)
+    return found if sound and all(np.isfinite(each).all() for each in found) else None

@@ -80,6 +80,11 @@ def read_codes(file: Path) -> Codes:
     }
     if columns["query"].keys() != columns["database"].keys():
         raise UserError(f"{file}: index, hierarchy and group belong to both query and database, or to none")
+    layers = [each["hierarchy"] for each in columns.values() if "hierarchy" in each]
+    sound = all(each.ndim == 2 and each.size and each.min() >= 0 for each in layers)
+    if not sound or len({each.shape[1] for each in layers}) > 1:
+        shapes = " and ".join(str(each.shape) for each in layers)
+        raise UserError(f"{file}: hierarchy must hold class numbers from 0, pairs x layers, in both: {shapes}")
     same = all(
         np.array_equal(every[f"query_{name}"], every[f"database_{name}"])
         for every, names in ((outputs, ("image", "text")), (labels, ("label",)))
