@@ -10,6 +10,8 @@ import runpy
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from xmodal.commands.table import IMPOSSIBLE
+
 HERE = Path(__file__).parent
 FILES = "https://github.com/xmodal/xmodal/blob/main/results"
 PAGE = HERE.parent / "docs" / "results.md"
@@ -57,6 +59,8 @@ def page() -> str:
             "contest; a lead of one seed is never called significant."
         )
         parts.append(_markdown(tuple(leads[0]), (list(row.values()) for row in leads)))
+    parts.append("## What no run can fill")
+    parts += [f"- `{' '.join(map(str, cell))}`: {reason}." for cell, reason in IMPOSSIBLE.items()]
     if cells := _read(HERE / "cells.csv"):
         parts.append("## What each cell cost, and R@K where relevance is the same picture")
         parts.append(_markdown(tuple(cells[0]), (list(row.values()) for row in cells)))

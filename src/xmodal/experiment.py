@@ -101,9 +101,17 @@ def configuration(method: str | None, data: str | None, files: Sequence[str | Pa
 
 
 def size_names(method: str) -> tuple[str, ...]:
-    """Which of `bits` and `dim` the constructor of a method has; both where its class is not known yet."""
+    """Which of `bits` and `dim` sets the size of what a method gives; both where its class is not known yet.
+
+    A method that takes either has no default for `bits`; beside one, `dim` is a size within the method.
+    """
     found = method_class(method)
-    return tuple(name for name in ("bits", "dim") if not found or name in inspect.signature(found).parameters)
+    if found is None:
+        return ("bits", "dim")
+    parameters = inspect.signature(found).parameters
+    if "bits" in parameters and parameters["bits"].default is not None:
+        return ("bits",)
+    return tuple(name for name in ("bits", "dim") if name in parameters)
 
 
 def method_class(method: str) -> "type[RetrievalMethod] | None":

@@ -86,6 +86,15 @@ def test_cells_are_listed_and_nothing_is_run(small, capsys):
         "cca-emoji-dim-8",
         "dscmr-emoji-dim-8",
     ]
+    assert main(["table", "--methods=mith,cca,alscor", "--data=emoji,wikipedia", "--sizes=64,128", "--list"]) == 0
+    assert [line.split(",")[0] for line in capsys.readouterr().err.splitlines()] == [
+        "alscor-emoji-dim-64",  # 128 dimensions ask for more pairs than there are
+        *(f"cca-emoji-{kind}-{size}" for kind in ("bits", "dim") for size in (64, 128)),
+        "mith-emoji-bits-64",  # whose argument `dim` is the width of its tokens
+        "mith-emoji-bits-128",
+        "alscor-wikipedia-dim-64",  # and no CCA of ten-dimensional texts
+        "alscor-wikipedia-dim-128",
+    ]
     assert not (small / "runs").exists()
 
 
@@ -105,8 +114,8 @@ def test_what_there_is_not_is_one_line(home, capsys, more, message):
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("whole", [True, False])
-def test_a_cell_that_cannot_be_filled_is_named_and_replaces_no_whole_table(small, capsys, monkeypatch, whole):
+@pytest.mark.parametrize("seeds", ["0,1,2,3,4", "0"])
+def test_a_cell_that_cannot_be_filled_is_named_and_replaces_no_row(small, capsys, monkeypatch, seeds):
     from xmodal.commands import table as command
     from xmodal.errors import UserError
 
@@ -118,21 +127,38 @@ def test_a_cell_that_cannot_be_filled_is_named_and_replaces_no_whole_table(small
     monkeypatch.setattr("xmodal.arguments.runs.SIZES", "8")
     kept = small / "results" / "measured.csv"
     kept.parent.mkdir()
-    kept.write_text("kept")
-    assert main(["table", *(() if whole else ("--methods=cca",))]) == 2
+    row = ["cca", "emoji", "8 bits", "base", *("0" for _ in command.compare.COLUMNS[4:])]
+    kept.write_text("\n".join([",".join(command.compare.COLUMNS), ",".join(row), ""]))
+    before = kept.read_text()
+    assert main(["table", "--methods=cca", f"--seeds={seeds}"]) == 2
     err = capsys.readouterr().err
     assert "cca-emoji-dim-8: seven components" in err
-    assert ("2 of 2 cells are empty: cca-emoji-bits-8, cca-emoji-dim-8" in err) != whole
-    assert (small / "runs" / "table" / "measured.csv").read_text().count("\n") == 1
-    assert kept.read_text() == "kept"
+    assert "2 of 2 cells are empty: cca-emoji-bits-8, cca-emoji-dim-8" in err
+    assert kept.read_text() == before
+    other = small / "runs" / "table" / "measured.csv"  # a table by another rule does not touch the results
+    assert other.is_file() == (seeds == "0")
 
 
-def test_the_whole_table_is_written_beside_the_results(small, monkeypatch):
-    from xmodal.commands import table as command
+@pytest.mark.slow
+def test_a_filled_cell_replaces_its_row_of_the_results_and_no_other(small, started, monkeypatch):
+    from xmodal.commands import compare
 
-    monkeypatch.setattr(command.Cell, "fill", lambda cell, options, pool, rule: None)
-    monkeypatch.setattr("xmodal.arguments.runs.TABLED", "emoji")
-    monkeypatch.setattr("xmodal.arguments.runs.SIZES", "8")
-    assert main(["table"]) == 0
-    assert (small / "results" / "measured.csv").is_file()
-    assert not (small / "runs" / "table").exists()
+    for name, value in (("TABLED", "emoji"), ("SIZES", "8"), ("TRIALS", "1"), ("SEEDS", "0")):
+        monkeypatch.setattr(f"xmodal.arguments.runs.{name}", value)
+    old = {
+        ("dcmht", "tuned-at-64"): False,  # replaced
+        ("dcmht", "no_quantization"): True,
+        ("mith", "tuned"): True,
+    }
+    lines = [[method, "emoji", "8 bits", name, *("old" for _ in compare.COLUMNS[4:])] for method, name in old]
+    (small / "results").mkdir()
+    (small / "results" / "measured.csv").write_text(
+        "\n".join([*(",".join(line) for line in [compare.COLUMNS, *lines]), ""])
+    )
+    assert main(["table", "--methods=dcmht"]) == 0
+    found = rows(small / "results" / "measured.csv")
+    assert [(row["method"], row["variant"]) for row in found if row["mean"] == "old"] == [
+        key for key, stays in old.items() if stays
+    ]
+    assert [row["method"] for row in found if row["mean"] != "old"] == ["dcmht"]
+    assert not (small / "runs" / "table" / "measured.csv").exists()

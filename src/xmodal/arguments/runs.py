@@ -6,6 +6,7 @@ from pathlib import Path
 from xmodal.arguments.common import AGAINST, PRUNERS, SAMPLERS, named, pair
 
 TABLED, SIZES = "emoji,wikipedia,fashion,flickr8k", "16,32,64,128"  # of `table`
+TRIALS, SEEDS = "24", "0,1,2,3,4"
 
 WORKERS = "a number, or auto: what cores and free memory hold; GPUs are dealt out; default: 1"
 
@@ -115,8 +116,8 @@ def table() -> ArgumentParser:
     own.add_argument("--methods", help="separated by commas; default: all with a search space, and closed forms")
     own.add_argument("--data", default=TABLED, help=f"datasets; default: {TABLED}")
     own.add_argument("--sizes", default=SIZES, help=f"bits of codes and dimensions of embeddings; default: {SIZES}")
-    own.add_argument("--trials", default="24", help="of every search; default: 24")
-    own.add_argument("--seeds", default="0,1,2,3,4", help="of every cell; default: 0,1,2,3,4")
+    own.add_argument("--trials", default=TRIALS, help=f"of every search; default: {TRIALS}")
+    own.add_argument("--seeds", default=SEEDS, help=f"of every cell; default: {SEEDS}")
     own.add_argument("--epochs", help="of every training; default: the experiment file's")
     own.add_argument("--workers", default="1", help=f"trainings that go side by side; {WORKERS}")
     own.add_argument("--devices", help="of each training; default: 1")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from xmodal import arguments, paths
-from xmodal.experiment import PATTERN, method_class
+from xmodal.experiment import PATTERN, method_class, size_names
 from xmodal.safe_yaml import read_yaml
 
 
@@ -24,14 +24,13 @@ def main(argv: Sequence[str]) -> int:
         found = method_class(name)
         if found is not None:
             read = ", ".join(reads(name, found))
-            sys.stdout.write(f"{name:26} {kind(found):20} reads {read}\n{'':27}{paper(found)}\n")
+            sys.stdout.write(f"{name:26} {kind(name):20} reads {read}\n{'':27}{paper(found)}\n")
     return 0
 
 
-def kind(method: Any) -> str:  # noqa: ANN401 - a method's class
-    """What a method's outputs are, by its argument `bits`."""
-    bits = inspect.signature(method).parameters.get("bits")
-    return "embeddings" if bits is None else "codes or embeddings" if bits.default is None else "codes"
+def kind(method: str) -> str:
+    """What a method's outputs are, by the argument that sets their size."""
+    return " or ".join({"bits": "codes", "dim": "embeddings"}[name] for name in size_names(method))
 
 
 def reads(name: str, method: Any) -> list[str]:  # noqa: ANN401 - a method's class

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from optuna.trial import FrozenTrial
+
 from xmodal import arguments, paths
 from xmodal.commands import compare, sweep
 from xmodal.commands.bits import nearest_tuned
@@ -27,11 +29,16 @@ from xmodal.records.wandb_mode import mode
 from xmodal.run import MAX_SIZE, overrides, whole, whole_list
 from xmodal.studies.grid import Grid
 from xmodal.studies.processes import Pool
+from xmodal.studies.storage import DONE
 from xmodal.studies.workers import pool_of
 
 UNSEARCHED = ("cca", "untrained")  # closed forms, whose experiment files say all there is to set
 HITS = [f"hit@{rank}_{direction}" for direction in ("i2t", "t2i") for rank in (1, 5, 10)]
-RULE = ("methods", "data", "sizes", "trials", "seeds", "epochs")  # what makes the table
+RULE = ("trials", "seeds", "epochs")  # of every cell
+IMPOSSIBLE = {  # what no run can fill, by method, dataset and, where one only is, size
+    ("cca", "wikipedia"): "the texts have 10 dimensions, so there are 10 components",
+    ("alscor", "emoji", 128): "a batch of at least 1,029 pairs is needed, and there are no more",
+}
 LEADS = ("dataset", "relevance", "size", "direction", "best", "second", "lead", "low", "high", "p", "seeds", "verdict")
 CELLS = ("method", "dataset", "size", "trials", "search minutes", "minutes a run", "device", *HITS)
 
@@ -79,24 +86,24 @@ class Cell(NamedTuple):
         Raises:
             UserError: the cell cannot be filled.
         """
-        sizes = ",".join(map(str, self.sizes))
+        sizes, finished = ",".join(map(str, self.sizes)), list[FrozenTrial]()
         if self.searched():
             given = {name: getattr(options, name) for name in ("trials", "workers", "devices", "epochs")}
             more = [f"--{name}={value}" for name, value in given.items() if value is not None]
             for search in sweep.plan(sweep.parse([self.method, self.data, f"--{self.kind}={sizes}", *more])):
                 sweep.tune(search, pool)
+                with search.open() as opened:
+                    finished += opened.study.get_trials(deepcopy=False, states=DONE)
         rows = {}
         for size in self.sizes:
             own = argparse.Namespace(**vars(options) | {"method": self.method, "bits": None, "dim": None})
             setattr(own, self.kind, str(size))
             rows[str(size)] = [*nearest_tuned(self.method, self.data, size)[1], *overrides(own)]
         records = [record for each in Grid(rows, options.seeds, pool).setups().values() for record in each.records]
-        folder = Path(records[0]["path"]).parents[1]
-        trials = [json.loads(path.read_text())["seconds"] for path in folder.glob("trial-*/result.json")]
         ledger = {
             "rule": rule,
-            "trials": len(trials),
-            "search_minutes": sum(trials) / 60,
+            "trials": len(finished),
+            "search_minutes": sum(trial.duration.total_seconds() for trial in finished if trial.duration) / 60,
             "records": {str(Path(each["path"]).relative_to(paths.runs())): each["config_hash"] for each in records},
         }
         write_atomically(self.ledger, json.dumps(ledger, indent=1) + "\n")
@@ -131,9 +138,14 @@ def main(argv: Sequence[str]) -> int:
             sys.stderr.write(f"{cell.ledger.stem}: {(time.monotonic() - started) / 60:.1f} minutes\n")
     if options.list:
         return 0
-    part = bool(failed) or any(getattr(options, name) != parser.get_default(name) for name in RULE)
-    folder = paths.runs() / "table" if part else paths.home() / "results"  # a part does not replace the whole
-    write({cell: kept for cell, rule in cells.items() if (kept := cell.kept(rule))}, folder)
+    defaults = parser.parse_args([])
+    whole_table = list(plan(defaults))
+    if cells.keys() <= set(whole_table) and all(getattr(options, name) == getattr(defaults, name) for name in RULE):
+        write(
+            {cell: kept for cell in whole_table if (kept := cell.kept(cell.rule(defaults)))}, paths.home() / "results"
+        )
+    else:  # another table
+        write({cell: kept for cell, rule in cells.items() if (kept := cell.kept(rule))}, paths.runs() / "table")
     if failed:
         raise UserError(
             f"{len(failed)} of {len(cells)} cells are empty: {', '.join(cell.ledger.stem for cell in failed)}. The "
@@ -162,20 +174,29 @@ def plan(options: argparse.Namespace) -> Iterator[Cell]:
             if contests_in and (wanted is None or name in wanted):
                 together = name in registry and registry[name].one_training
                 for kind in size_names(name):
-                    groups = [tuple(sizes)] if together else [(size,) for size in sizes]
+                    possible = [size for size in sizes if not impossible(name, data, size)]
+                    groups = [tuple(possible)] if together else [(size,) for size in possible]
                     found += [Cell(name, data, kind, each) for each in groups]
     if unknown := set(wanted or ()) - {cell.method for cell in found}:
         raise UserError(f"METHODS is {options.methods!r}: {', '.join(sorted(unknown))} is no method of these datasets.")
     yield from found
 
 
+def impossible(method: str, data: str, size: int) -> str | None:
+    """Why no run can fill a cell, or None."""
+    return IMPOSSIBLE.get((method, data)) or IMPOSSIBLE.get((method, data, size))
+
+
 def write(filled: dict[Cell, dict[str, Any]], folder: Path) -> None:
-    """The tables in a folder, the page beside the runs, and what a `tables.py` in the folder makes of them."""
+    """The tables in a folder, the page beside the runs, and what a `tables.py` in the folder makes of them.
+
+    A filled cell replaces its row of `measured.csv`; the rows of others, measured by other rules, stay.
+    """
     listed = {paths.runs() / record: kept for kept in filled.values() for record in kept["records"]}
     records = [record for record in collect(paths.runs())[0] if Path(record["path"]) in listed]
     setups = by_setup(records)
     folder.mkdir(parents=True, exist_ok=True)
-    _csv(folder / "measured.csv", compare.COLUMNS, compare.table(records))
+    _csv(folder / "measured.csv", compare.COLUMNS, [*compare.table(records), *_others(folder / "measured.csv", setups)])
     _csv(folder / "leads.csv", LEADS, _leads(setups))
     cells = ((each, listed[Path(each.records[0]["path"])]) for each in setups)
     _csv(folder / "cells.csv", CELLS, (_cell(each, kept) for each, kept in cells))
@@ -188,6 +209,17 @@ def write(filled: dict[Cell, dict[str, Any]], folder: Path) -> None:
         for ranks in average_ranks(contests(setups)):
             draw_ranks(folder / f"ranks-{ranks.unit}.svg", ranks)
     sys.stdout.write(f"{folder}\n{paths.runs() / 'table.html'}\n")
+
+
+def _others(path: Path, setups: Sequence[Setup]) -> Iterator[tuple[str, ...]]:
+    """Rows of a table but those of the cells that are filled."""
+    filled = {(each.method, each.dataset, each.sized) for each in setups}
+    if path.is_file():
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                full = row["variant"] in ("base", "tuned") or "-at-" in row["variant"]  # no ablation
+                if not full or (row["method"], row["dataset"], row["size"]) not in filled:
+                    yield tuple(row[column] for column in compare.COLUMNS)
 
 
 def _leads(setups: Sequence[Setup]) -> Iterator[tuple[object, ...]]:
