@@ -140,10 +140,10 @@ def test_a_cell_that_cannot_be_filled_is_named_and_replaces_no_row(small, capsys
 
 
 @pytest.mark.slow
-def test_a_filled_cell_replaces_its_row_of_the_results_and_no_other(small, started, monkeypatch):
+def test_a_method_that_is_filled_replaces_its_rows_of_the_results_and_no_others(small, started, monkeypatch):
     from xmodal.commands import compare
 
-    for name, value in (("TABLED", "emoji"), ("SIZES", "8"), ("TRIALS", "1"), ("SEEDS", "0")):
+    for name, value in (("TABLED", "emoji"), ("SIZES", "8,16"), ("TRIALS", "1"), ("SEEDS", "0")):
         monkeypatch.setattr(f"xmodal.arguments.runs.{name}", value)
     old = {
         ("dcmht", "tuned-at-64"): False,  # replaced
@@ -155,10 +155,15 @@ def test_a_filled_cell_replaces_its_row_of_the_results_and_no_other(small, start
     (small / "results" / "measured.csv").write_text(
         "\n".join([*(",".join(line) for line in [compare.COLUMNS, *lines]), ""])
     )
-    assert main(["table", "--methods=dcmht"]) == 0
-    found = rows(small / "results" / "measured.csv")
+    for sizes, replaced in (("8", False), ("16", True)):
+        assert main(["table", "--methods=dcmht", f"--sizes={sizes}"]) == 0
+        found = rows(small / "results" / "measured.csv")
+        assert any(row["mean"] != "old" for row in found) == replaced
     assert [(row["method"], row["variant"]) for row in found if row["mean"] == "old"] == [
         key for key, stays in old.items() if stays
     ]
-    assert [row["method"] for row in found if row["mean"] != "old"] == ["dcmht"]
+    assert [(row["method"], row["size"]) for row in found if row["mean"] != "old"] == [
+        ("dcmht", "8 bits"),
+        ("dcmht", "16 bits"),
+    ]
     assert not (small / "runs" / "table" / "measured.csv").exists()

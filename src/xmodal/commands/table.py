@@ -141,9 +141,12 @@ def main(argv: Sequence[str]) -> int:
     defaults = parser.parse_args([])
     whole_table = list(plan(defaults))
     if cells.keys() <= set(whole_table) and all(getattr(options, name) == getattr(defaults, name) for name in RULE):
-        write(
-            {cell: kept for cell in whole_table if (kept := cell.kept(cell.rule(defaults)))}, paths.home() / "results"
-        )
+        found = {cell: cell.kept(cell.rule(defaults)) for cell in whole_table}
+        left = {
+            (cell.method, cell.data) for cell, kept in found.items() if kept is None
+        }  # not at all sizes by one rule
+        full = {cell: kept for cell, kept in found.items() if kept and (cell.method, cell.data) not in left}
+        write(full, paths.home() / "results")
     else:  # another table
         write({cell: kept for cell, rule in cells.items() if (kept := cell.kept(rule))}, paths.runs() / "table")
     if failed:
@@ -190,7 +193,7 @@ def impossible(method: str, data: str, size: int) -> str | None:
 def write(filled: dict[Cell, dict[str, Any]], folder: Path) -> None:
     """The tables in a folder, the page beside the runs, and what a `tables.py` in the folder makes of them.
 
-    A filled cell replaces its row of `measured.csv`; the rows of others, measured by other rules, stay.
+    A cell replaces its row of `measured.csv`; the rows of others, measured by other rules, stay.
     """
     listed = {paths.runs() / record: kept for kept in filled.values() for record in kept["records"]}
     records = [record for record in collect(paths.runs())[0] if Path(record["path"]) in listed]
