@@ -5,10 +5,12 @@ import json
 import os
 import re
 import socket
+import subprocess
 import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
+from pathlib import Path
 from threading import Thread
 from types import SimpleNamespace
 from urllib.parse import unquote
@@ -40,6 +42,10 @@ def test_an_offline_run_is_uploaded_whole(home, key, monkeypatch, capfd):
     record, folder = json.loads(path.read_text()), path.parent
     (offline,) = (paths.runs() / "wandb").glob("offline-run-*")
     assert offline.name.endswith(record["wandb_id"])
+    inspect = [Path(sys.executable).with_name("wandb"), "leet", "inspect", "--summary", "--json", offline.parent]
+    seen = json.loads(subprocess.run(inspect, capture_output=True, text=True, check=True).stdout)
+    assert (seen["state"], seen["summary"]["test/map"]) == ("finished", record["metrics"]["test/map"])
+    assert not [value for value in seen["config"].values() if str(CHECKOUT) in str(value)], "paths of this machine"
     with StandIn() as server:
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
         assert main(["sync"]) == 0, capfd.readouterr()
