@@ -181,7 +181,7 @@ def sweep_file(draw, keys):
 def test_sweep_files(checked, capsys, keys):
     sound, wrong = 0, []
     for seed in range(FIRST, FIRST + LINES):
-        text = sweep_file(random.Random(10**6 + seed), keys)
+        text = SOUND if seed % 30 == 7 else sweep_file(random.Random(10**6 + seed), keys)  # one in a hundred is sound
         (checked / "sweeps" / "dmsf.yaml").write_text(text, encoding="utf-8")
         _, err, fault = outcome(["sweep", "dmsf", "emoji", "--bits=16", f"--storage=sqlite:///{seed}.db"], capsys)
         sound += err.endswith("checked\n")

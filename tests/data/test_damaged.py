@@ -245,6 +245,7 @@ def test_links_that_lead_nowhere_and_arrays_of_one_name(tmp_path):
     (tmp_path / "all.h5").rename(path)
     with h5py.File(path, "a") as file:
         file["soft"], file["outside"] = h5py.SoftLink("/nowhere"), h5py.ExternalLink("no.h5", "/x")
+        file[b"\xff"] = [1.0]  # a name that a damaged byte leaves
     assert {variable.key for variable in listed(path)} == OWN.keys()
     with zipfile.ZipFile(tmp_path / "twice.npz", "w") as archive:
         archive.writestr("image.npy", b"")

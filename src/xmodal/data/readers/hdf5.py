@@ -18,12 +18,12 @@ Array = NDArray[Any]
 
 
 def listed(path: Path) -> list[tuple[str, tuple[int, ...]]]:
-    """Name and shape of every array; a link that leads nowhere is none."""
+    """Name and shape of every array; a link that leads nowhere is none, nor what has bytes for a name."""
     with h5py.File(path) as file:
         return [
             (name, _shape(item))
             for name, item in file.items()
-            if isinstance(item, h5py.Dataset) or (item and "MATLAB_sparse" in item.attrs)
+            if isinstance(name, str) and (isinstance(item, h5py.Dataset) or (item and "MATLAB_sparse" in item.attrs))
         ]
 
 
