@@ -14,6 +14,7 @@ from tests.data import make, make_dialects
 from xmodal import data
 from xmodal.data.readers.arrays import listed
 from xmodal.data.readers.files import Files, Photos
+from xmodal.data.readers.release import multi_hot
 from xmodal.data.sets.nuswide import TC21
 from xmodal.errors import UserError
 
@@ -253,6 +254,11 @@ def test_links_that_lead_nowhere_and_arrays_of_one_name(tmp_path):
             archive.writestr("image.npy", b"")
     with pytest.raises(UserError, match="holds two arrays of one name"):
         listed(tmp_path / "twice.npz")
+
+
+def test_a_class_number_that_counts_to_a_billion_takes_no_memory():
+    with pytest.raises(UserError, match="labels holds the class 1000000000: 10,000 classes are the most"):
+        multi_hot(np.array([0, 1, 10**9]), "labels")
 
 
 def test_a_damaged_length_of_text_takes_no_memory(tmp_path):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from xmodal.data.protocol import Index
 from xmodal.data.readers.arrays import finite
 from xmodal.data.readers.files import Photos, Pixels
+from xmodal.data.readers.listing import MOST
 from xmodal.encoders import Arrays
 from xmodal.errors import UserError
 
@@ -106,7 +107,10 @@ def multi_hot(values: NDArray[Any], what: str, classes: int | None = None) -> ND
         count = int(numbers.max()) + 1 if classes is None else classes
         if numbers.max() >= count:
             raise UserError(f"{what} holds class {numbers.max() + 1} of {count}: out of range.")
-        label = np.eye(count, dtype=np.uint8)[numbers]
+        if count > MOST:
+            raise UserError(f"{what} holds the class {array.max()}: {MOST:,} classes are the most.")
+        label = np.zeros((len(numbers), count), np.uint8)
+        label[np.arange(len(numbers)), numbers] = 1
     if classes is not None and label.shape[1] != classes:
         raise UserError(f"{what} holds {label.shape[1]} labels, the dataset has {classes}: is it another variant?")
     return label
