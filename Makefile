@@ -25,6 +25,12 @@ SWEEP_OPTIONS = $(call give,trials,$(TRIALS)) $(call give,minutes,$(MINUTES)) $(
   $(call give,sampler,$(SAMPLER)) $(call give,sampler_seed,$(SAMPLER_SEED)) $(call give,pruner,$(PRUNER)) $(call give,warm_start,$(WARM_START)) \
   $(call give,against,$(AGAINST)) $(call give,jobs,$(JOBS)) $(foreach setting,$(JOB),--job='$(setting)')
 
+# A variable that a target does not take is refused, as an unknown option is; each target's line of help lists what it takes.
+takes = $(shell sed -n 's/^$(1):[^\#]*\#\# //p' $(firstword $(MAKEFILE_LIST)) | grep -oE '[A-Z_]+=' | tr -d =)
+OF_ALL := PYTHON TORCH_INDEX MPLCONFIGDIR %_DIR %_HOME
+TYPED := $(filter-out $(OF_ALL),$(foreach each,$(.VARIABLES),$(if $(filter command,$(origin $(each))),$(each))))
+$(foreach goal,$(MAKECMDGOALS),$(foreach each,$(filter-out $(call takes,$(goal)),$(TYPED)),$(error make $(goal) takes no $(each); it takes: $(or $(call takes,$(goal)),nothing))))
+
 .PHONY: help setup prepare sweep ablate bits table plots train smoke compare demo dashboard sync workspace docs test lint types format constraints ci clean
 .DEFAULT_GOAL := help
 
@@ -49,13 +55,13 @@ $(VENV)/.stamp: pyproject.toml constraints.txt
 prepare: setup ## encode a dataset's features once: DATA=emoji
 	@$(XMODAL) prepare '$(DATA)'
 
-sweep: setup ## search and evaluate: METHOD=dmsf|a,b|all BITS=64 [DIM=] [DATA=emoji|my.yaml] [TRIALS=] [MINUTES=] [WORKERS=] [DEVICES=] [STORAGE=] [SAMPLER=] [PRUNER=] [WARM_START=] [AGAINST=] [JOBS=]
+sweep: setup ## search and evaluate: METHOD=dmsf|a,b|all BITS=64 [DIM=] [DATA=emoji|my.yaml] [TRIALS=] [MINUTES=] [WORKERS=] [SEED=] [EPOCHS=] [DEVICES=] [STORAGE=] [SAMPLER=] [SAMPLER_SEED=] [PRUNER=] [WARM_START=] [AGAINST=] [JOBS=] [JOB=]
 	@$(XMODAL) sweep '$(METHOD)' '$(DATA)' $(RUN_OPTIONS) $(SWEEP_OPTIONS)
 
 ablate: setup ## the full method against its variants: METHOD=dmsf|a,b|all [BITS=] [DIM=] [DATA=emoji] [SEEDS=0,1,2] [WORKERS=] [EPOCHS=] [DEVICES=]
 	@$(XMODAL) ablate '$(METHOD)' '$(DATA)' $(GRID_OPTIONS)
 
-bits: setup ## the tuned method over code lengths: METHOD=dmsf|a,b|all [BITS=16,32,64,128] [DIM=] [DATA=emoji] [SEEDS=0,1,2] [WORKERS=]
+bits: setup ## the tuned method over code lengths: METHOD=dmsf|a,b|all [BITS=16,32,64,128] [DIM=] [DATA=emoji] [SEEDS=0,1,2] [WORKERS=] [EPOCHS=] [DEVICES=]
 	@$(XMODAL) bits '$(METHOD)' '$(DATA)' $(GRID_OPTIONS)
 
 table: setup ## every method on every dataset at every size, and all tables of README and docs: [METHODS=] [DATA=a,b] [SIZES=16,32,64,128] [TRIALS=24] [SEEDS=0,1,2,3,4] [WORKERS=] [EPOCHS=] [DEVICES=]

@@ -8,7 +8,7 @@ from xmodal import methods
 from xmodal.cli import Parsed
 from xmodal.experiment import configuration, size_names
 from xmodal.records.record import TUNED as HEADER
-from xmodal.records.record import tuned_header
+from xmodal.records.record import config_hash, tuned_text
 from xmodal.studies.search import as_text
 from xmodal.studies.space import read_search
 
@@ -73,9 +73,24 @@ def test_a_tuned_file_at_another_size_is_named_after_its_own(home):
     assert Parsed([*given, "--model.bits=32"]).config_dump["variant"] == "tuned-at-64"
 
 
+def test_a_run_is_called_tuned_only_with_the_values_that_the_sweep_wrote(home):
+    def variant(*more):
+        return Parsed([*configuration("dmsf", "tuned/emoji-64"), *more]).variant
+
+    assert variant("--model.image_lr=0.5") == variant("--model.weights.graph=7", "--model.bits=32") == "tuned-edited"
+    assert variant("--model.image_lr=1.5335698146671413e-3") == variant("--trainer.max_epochs=2") == "tuned"
+    file = home / "experiments/dmsf/tuned/emoji-64.yaml"
+    text = file.read_text()
+    file.write_text(text.replace("image_lr: 0.0015", "image_lr: 0.0025"))
+    assert variant() == variant("--model.bits=32") == "tuned-edited"
+    file.write_text(text)
+    assert variant() == "tuned"
+
+
 def test_the_header_of_a_tuned_file_is_made_and_read_in_one_form():
-    written = tuned_header("xmodal sweep dmsf emoji", "dmsf-emoji-64", 3, 0.5, {"complete": 20, "pruned": 4})
-    assert HEADER.fullmatch(written)["trials"] == "20 complete, 4 pruned"
+    counts = {"complete": 20, "pruned": 4}
+    found = HEADER.match(tuned_text("model: {}\n", "xmodal sweep dmsf emoji", "dmsf-emoji-64", 3, 0.5, counts))
+    assert (found["trials"], found["content"]) == ("20 complete, 4 pruned", config_hash("model: {}\n"))
 
 
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)

@@ -182,6 +182,11 @@ def test_files_that_are_no_files(tmp_path, capsys, arrays):
     other = saved(tmp_path / "other.npz", wrong(arrays, query_label=1 - arrays["query_label"]))
     assert main([good, other]) == 2
     assert "cannot be compared: their query labels differ" in capsys.readouterr().err
+    layers = {"query_hierarchy": np.arange(QUERIES)[:, None], "database_hierarchy": np.arange(ITEMS)[:, None]}
+    fewer = {name: array[1:] for name, array in arrays.items() if name.startswith("database")}
+    for different in (layers, fewer):  # another rule of relevance, another database
+        assert main([good, saved(tmp_path / "other.npz", arrays | different)]) == 2
+        assert "cannot be compared: other items are relevant to their queries" in capsys.readouterr().err
 
 
 def test_class_numbers_of_mixed_signs_above_what_a_double_holds(tmp_path, capsys, arrays):

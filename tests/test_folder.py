@@ -7,7 +7,13 @@ import pytest
 import yaml
 
 from tests.test_run import SMALL, run
+from xmodal.errors import UserError
+from xmodal.experiment import configuration
 from xmodal.folder import difference
+from xmodal.records.setups import QUERIES
+from xmodal.relevance import Relevance
+from xmodal.studies.grid import Grid, Run
+from xmodal.studies.processes import Pool
 
 
 def test_another_configuration_asks_before_it_takes_the_place_of_a_run(home, capsys):
@@ -51,6 +57,17 @@ def test_a_folder_that_no_run_wrote_is_left_alone(home, capsys, config):
         assert kept == {path: path.read_bytes() for path in foreign.rglob("*") if path.is_file()}
 
 
+def test_another_seed_does_not_take_the_place_of_a_run(home, capsys):
+    """Folders of the suite are named after seed and variant, one that somebody gives is not."""
+    command = ("train", "cca", "emoji", "--bits", 16, *SMALL, f"--trainer.default_root_dir={home / 'mine'}")
+    assert run(capsys, *command)[0] == 0
+    for more in ("--seed=1", "--variant=other"):
+        code, _, err = run(capsys, *command, more)
+        assert code == 2
+        assert "give another trainer.default_root_dir to keep both, or --overwrite" in err
+    assert run(capsys, *command, "--seed=1", "--overwrite")[0] == 0
+
+
 def test_two_runs_at_once_do_not_share_a_folder(home, capsys):
     """Or one could replace the other's configuration, and a record would lie beside a configuration not its own."""
     command = ("train", "cca", "emoji", "--bits", 16, *SMALL)
@@ -92,8 +109,32 @@ def test_an_interrupted_run_goes_on_with_other_devices(home, capsys):
     there = yaml.safe_load(config.read_text())
     there["trainer"] |= {"devices": 8, "num_nodes": 2}
     config.write_text(yaml.safe_dump(there))
-    _, _, err = run(capsys, "train", "cca", "emoji", "--bits", 16, *SMALL)
+    _, _, err = run(capsys, "train", "cca", "emoji", "--bits", 16, *SMALL, "--save_codes=true")  # one more file
     assert "going on from" in err
+
+
+def test_an_interrupted_run_does_not_go_on_with_other_data(home, capsys, monkeypatch):
+    command = ("train", "cca", "emoji", "--dim", 16, *SMALL)
+    _, out, _ = run(capsys, *command)
+    record = Path(out.splitlines()[-1])
+    record.unlink()  # as if interrupted
+    monkeypatch.setattr(Relevance, "hash", "of other labels")
+    code, _, err = run(capsys, *command)
+    assert code == 2
+    assert "this run began with other data (relevance_hash" in err
+    assert "restore them, or remove its folder to begin anew" in err
+    assert not record.exists()
+
+
+def test_finished_runs_of_other_data_are_not_rows_of_one_table(home, monkeypatch):
+    """Their configuration is the same, and so is the number of their pairs."""
+    said = dict.fromkeys(QUERIES, "the same")
+    for other in QUERIES:
+        grid = Grid({"16 dim": [*configuration("cca", "emoji"), "--model.dim=16"]}, "0,1", Pool(1, 1))
+        records = iter([{**said, other: seed, "path": f"seed{seed}/result.json"} for seed in (0, 0, 0, 1)])
+        monkeypatch.setattr(Run, "record", lambda _, found=records: next(found))
+        with pytest.raises(UserError, match="seed0 and seed1 answered other queries: remove the one on older data"):
+            grid.setups()
 
 
 def test_settings_that_differ_in_their_last_letter_differ():

@@ -13,6 +13,7 @@ from tests.studies.conftest import SMALL, inline  # noqa: F401 - a fixture
 from xmodal.__main__ import main
 from xmodal.commands.init_data import _separator
 from xmodal.experiment import experiment, method_class, size_names
+from xmodal.records.setups import by_setup
 
 
 def said(capsys):
@@ -110,6 +111,42 @@ def test_without_labels_supervised_methods_say_so_in_one_line(own, capsys):
     assert main(["train", "cca", "mine.yaml", "--dim=4", "--gallery=false"]) == 0
     metrics = json.loads((own / "runs/cca/mine/dim4/seed0/result.json").read_text())["metrics"]
     assert 0 < metrics["test/map_i2t"] <= 1
+
+
+def test_another_table_is_another_configuration_and_is_never_ranked_with_the_first(own, capsys):
+    """Labels that were corrected between two runs: as many rows, the same split, other answers."""
+    assert main(["init", "data", "pictures", "table.csv", "--name=mine"]) == 0
+    content = yaml.safe_load((own / "mine.yaml").read_text())
+    small = {"model": "test_resnet", "weights": "random", "size": 32}
+    content["data"]["init_args"] |= {
+        "image_encoder": {"class_path": "xmodal.encoders.TimmImage", "init_args": small},
+        "text_encoder": {"class_path": "xmodal.encoders.BagOfWords"},
+    }
+    (own / "mine.yaml").write_text(yaml.safe_dump(content))
+    command = ["train", "cca", "mine.yaml", "--dim=4", "--gallery=false"]
+    assert main(command) == 0
+    record = own / "runs/cca/mine/dim4/seed0/result.json"
+    first = json.loads(record.read_text())
+    table = own / "table.csv"
+    kept = table.read_bytes()
+    table.write_bytes(kept.replace(b"2.jpg,class0", b"2.jpg,class1"))
+    capsys.readouterr()
+    assert main(command) == 2
+    assert "holds a run with data.table_hash" in said(capsys)
+    config = str(record.with_name("config.yaml"))
+    assert main(["train", "--config", config, "--variant=again"]) == 2
+    assert "table.csv has changed since this configuration was made (data.table_hash" in said(capsys)
+    assert main([*command, "--variant=corrected"]) == 0
+    capsys.readouterr()
+    assert main(["bits", "cca", "mine.yaml", "--dim=4", "--gallery=false", "--seeds=0"]) == 2
+    assert "holds a run with data.table_hash" in said(capsys), "no finished run of the old table is used again"
+    again = json.loads((own / "runs/cca/mine/dim4/corrected-seed0/result.json").read_text())
+    assert first["split_hash"] == again["split_hash"]
+    setups = by_setup([{**first, "path": ""}, {**again, "path": "", "variant": "base"}])
+    assert len({each.contest for each in setups}) == 2
+    table.write_bytes(kept)
+    assert main(["bits", "cca", "mine.yaml", "--dim=4", "--gallery=false", "--seeds=0"]) == 0
+    assert json.loads(record.read_text()) == first
 
 
 @pytest.mark.slow

@@ -105,8 +105,8 @@ def test_the_saved_configuration_replays_the_run(home, capsys):
 def test_a_checkpoint_evaluates_to_the_same_numbers(home, capsys):
     _, out, _ = run(capsys, "train", "dmsf", "emoji", "--bits", 16, "--epochs", 2, *SMALL)
     trained, checkpoint = record_of(out), Path(out.splitlines()[-1]).parent / "checkpoints" / "best.ckpt"
-    code, out, _ = run(capsys, "test", "--ckpt_path", checkpoint)
-    assert code == 0
+    code, out, err = run(capsys, "test", "--ckpt_path", checkpoint)
+    assert (code, err) == (0, "")
     evaluated = record_of(out)["metrics"]
     assert evaluated == {name: value for name, value in trained["metrics"].items() if name != "val/map"}
 
@@ -117,6 +117,9 @@ def test_a_checkpoint_of_another_configuration_is_refused(home, capsys):
     code, _, err = run(capsys, "test", "--ckpt_path", checkpoint, "--bits", 32)
     assert code == 2
     assert "bits is 16 in the checkpoint, 32 asked for" in err
+    code, _, err = run(capsys, "test", "--ckpt_path", checkpoint, "--data.relevance=finest")
+    assert code == 2
+    assert "layer_sizes is () in the checkpoint, (8, 96) asked for" in err
 
 
 def test_a_checkpoint_older_than_an_argument_evaluates_to_the_same_numbers(home, capsys):
@@ -164,6 +167,10 @@ BAD = [
     (["train", "dmsf", "emoji", "--dim", "64"], "dmsf takes BITS: its codes are binary"),
     (["train", "dmsf", "emoji", "--dim", "64", "--bits", "64"], "not both"),
     (["train", "cca", "emoji"], "either bits"),
+    (["train", "dmsf", "emoji", "--bits=16", "--model.bits=32"], "--model.bits is given beside the short option"),
+    (["train", "dmsf", "emoji", "--seed=1", "--seed_everything", "2"], "--seed_everything is given beside the short"),
+    (["ablate", "dmsf", "emoji", "--bits=16", "--seed_everything=1"], "--seed_everything is given beside the short"),
+    (["bits", "dmsf", "emoji", "--model.init_args.bits=16"], "--model.bits is given beside the short option"),
     (["train", "dmsf", "emoji", "--seed", "x"], "SEED is 'x'"),
     (["train", "dmsf", "emoji", "--seed", str(2**32)], "SEED is '4294967296': give a whole number from 0 to 429496729"),
     (["train", "dmsf", "emoji", f"--seed_everything={2**32}"], "seed_everything is 4294967296: give an int from 0 to"),

@@ -4,6 +4,7 @@ import re
 import subprocess
 import tomllib
 
+import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -80,3 +81,22 @@ def test_make_passes_what_it_is_given():
     assert "-m xmodal sweep 'dmsf' 'wikipedia' --bits='16,32'" in shown
     assert "--trials='3'" in shown
     assert "--dim" not in shown
+
+
+def test_the_help_of_a_target_lists_the_variables_that_it_takes():
+    makefile = (CHECKOUT / "Makefile").read_text().replace("\\\n", "")
+    lists = dict(re.findall(r"^(\w+_OPTIONS) = (.+)$", makefile, re.M))
+    for target, words, recipe in re.findall(r"^([a-z]+):[^#\n]*## (.*)\n((?:\t.*\n)*)", makefile, re.M):
+        for name, text in lists.items():
+            recipe = recipe.replace(f"$({name})", text)
+        taken = set(re.findall(r"\$\(([A-Z_]+)\)", recipe)) - {"XMODAL", "BIN", "MAKEFILE_LIST"}
+        assert set(re.findall(r"([A-Z_]+)=", words)) == taken, target
+
+
+@pytest.mark.parametrize("slip", ["EPOCH=3", "SEEDS=0,1"])
+def test_make_refuses_what_a_target_does_not_take(slip):
+    command = ["make", "-n", "-s", "-o", "setup", "train", "METHOD=dmsf", "BITS=16", slip]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    takes = "METHOD DATA BITS DIM SEED EPOCHS DEVICES"
+    assert f"make train takes no {slip.partition('=')[0]}; it takes: {takes}." in done.stderr
+    assert (done.returncode, done.stdout) == (2, "")

@@ -3,13 +3,14 @@
 import contextlib
 import math
 import signal
+from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping
 
 from xmodal.data.loading import epoch_seed
-from xmodal.errors import DivergedError
+from xmodal.errors import DivergedError, UserError
 
 
 class SeedEpoch(Callback):
@@ -21,6 +22,35 @@ class SeedEpoch(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """See the class."""
         seed_everything(epoch_seed(self.seed, trainer.current_epoch), verbose=False)
+
+
+class SameData(Callback):
+    """A training goes on with the split and the labels that it began with, whatever became of the files meanwhile."""
+
+    def __init__(self) -> None:
+        self.here: dict[str, Any] = {}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """See the class."""
+        said = trainer.datamodule.describe()  # type: ignore[attr-defined]
+        self.here = {key: said[key] for key in ("dataset", "split_hash", "relevance_hash")}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps of the data."""
+        return self.here
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """See the class.
+
+        Raises:
+            UserError: the data are others.
+        """
+        for key, value in self.here.items():
+            if value != (was := state_dict.get(key)):
+                raise UserError(
+                    f"this run began with other data ({key} {ascii(was)[:20]}, not {value[:18]!r}): restore them, or "
+                    "remove its folder to begin anew."
+                )
 
 
 class StaysStopped(Callback):

@@ -20,9 +20,10 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from xmodal import data, fast, methods, paths
-from xmodal.callbacks import EndAtOnce, Finite, SeedEpoch, StaysStopped
+from xmodal.callbacks import EndAtOnce, Finite, SameData, SeedEpoch, StaysStopped
 from xmodal.checkpoint import Best, WholeCheckpoints, keepers
 from xmodal.checks import MAX_SEED, check_name, check_numbers
+from xmodal.data.readers.checksums import table_hash
 from xmodal.errors import DivergedError, UserError
 from xmodal.experiment import imported
 from xmodal.files import remove_leftovers, write_atomically
@@ -149,8 +150,11 @@ class XmodalCLI(LightningCLI):
         bits, dim = (self.config.model.init_args.get(name) for name in ("bits", "dim"))
         self.size = bits or dim
         self.method, self.dataset = str(model.name), str(self.config.data.init_args.get("name") or module.name)
-        if self.config.variant == "tuned" and (tuned_at := self._tuned_at()) != self.size:
-            self.config.variant = f"tuned-at-{tuned_at}"
+        if self.config.variant == "tuned" or self.config.variant.startswith("tuned-at-"):
+            self.config.variant = self.given.tuned_as(self.size) or self.config.variant
+        given = self.config.data.init_args
+        if "table_hash" in given and not given.table_hash:  # so that every hash and comparison knows another table
+            given.table_hash = table_hash(given.table)
         self.variant, seed = self.config.variant, f"seed{self.config.seed_everything}"
         tag = seed if self.variant == "base" else f"{self.variant}-{seed}"
         self.group = self.config.group or f"{self.method}-{self.dataset}-{self.size}"
@@ -169,8 +173,8 @@ class XmodalCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - the trainer's own arguments
         """The trainer with the run's folder, loggers, checkpoints, and the strategy that several devices need."""
         config = self.config_init.trainer
-        own = [SeedEpoch(self.config.seed_everything), StaysStopped(), Finite(), EndAtOnce(), *self.callbacks]
-        config.callbacks = [*(config.callbacks or []), *own]
+        own = [SeedEpoch(self.config.seed_everything), SameData(), StaysStopped(), Finite(), EndAtOnce()]
+        config.callbacks = [*(config.callbacks or []), *own, *self.callbacks]
         if self.checkpoints:
             self.best, last = keepers(self.folder / "checkpoints")
             config.callbacks += [self.best, last]
@@ -227,12 +231,6 @@ class XmodalCLI(LightningCLI):
             if isinstance(error, ValueError | TypeError | RuntimeError | ImportError | MisconfigurationException):
                 raise _unusable(error) from error
             raise
-
-    def _tuned_at(self) -> int:
-        """The size that the last tuned file was searched at, which its name ends with; this run's, without one."""
-        names = [path.stem for each in self.config.config or () if (path := Path(str(each))).parent.name == "tuned"]
-        size = names[-1].rpartition("-")[2] if names else ""
-        return int(size) if size.isdigit() else self.size
 
     def _begin(self) -> None:
         """Take the folder, tidy it and say in it which run this is; the other processes write nothing."""

@@ -13,6 +13,7 @@ from xmodal.records.record import PER_RUN, leaves
 from xmodal.safe_yaml import read_yaml
 
 HELD: dict[Path, int] = {}  # open folders of this process by their paths; a process that ends lets them go
+SHOWN = ("group", "job_type", "save_codes", "gallery")  # how a run is called and shown, nothing of what it computes
 LEFTOVERS = ("checkpoints", "metrics", "result.json", "codes.npz", "evaluation.npz", "gallery.png")
 
 
@@ -61,7 +62,7 @@ os.register_at_fork(after_in_child=_release_all)  # a process that reads picture
 
 
 def clear(folder: Path, new: Any, *, overwrite: bool) -> None:  # noqa: ANN401 - what a configuration dumps
-    """Make room in the folder: remove what an earlier run left there, of this setup unless told otherwise.
+    """Make room in the folder: remove what an earlier run left there, of this configuration unless told otherwise.
 
     What this very run, on any devices, left when it was interrupted stays. Commands that run many configurations
     own the folders of their variants, and need not be told. Processes that are not started by Lightning come here
@@ -85,10 +86,13 @@ def clear(folder: Path, new: Any, *, overwrite: bool) -> None:  # noqa: ANN401 -
         before = None
     if not isinstance(before, dict) or not before.keys() >= {*PER_RUN, "model", "data"}:
         raise UserError(f"{folder} holds {(there or [config])[0].name}, which no run here wrote: name another.")
-    if _anywhere(before) == _anywhere(new) and not (folder / "result.json").is_file():
+    now = settings(new)
+    found = difference(settings(before), now, SHOWN)
+    if not found and not (folder / "result.json").is_file():
         return
-    if not overwrite and (found := difference(settings(before), settings(new), PER_RUN)):
-        raise UserError(f"{folder} holds a run with {found}: give --variant=NAME to keep both, or --overwrite.")
+    if found and not overwrite:
+        way = "--variant=NAME" if now.get("trainer.default_root_dir") == "null" else "another trainer.default_root_dir"
+        raise UserError(f"{folder} holds a run with {found}: give {way} to keep both, or --overwrite.")
     try:
         for path in there:
             while path.is_dir():

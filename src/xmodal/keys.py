@@ -17,11 +17,13 @@ from lightning import Trainer
 
 from xmodal import data, methods
 from xmodal.errors import UserError
+from xmodal.records.record import is_edited
 from xmodal.safe_yaml import parse_yaml, read_yaml
 
 BASES: dict[str, Any] = {"model": methods.RetrievalMethod, "data": data.CrossModalDataModule}
 LENGTH = 200  # of a line that says what is wrong
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
+UNTUNED = ("model.class_path", "model.bits", "model.dim")
 RENAMED = {"xmodal.graphs.CudaGraphs": "xmodal.cuda_graphs.CudaGraphs"}
 Settings = dict[str, Any]
 
@@ -40,12 +42,15 @@ class Given:
 
     def __init__(self, parser: ArgumentParser, arguments: Sequence[str], linked: Mapping[str, str]) -> None:
         self.settings: Settings = {}
+        self.tuned: tuple[Path, Settings] | None = None  # the last file that a sweep wrote, and what it sets
         for key, value in _pairs(arguments):
             if key == "config" and value is not None:
                 tree = read_yaml(Path(value))
                 if not isinstance(tree, dict):
                     raise UserError(f"{value} holds no configuration: write keys and values, such as `model:`.")
                 self.settings |= _leaves(tree)
+                if Path(value).parent.name == "tuned":
+                    self.tuned = Path(value), _leaves(tree)
             elif key is not None:
                 tree = _tree(key, value)
                 self.settings |= _leaves({f"{key}.class_path" if key in BASES and isinstance(tree, str) else key: tree})
@@ -80,6 +85,24 @@ class Given:
             )
         return found
 
+    def tuned_as(self, size: int) -> str | None:
+        """What distinguishes a run of a tuned file; None without one.
+
+        `tuned`; `tuned-at-64` at another size than it was searched at; `tuned-edited` where the file is not as the
+        sweep wrote it, or where the method has another value than the file says.
+
+        Args:
+            size: of the run.
+        """
+        if self.tuned is None:
+            return None
+        file, own = self.tuned
+        values = {key: value for key, value in own.items() if key.startswith("model.") and key not in UNTUNED}
+        if is_edited(file) or not all(_alike(value, self.settings[key]) for key, value in values.items()):
+            return "tuned-edited"
+        searched = file.stem.rpartition("-")[2]
+        return f"tuned-at-{searched}" if searched.isdigit() and int(searched) != size else "tuned"
+
     def explain(self, error: Exception) -> str:
         """What a parser's error comes to: key, value and the values allowed, in at most `LENGTH` characters."""
         text = " ".join(str(error).split())
@@ -104,6 +127,14 @@ class Given:
         if not allowed and (choices := re.search(r"typing\.Literal\[([^\]]*)\]", text)):
             allowed = choices[1].replace("'", "")
         return _short(f"{key} is {_short(repr(value), 60)}" + (f"; give {allowed}." if allowed else "."))
+
+
+def _alike(one: Any, other: Any) -> bool:  # noqa: ANN401 - of a file or of a command line
+    """Whether two values are the same as numbers or as text."""
+    try:
+        return float(one) == float(other)
+    except (TypeError, ValueError):
+        return str(one).lower() == str(other).lower()
 
 
 def _check(key: str, known: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, Literal
 
 import torch
@@ -41,6 +42,14 @@ class Relevance:
     def columns(self) -> dict[str, Tensor]:
         """The columns that there are, by name; `of` reads them back."""
         return {name: column for name, column in vars(self).items() if column is not None}
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the columns and their names, 16 hex digits: equal hashes, equal answers to the same queries."""
+        digest = sha256()
+        for name, column in self.columns().items():
+            digest.update(f"{name} {tuple(column.shape)}\0".encode() + column.cpu().numpy().tobytes())
+        return digest.hexdigest()[:16]
 
     def at(self, rows: Tensor) -> "Relevance":
         """Some of the pairs."""

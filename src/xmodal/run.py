@@ -33,7 +33,7 @@ def main(command: str, argv: Sequence[str]) -> int:
     files, checkpoint = options.config, getattr(options, "ckpt_path", None)
     if checkpoint and not options.method:
         files = [str(checkpoint.parent.parent / "config.yaml"), *files]
-    given = [*configuration(options.method, options.data, files), *overrides(options), *rest]
+    given = [*configuration(options.method, options.data, files), *overrides(options, rest)]
     given += ["--overwrite"] if options.overwrite else []
     path = evaluate(given, checkpoint) if checkpoint else train(given, test=command == "train")
     if path.is_file():  # on another machine of the run there may be none
@@ -51,11 +51,11 @@ def scores(metrics: Mapping[str, float]) -> str:
     return f"mAP@all: {'; '.join(parts)}"
 
 
-def overrides(options: argparse.Namespace) -> list[str]:
-    """The short options as keys of the configuration.
+def overrides(options: argparse.Namespace, rest: Sequence[str] = ()) -> list[str]:
+    """The short options as keys of the configuration, and further keys.
 
     Raises:
-        UserError: a value out of range, or the wrong one of bits and dim for the method.
+        UserError: a value out of range, the wrong one of bits and dim for the method, or a key beside its short option.
     """
     given = size_argument(options.method, options.bits, options.dim)
     if options.seed is not None:
@@ -64,7 +64,11 @@ def overrides(options: argparse.Namespace) -> list[str]:
         given.append(f"--trainer.max_epochs={whole('EPOCHS', options.epochs, 1, 100_000)}")
     if options.devices is not None:
         given.append(f"--trainer.devices={whole('DEVICES', options.devices, 1, 1024)}")
-    return given
+    taken = {each.partition("=")[0] for each in given} | ({"--seed_everything"} if hasattr(options, "seeds") else set())
+    for key in (each.partition("=")[0].replace(".init_args", "") for each in rest):
+        if key in taken:
+            raise UserError(f"{key} is given beside the short option for it: give one of the two.")
+    return [*given, *rest]
 
 
 def whole(name: str, text: str, low: int, high: int) -> int:

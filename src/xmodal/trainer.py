@@ -44,6 +44,9 @@ def check_trainer(trainer: Any) -> None:  # noqa: ANN401 - its arguments
     for name in ("max_epochs", "check_val_every_n_epoch"):
         if trainer[name] is None:
             raise UserError(f"trainer.{name} is null: give {TRAINER[name][0]}.")
+    for name in ("max_steps", "max_time"):  # with the first, Lightning goes on with the pairs of another epoch
+        if trainer[name] not in (-1, None):
+            raise UserError(f"trainer.{name} is {trainer[name]}: a run is counted in epochs, give trainer.max_epochs.")
     for name in ("fast_dev_run", "barebones", "overfit_batches"):
         if trainer[name]:
             raise UserError(f"trainer.{name} leaves out what a record needs: take `xmodal smoke` or data.subset.")

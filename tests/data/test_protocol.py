@@ -50,6 +50,14 @@ def test_pairs_without_labels_are_refused():
         split().check(label)
 
 
+@pytest.mark.parametrize(("name", "role"), [("test", "database"), ("validation", "val_database")])
+def test_queries_to_which_nothing_is_relevant_are_refused(name, role):
+    label = np.eye(20, dtype=np.uint8)
+    split().check(label)  # each finds itself
+    with pytest.raises(UserError, match=f"no {name} query shares a label with the pairs that are searched"):
+        split(**{role: [0, 1, 2, 3]}).check(label)
+
+
 def test_duplicates_are_counted():
     assert split(train=[0, 0, 1]).check(LABEL)["train"] == 1
 

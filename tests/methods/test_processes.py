@@ -90,6 +90,10 @@ class FirstGradients(Callback):
     def __init__(self):
         self.found = {}
 
+    def on_train_start(self, trainer, pl_module):
+        """Tables and queues of a method may be large: they are not sent to all processes before each step."""
+        assert not getattr(trainer.strategy.model, "broadcast_buffers", False)
+
     def on_before_optimizer_step(self, trainer, pl_module, optimizer):
         mine = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
         for name, parameter in pl_module.named_parameters():

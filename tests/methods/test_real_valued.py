@@ -14,7 +14,7 @@ from xmodal.methods import AttentionAdversarial, HierarchicalAdversarial
 from xmodal.methods.alscor import ALSCORWeights
 from xmodal.methods.attention_adversarial import AttentionAdversarialWeights
 from xmodal.methods.dagan import DAGANWeights
-from xmodal.methods.reranking import Encoded, reranked_metrics
+from xmodal.methods.reranking import Encoded, check_size, reranked_metrics
 
 
 @pytest.mark.parametrize("tokens", [True, False])
@@ -209,6 +209,18 @@ def test_reranking_against_a_sort():
             precisions.append(float((relevant * hits / torch.arange(1, 13)).sum() / relevant.sum()))
         assert values[f"reranked_map_{direction}"] == pytest.approx(sum(precisions) / 12, abs=1e-6)
     assert words["reranked_map_i2t"].startswith("first 4 hits re-ranked: mAP")
+
+
+def test_a_second_stage_that_no_memory_holds_is_refused_before_the_training(tmp_path, monkeypatch):
+    check_size(10, 90, 24 * 90 * 100)
+    with pytest.raises(UserError, match="re-ranking 10 queries against 90 items takes 0 GiB and the device has 0"):
+        check_size(10, 90, 24 * 90 * 100 - 1)
+    data = Toy()
+    sizes = {**data.describe()["split_sizes"], "database": 10**7}
+    monkeypatch.setattr(data, "describe", lambda: {"split_sizes": sizes})
+    with pytest.raises(UserError, match=r"against 10,000,000 items takes .* or set model\.cross=none"):
+        train(build("attention_adversarial", data), data, tmp_path)
+    train(build("attention_adversarial", data, cross="none"), data, tmp_path, limit_train_batches=1)
 
 
 def test_recall_of_reranked_pictures_with_several_captions():

@@ -3,6 +3,7 @@
 import importlib
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -44,6 +45,19 @@ def test_a_change_of_the_code_is_one(checkout, name):
     (checkout / name).write_text("after that\n")
     record.provenance.cache_clear()
     assert record.provenance()["diff"] != before
+
+
+@pytest.mark.parametrize("told", [None, "{}", '{"vcs_info": {"commit_id": "abc", "vcs": "git"}}'])
+def test_an_installed_package_is_not_of_the_repository_around_it(checkout, monkeypatch, told):
+    """Such as a project with its `.venv`, which git ignores; pip says what it installed from a repository."""
+    (checkout / ".gitignore").write_text(".venv\n")
+    inside = checkout / ".venv" / "xmodal" / "record.py"
+    inside.parent.mkdir(parents=True)
+    inside.touch()
+    monkeypatch.setattr(record, "__file__", str(inside))
+    monkeypatch.setattr(record, "distribution", lambda name: SimpleNamespace(read_text=lambda file: told))
+    said = record.provenance()
+    assert (said["commit"], said["dirty"], said["diff"]) == ("abc" if "abc" in f"{told}" else None, None, None)
 
 
 def test_code_of_ones_own_is_named_by_its_content(tmp_path, monkeypatch):

@@ -51,7 +51,7 @@ def _ablate(options: argparse.Namespace, rest: Sequence[str]) -> None:
     if not variants:
         folder = paths.experiments() / options.method / "ablations"
         raise UserError(f"{options.method} has no variants: {folder} holds one file for each.")
-    keys = [*overrides(options), *rest]
+    keys = overrides(options, rest)
     size = int(Parsed([*configuration(None, None, [options.base]), *keys]).size)
     file, full = full_method(options.method, options.data, size, options.base)
     rows = {FULL: [*full, *keys]}

@@ -39,7 +39,7 @@ def _bits(options: argparse.Namespace, rest: Sequence[str]) -> None:
     for size in whole_list(kind.upper(), getattr(options, kind) or SIZES, 1, MAX_SIZE):
         name = f"{size} {kind}"
         file, row = nearest_tuned(options.method, options.data, size, options.base)
-        rows[name] = [*row, *overrides(argparse.Namespace(**vars(options) | {kind: str(size)})), *rest]
+        rows[name] = [*row, *overrides(argparse.Namespace(**vars(options) | {kind: str(size)}), rest)]
         sources[name] = paths.shown(file)
     grid = Grid(rows, options.seeds, pool_of(options))
     setups, stem, title = grid.setups(), grid.folder / kind, f"{options.method} on {options.data}"

@@ -37,6 +37,7 @@ class Evaluation:
         conventions: words by key.
         precisions: AP of each query in the default convention, by direction.
         query: what the queries are judged by, from which two files are known to have the same ones.
+        database: the same of what is searched.
     """
 
     file: Path
@@ -45,6 +46,7 @@ class Evaluation:
     conventions: dict[str, str]
     precisions: dict[str, Tensor]
     query: Relevance
+    database: Relevance
 
     def record(self) -> dict[str, Any]:
         """What `--json` prints of the file."""
@@ -86,7 +88,7 @@ def evaluate_file(file: Path) -> Evaluation:
         metrics.update(split=split, **outputs, **judged[-1].columns())
     values = {key: float(value) for key, value in metrics.compute().items()}
     retrieval = cast("CrossModalRetrieval", metrics["retrieval"])
-    return Evaluation(file, codes.kind, values, retrieval.conventions, retrieval.average_precisions, judged[0])
+    return Evaluation(file, codes.kind, values, retrieval.conventions, retrieval.average_precisions, *judged)
 
 
 def _single(outputs: Array) -> Array:
@@ -105,6 +107,8 @@ def _compare(first: Evaluation, other: Evaluation) -> dict[str, Any]:
     """The paired randomisation test of two files with the same queries."""
     if not np.array_equal(_queries(first), _queries(other)):
         raise UserError(f"{first.file} and {other.file} cannot be compared: their query labels differ")
+    if _answers(first) != _answers(other):
+        raise UserError(f"{first.file} and {other.file} cannot be compared: other items are relevant to their queries")
     tests = {
         f"map_{d}": paired_test(ap, other.precisions[d])._asdict()
         for d, ap in first.precisions.items()
@@ -120,6 +124,13 @@ def _queries(evaluation: Evaluation) -> Array:
         return label
     _, first, numbers = np.unique(label, return_index=True, return_inverse=True)
     return first[numbers]
+
+
+def _answers(evaluation: Evaluation) -> tuple[int, list[int]]:
+    """How many items are searched, and how many of them are relevant to each query, whatever their order."""
+    query, database = evaluation.query, evaluation.database
+    parts = torch.split(torch.arange(len(query.index)), 256)
+    return len(database.index), torch.cat([query.at(rows).relevant(database).sum(1) for rows in parts]).tolist()
 
 
 def _table(evaluation: Evaluation) -> str:

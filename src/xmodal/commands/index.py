@@ -17,12 +17,15 @@ def main(argv: Sequence[str]) -> int:
     if options.captions and not options.folder:
         raise UserError("--captions says what the pictures of --folder show: name that folder.")
     from xmodal.commands.datasets import data_of
+    from xmodal.data.readers.checksums import table_hash
     from xmodal.search import OwnPictures, Trained, build_index
 
     started = time.perf_counter()
     source: Any = OwnPictures.read(options.folder, options.captions) if options.folder else None
     trained = Trained.open(options.run)
     name, kind, given = data_of(options.data) if options.data else (trained.data.name, None, {})
+    if "table" in given:
+        given["table_hash"] = table_hash(given["table"])  # a table that has changed is other data
     if kind and not trained.reads(kind, given):
         source = trained.other(kind, **given)
     out = options.out or trained.folder / "index" / (options.folder.resolve().name if options.folder else name)

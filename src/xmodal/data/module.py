@@ -174,7 +174,7 @@ class CrossModalDataModule(TrunkInputs):
             "dataset": self.name,
             "relevance": self.relevance,
             "split_hash": self._split.hash,
-            "inputs_hash": self._inputs_hash,
+            **self._hashes,
             "split_sizes": self._split.sizes(),
             "split_duplicates": sum(self._split.check(self._pairs.label, self._pairs.group).values()),
             "split_same_content": self._split.shared(self._pairs.content),
@@ -183,8 +183,10 @@ class CrossModalDataModule(TrunkInputs):
         }
 
     @cached_property
-    def _inputs_hash(self) -> str:
-        return self._pairs.inputs_hash(self._split.val_query)  # the test queries stay closed
+    def _hashes(self) -> dict[str, str]:
+        judged = self.judged(np.concatenate([self._split.query, self._split.database])).hash
+        inputs = self._pairs.inputs_hash(self._split.val_query)  # the test queries stay closed
+        return {"relevance_hash": judged, "inputs_hash": inputs}
 
     @classmethod
     def prepare(cls, root: str | None = None, **options: Any) -> Self:  # noqa: ANN401 - arguments of the dataset

@@ -59,7 +59,8 @@ class Split:
             What is allowed but worth knowing: duplicate positions per role.
 
         Raises:
-            UserError: a position outside the dataset, an empty role, a leak between roles, or a pair without a label.
+            UserError: a position outside the dataset, an empty role, a leak between roles, a pair without a label, or
+                queries to which nothing is relevant.
         """
         duplicates = {}
         for field in fields(self):
@@ -84,6 +85,11 @@ class Split:
             _disjoint(f"{name} query", query, f"{name} database", database, group)
             if missing := len(np.setdiff1d(self.train, database)):
                 raise UserError(f"{missing} training pairs are missing from the {name} database.")
+            if not (by_picture or (label[query].any(axis=0) & label[database].any(axis=0)).any()):
+                raise UserError(
+                    f"no {name} query shares a label with the pairs that are searched, so that every score would be 0: "
+                    "choose another protocol, or labels that more pairs have."
+                )
         if by_picture and group is not None and not np.isin(group[self.query], group[self.database]).any():
             raise UserError(
                 "data.relevance is 'group', but no query's picture is in the database of this protocol, and nothing "

@@ -146,6 +146,8 @@ def _curve_charts(contest: Contest) -> list[Chart]:
 
 def _series(setup: Setup) -> str:
     """What has one colour on the page: a method as it is, or tuned."""
+    if setup.variant == "tuned-edited":
+        return f"{setup.method}, tuned (edited)"
     return f"{setup.method}, tuned" if setup.variant.startswith("tuned") else setup.method
 
 

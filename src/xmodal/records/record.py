@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import distribution, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +35,10 @@ TUNED = re.compile(
     r"# Commit (?P<commit>[0-9a-f]{7,40}|None)"
     r"(?P<dirty> with uncommitted changes \(diff (?P<diff>unknown|[0-9a-f]{16})\))?"
     r"(?:; by hand: (?P<by_hand>[^.\n]+))?\.\n"
+    r"(?:# Content (?P<content>[0-9a-f]{16})\.\n)?"
 )  # the header of a tuned file; what a person added says so
 PACKAGES = (
+    "xmodal",
     "torch",
     "lightning",
     "torchmetrics",
@@ -64,11 +66,13 @@ def provenance() -> Mapping[str, Any]:
     """Commit, and whether and what was not committed, of the code that runs, versions, and the platform; asked once.
 
     What commands write (tuned files, whose content is in the configuration's hash, tables) is no change of the code.
+    An installed package may lie within the repository of somebody else: then pip says which commit it is of, if any.
     """
-    status = _git("status", "--porcelain", "--untracked-files=all", "--", *CODE)
+    ours = bool(_git("ls-files", "--", Path(__file__).name))
+    status = _git("status", "--porcelain", "--untracked-files=all", "--", *CODE) if ours else None
     changes = [status, _git("diff", "HEAD", "--", *CODE), *map(_source, _untracked())] if status else []
     return {
-        "commit": _git("rev-parse", "HEAD"),
+        "commit": _git("rev-parse", "HEAD") if ours else _installed(),
         "dirty": None if status is None else bool(status),
         "diff": config_hash("\n".join(map(str, changes))) if changes else None,
         "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
@@ -162,8 +166,8 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str
             yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value, default=str)
 
 
-def tuned_header(command: str, study: str, trial: int, value: float, counts: Mapping[str, int]) -> str:
-    """The header of a file that a sweep writes: what it was searched by, and from which code; `TUNED` reads it."""
+def tuned_text(body: str, command: str, study: str, trial: int, value: float, counts: Mapping[str, int]) -> str:
+    """A file as a sweep writes it: what was searched, how and from which code (`TUNED` reads it), and the settings."""
     source = provenance()
     dirty = f" with uncommitted changes (diff {source['diff']})" if source["dirty"] else ""
     trials = ", ".join(f"{count} {state}" for state, count in counts.items())
@@ -171,7 +175,15 @@ def tuned_header(command: str, study: str, trial: int, value: float, counts: Map
         f"# Written by `{command}`, study {study}.\n"
         f"# Trial {trial}, val/map {value:.6f} on the validation pairs; trials: {trials}.\n"
         f"# Commit {source['commit']}{dirty}.\n"
+        f"# Content {config_hash(body)}.\n{body}"
     )
+
+
+def is_edited(tuned: Path) -> bool:
+    """Whether a tuned file holds other settings than the sweep wrote; files of older versions do not say."""
+    text = tuned.read_text("utf-8")
+    found = TUNED.match(text)
+    return found is not None and found["content"] not in (None, config_hash(text[found.end() :]))
 
 
 def _untracked() -> list[Path]:
@@ -179,6 +191,12 @@ def _untracked() -> list[Path]:
     top = Path(_git("rev-parse", "--show-toplevel") or "/")
     names = _git("ls-files", "--others", "--exclude-standard", "--full-name", "-z", "--", *CODE) or ""
     return [top / name for name in sorted(names.split("\0")) if name.endswith(".py")]
+
+
+def _installed() -> str | None:
+    """The commit that pip has installed the package from, as PEP 610 has it; None for a wheel."""
+    said = json.loads(distribution("xmodal").read_text("direct_url.json") or "{}")
+    return said.get("vcs_info", {}).get("commit_id")  # type: ignore[no-any-return]
 
 
 def _source(file: Path) -> str:

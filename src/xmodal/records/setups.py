@@ -25,8 +25,9 @@ Record = dict[str, Any]
 Floats = NDArray[np.float64]
 
 MEASURES = {"map": "both", "map_i2t": "i2t", "map_t2i": "t2i"}  # under `test/` in a record; "both" is their mean
-PLAIN = ("base", "tuned")  # whole methods, and so is `tuned-at-64`; every other variant is an ablation of one
-KEYS = ("method", "kind", "size", "seed", "variant", "job_type", "dataset", "relevance", "split_hash", "setup_hash")
+PLAIN = ("base", "tuned", "tuned-edited")  # whole methods, and so is `tuned-at-64`; other variants are ablations
+QUERIES = ("dataset", "relevance", "split_hash", "relevance_hash")  # which of them were answered, and what is right
+KEYS = ("method", "kind", "size", "seed", "variant", "job_type", *QUERIES, "setup_hash")
 FIELDS: dict[str, type] = {  # what setups are made by, and what a row shows
     **dict.fromkeys(KEYS, str),
     **dict.fromkeys(("size", "seed"), int),
@@ -63,6 +64,7 @@ class Setup:
     dataset: str = field(init=False)
     relevance: str = field(init=False)
     split_hash: str = field(init=False)
+    relevance_hash: str = field(init=False)
     setup_hash: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -75,12 +77,12 @@ class Setup:
         return self.variant in PLAIN or self.variant.startswith("tuned-at-")
 
     @property
-    def protocol(self) -> tuple[str, str, str]:
-        """Dataset, relevance and split: runs of one protocol answered the same queries."""
-        return self.dataset, self.relevance, self.split_hash
+    def protocol(self) -> tuple[str, str, str, str]:
+        """Dataset, relevance, split and labels: runs of one protocol answered the same queries."""
+        return self.dataset, self.relevance, self.split_hash, self.relevance_hash
 
     @property
-    def contest(self) -> tuple[str, str, str, str, int]:
+    def contest(self) -> tuple[str, str, str, str, str, int]:
         """The protocol, kind and size of the outputs within which setups are ranked."""
         return *self.protocol, self.kind, self.output_size
 
@@ -186,7 +188,8 @@ def differences(pairs: Sequence[tuple[Setup, Setup]]) -> list[dict[str, SeededTe
 
 def _complete(record: Record) -> Record:
     """The record, if everything that tables and the page are made from is there and is a number where it is one."""
-    record = {"seconds": 0, "commit": None, "dirty": None, "wandb_id": None, **record}  # of foreign hands
+    defaults: Record = {"seconds": 0, "commit": None, "dirty": None, "wandb_id": None, "relevance_hash": "not recorded"}
+    record = defaults | record  # of foreign hands, or older
 
     def check(key: str, value: Any, *, sound: bool) -> None:  # noqa: ANN401 - what a file holds
         if not sound:

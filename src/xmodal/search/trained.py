@@ -179,7 +179,7 @@ class Trained:
         """Whether the run was trained on these data, encoders and batches aside."""
         own = self.config["data"]["init_args"]
         rest = {key: value for key, value in arguments.items() if key not in CARRIED}
-        return type(self.data) is kind and all(own.get(key) == value for key, value in rest.items())
+        return type(self.data) is kind and all(own.get(key, value) == value for key, value in rest.items())
 
     def other(self, kind: Any, **arguments: Any) -> CrossModalDataModule:  # noqa: ANN401 - of a data module's class
         """Another dataset, read through the encoders of this run.

@@ -19,7 +19,7 @@ from xmodal.errors import UserError
 from xmodal.experiment import configuration, experiment
 from xmodal.progress import bar
 from xmodal.records import read_results
-from xmodal.records.setups import Record, Setup
+from xmodal.records.setups import QUERIES, Record, Setup
 from xmodal.run import whole_list
 from xmodal.studies.processes import Pool, Task, whole_run
 
@@ -101,7 +101,8 @@ class Grid:
         """Run what is missing; the runs of every row, in the order of the seeds.
 
         Raises:
-            UserError: another grid is at work here, the folder cannot be written, or runs failed; the others end first.
+            UserError: another grid is at work here, the folder cannot be written, runs failed (the others end first),
+                or the data have changed since a run that would be used again.
         """
         with _alone(self.folder):
             missing = [run for run in self.labels if run.record() is None]
@@ -111,7 +112,13 @@ class Grid:
                 f"{len(failed)} of {len(self.labels)} runs failed: {'; '.join(failed)}. The reasons are above. "
                 "The same command runs them again, and them only."
             )
-        return {name: Setup(tuple(run.record() or {} for run in runs)) for name, runs in self.rows.items()}
+        found = {name: Setup(tuple(run.record() or {} for run in runs)) for name, runs in self.rows.items()}
+        first, *others = (record for setup in found.values() for record in setup.records)
+        for record in others:
+            if any(len({first.get(key), record.get(key)} - {None}) > 1 for key in QUERIES):  # older ones lack one
+                one, two = (Path(each["path"]).parent for each in (first, record))
+                raise UserError(f"{one} and {two} answered other queries: remove the one on older data, and run again.")
+        return found
 
     def _run(self, missing: Sequence[Run]) -> list[str]:
         """Run them side by side; the labels of those that failed."""

@@ -15,7 +15,7 @@ from xmodal.errors import UserError
 from xmodal.experiment import configuration
 from xmodal.files import write_atomically
 from xmodal.records import read_results
-from xmodal.records.record import tuned_header
+from xmodal.records.record import tuned_text
 from xmodal.run import overrides
 from xmodal.studies.processes import Pool, whole_run
 from xmodal.studies.search import Sweep
@@ -44,9 +44,10 @@ def write_tuned(sweep: Sweep, study: optuna.Study, size: int) -> Path:
         state.name.lower(): len(study.get_trials(deepcopy=False, states=(state,))) for state in (*DONE, TrialState.FAIL)
     }
     command = f"xmodal sweep {sweep.options.method} {data}"
-    header = tuned_header(command, study.study_name, best.number, study.best_value, counts)
+    body = yaml.safe_dump(content, sort_keys=False)
+    text = tuned_text(body, command, study.study_name, best.number, study.best_value, counts)
     path = paths.experiments() / str(sweep.options.method) / "tuned" / f"{data}-{size}.yaml"
-    write_atomically(path, header + yaml.safe_dump(content, sort_keys=False))
+    write_atomically(path, text)
     return path
 
 

@@ -1,4 +1,4 @@
-"""Checksums of a dataset's pictures, kept beside the features: a file is read again only when it changed."""
+"""Checksums of tables, and of pictures, kept beside the features: a picture is read again only when it changed."""
 
 import hashlib
 import json
@@ -6,19 +6,43 @@ import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xmodal.data.readers.files import Entry, Files, Photos, Pixels
+from xmodal.data.readers.tables import table_parts
 from xmodal.errors import UserError
 from xmodal.progress import bar
 
 KEPT = "checksums.json"
+HASHED = 2**30  # bytes that are read to tell a table from another
 JUST_NOW = 2 * 10**9  # nanoseconds within which a file may change twice and show one time
 UNREADABLE = "unreadable"
 Kept = dict[str, tuple[tuple[int, ...], str]]  # by path and name: size, times and inode, and the checksum
+
+
+def table_hash(table: str | Path) -> str:
+    """Of names and content of a table's parts, 16 hex digits; of more than 1 GiB together, of names and sizes.
+
+    Raises:
+        UserError: it cannot be read, or see `table_parts`.
+    """
+    try:
+        found = [(part, part.stat()) for part in table_parts(table)]
+        return _content_hash(tuple((part, each.st_size, each.st_mtime_ns, each.st_ino) for part, each in found))
+    except OSError as error:
+        raise UserError(f"cannot read the table {table}: {error.strerror}.") from error
+
+
+@cache
+def _content_hash(stamps: tuple[tuple[Path, int, int, int], ...]) -> str:
+    digest, whole = hashlib.sha256(), sum(size for _, size, *_ in stamps) <= HASHED
+    for part, size, *_ in stamps:
+        digest.update(f"{part.name}\0{size}\0".encode() + (part.read_bytes() if whole else b""))
+    return digest.hexdigest()[:16]
 
 
 def fingerprint(pictures: Photos | Pixels, folder: Path) -> str:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from xmodal.checks import check_name
+from xmodal.data.readers.checksums import table_hash
 from xmodal.data.readers.files import Files, Photos
 from xmodal.data.readers.listing import Listing, read_listing
 from xmodal.data.readers.release import Release
@@ -38,6 +39,7 @@ class Folder(Released):
         val: number of validation pairs, where the table names none; default: a tenth of the others, at most 1,000.
         fewest: a label of fewer pairs is left out.
         relevance: see `CrossModalDataModule`; default: as said at `label` and `layers`.
+        table_hash: of the table's content; commands fill it in, so that a configuration says which rows it is of.
     """
 
     name = "folder"
@@ -61,6 +63,7 @@ class Folder(Released):
         val: int | None = None,
         fewest: int = 2,
         relevance: Rule | None = None,
+        table_hash: str | None = None,
         **kwargs: Any,  # noqa: ANN401 - the arguments of the classes above, read from their signatures
     ) -> None:
         check_name("data.name", name)
@@ -69,7 +72,7 @@ class Folder(Released):
                 raise UserError(f"data.{each} is {number}: give 1 or more, or leave it out for {default}.")
         if split and query is not None:
             raise UserError(f"data.query is {query}, and column {split!r} says which are the queries: leave one out.")
-        self.name, self.table = name, table
+        self.name, self.table, self.table_hash = name, table, table_hash
         self.marks = [label] if isinstance(label, str) else label or []
         super().__init__(relevance=relevance or ("finest" if layers else "label" if self.marks else "group"), **kwargs)
         self.columns = {"file": file, "text": text, "separator": separator, "layers": layers or None}
@@ -81,7 +84,16 @@ class Folder(Released):
 
     @cached_property
     def listing(self) -> Listing:
-        """What the table says."""
+        """What the table says.
+
+        Raises:
+            UserError: it is not the table of the configuration any more, or see `read_listing`.
+        """
+        if self.table_hash not in (None, here := table_hash(self.table)):
+            raise UserError(
+                f"the table {self.table} has changed since this configuration was made (data.table_hash "
+                f"{self.table_hash}, not {here}): restore it, or train again."
+            )
         return read_listing(self.table, label=self.marks, **self.columns)  # type: ignore[arg-type]
 
     @cached_property
