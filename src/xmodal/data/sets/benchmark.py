@@ -108,7 +108,10 @@ class Benchmark(Released):
             release = dialects.read(self.root, fits[0], there, self.label_order, self.num_classes, self.max_corrupt)
         if release is None:
             self._refuse(dialects.wanted(there))
-        return self.arrange(cast("Release", release)).labelled()
+        found = self.arrange(cast("Release", release)).labelled()
+        if not len(found.label):
+            raise UserError(f"{self.name}: the files in {self.root} hold no pair that has all its parts.")
+        return found
 
     def arrange(self, release: Release) -> Release:
         """What a dataset does to any form of its files, such as to read layers out of labels."""

@@ -110,7 +110,9 @@ class CaptionBenchmark(Benchmark):
             start = len(captions)
             roles[role] = list(range(start, start + len(regions)))
             images.append(regions)
-            pooled.append(finite(np.stack([each.mean(0) for each in regions]), f"{features} (mean over regions)"))
+            with np.errstate(invalid="ignore", over="ignore"):  # which is refused in the next line
+                means = np.stack([each.mean(0) for each in regions])
+            pooled.append(finite(means, f"{features} (mean over regions)"))
             captions += [lines[k : k + 5] for k in range(0, len(lines), 5)]
         arrays: Arrays = {"pooled": np.concatenate(pooled)}
         if self.tokens:
