@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 for variable, value in {
-    "WANDB_MODE": "offline",
+    "WANDB_MODE": "disabled",  # a run of it takes a second or two; tests of it say offline
     "WANDB_SILENT": "true",
     "HF_HUB_OFFLINE": "1",
     "OMP_NUM_THREADS": "1",
@@ -31,6 +31,12 @@ def pytest_collection_modifyitems(items):
 def _wandb_stays_inside(tmp_path_factory):
     for variable in ("WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR"):
         os.environ[variable] = str(tmp_path_factory.mktemp("wandb"))
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    """W&B as it is without a key, with a service of its own beside every command."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
 
 
 @pytest.fixture

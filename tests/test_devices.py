@@ -14,6 +14,8 @@ from xmodal.errors import UserError
 from xmodal.parent import FIRST
 from xmodal.trainer import first_decides
 
+pytestmark = pytest.mark.usefixtures("offline")
+
 TWO = ["--bits=16", "--devices=2", "--data.subset=64", "--data.batch_size=8", "--gallery=false"]
 
 

@@ -27,6 +27,8 @@ from xmodal.records import provenance, wandb_mode
 from xmodal.records.loggers import close, loggers
 from xmodal.run import train
 
+pytestmark = pytest.mark.usefixtures("offline")
+
 
 @pytest.fixture
 def key(monkeypatch):

@@ -18,6 +18,8 @@ from xmodal.methods import DMSF
 from xmodal.studies import trial
 from xmodal.studies.processes import SpentError, TrialDivergedError, TrialError
 
+pytestmark = pytest.mark.usefixtures("offline")
+
 SMALL = ["--model.bits=8", "--data.subset=64", "--data.batch_size=8", "--gallery=false", "--variant=trial-0000"]
 
 

@@ -17,6 +17,8 @@ from xmodal.records import forget_peak, machine
 from xmodal.studies import trial, workers
 from xmodal.studies.processes import THREADS, device_groups, share_of_cores
 
+pytestmark = pytest.mark.usefixtures("offline")
+
 TASKS = """
 from collections import deque
 from tests.studies.jobs import die, refuse, where

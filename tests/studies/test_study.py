@@ -16,6 +16,8 @@ from tests.studies.kills import kill_and_go_on
 from tests.studies.kills import small as few_pairs
 from xmodal.__main__ import main
 
+pytestmark = pytest.mark.usefixtures("offline")
+
 SPACE = {
     "trials": 3,
     "sampler": {"name": "random", "seed": 0},

@@ -84,20 +84,23 @@ def draw_gallery(
     from matplotlib.figure import Figure
 
     width = 1 + max(len(each.found) for each in hits)
-    figure = Figure(figsize=(1.5 * width, 1.55 * len(hits) + 0.5), layout="constrained")
-    figure.suptitle(title, fontsize=11, color=INK)
+    size = (1.5 * width, 1.5 * len(hits) + 0.4)
+    figure = Figure(figsize=size)
+    figure.suptitle(title, fontsize=11, color=INK, y=1 - 0.2 / size[1])
+    axes = figure.add_axes((0, 0, 1, 1.5 * len(hits) / size[1]), xlim=(0, width), ylim=(len(hits), 0))
+    axes.set_axis_off()  # cards on one pair of axes, a unit each: axes of their own take ten times as long
     other = dict(SIDES)
-    for each, cells in zip(hits, figure.subplots(len(hits), width, squeeze=False), strict=True):
-        _cell(cells[0], each.asked, each.query, picture, caption, QUERY)
-        for cell, (position, right) in zip(cells[1:], each.found, strict=False):
-            _cell(cell, other[each.asked], position, picture, caption, RIGHT if right else WRONG)
-        for cell in cells[1 + len(each.found) :]:
-            cell.set_axis_off()
+    for row, each in enumerate(hits):
+        _card(axes, 0, row, each.asked, each.query, picture, caption, QUERY)
+        for column, (position, right) in enumerate(each.found, 1):
+            _card(axes, column, row, other[each.asked], position, picture, caption, RIGHT if right else WRONG)
     write_atomically(path, lambda file: figure.savefig(file, dpi=90, facecolor="none"))
 
 
-def _cell(
+def _card(
     axes: Any,  # noqa: ANN401 - matplotlib's axes
+    column: int,
+    row: int,
     side: str,
     position: int,
     picture: Callable[[int], Image.Image | None],
@@ -105,17 +108,19 @@ def _cell(
     colour: str,
 ) -> None:
     """A card with the picture above its text; the side that the search did not see is pale."""
-    axes.set(xticks=[], yticks=[], xlim=(0, 1), ylim=(0, 1))
-    axes.set_aspect("equal")
-    for spine in axes.spines.values():
-        spine.set(color=colour, linewidth=2.5, linestyle="--" if colour == WRONG else "-")
+    from matplotlib.patches import Rectangle
+
+    frame = Rectangle((column + 0.05, row + 0.05), 0.9, 0.9, facecolor="white", edgecolor=colour, linewidth=2.5)
+    frame.set_linestyle("--" if colour == WRONG else "-")
+    axes.add_patch(frame)
     drawn = picture(position)
     if drawn is not None:
         drawn = ImageOps.contain(drawn, (160, 160))
-        across, up = (0.3 * length / max(drawn.size) for length in drawn.size)
-        place = (0.5 - across, 0.5 + across, 0.64 - up, 0.64 + up)
-        axes.imshow(np.asarray(drawn), extent=place, alpha=1 if side == "image" else PALE)
+        across, down = (0.28 * length / max(drawn.size) for length in drawn.size)
+        left, middle = column + 0.5, row + 0.36
+        place = (left - across, left + across, middle + down, middle - down)
+        axes.imshow(np.asarray(drawn), extent=place, alpha=1 if side == "image" else PALE, aspect="auto", zorder=2)
     words = textwrap.fill(textwrap.shorten(caption(position), 48, placeholder=" ..."), 20)
-    middle = 0.5 if drawn is None else 0.18
+    height = row + (0.5 if drawn is None else 0.79)
     shade = 1 if side == "text" or drawn is None else PALE
-    axes.text(0.5, middle, words, ha="center", va="center", fontsize=7, color="black", alpha=shade)
+    axes.text(column + 0.5, height, words, ha="center", va="center", fontsize=7, color="black", alpha=shade)
