@@ -106,7 +106,7 @@ def main(argv: Sequence[str]) -> int:
     rows = []
     for words in options.searches if options.workers else ():
         found = side_by_side(*words.split(), options.trials, options.epochs, options.workers)
-        rows += [{"device": device, "cores": os.cpu_count(), **row} for row in found]
+        rows += [{"device": device, "cores": len(os.sched_getaffinity(0)), **row} for row in found]
     for words, checkout in product(options.searches, () if options.workers else options.checkouts):
         method, size = words.split()
         brief = max(options.epochs // 3, 1)
