@@ -18,6 +18,7 @@ from xmodal.records.ranks import draw_ranks, ranks_of
 HERE = Path(__file__).parent
 PICTURES = HERE.parent / "docs" / "pictures"
 WORSE, BETTER = COLOURS[0], COLOURS[2]
+LINES = ("-", "--", ":")  # of the first methods with these colours, and of the next
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -39,25 +40,32 @@ def codes() -> dict[tuple[str, str], dict[int, dict[str, tuple[float, float]]]]:
 
 
 def lengths() -> Figure:
-    """mAP@all, mean of both directions, over the bits of a code; a bar is the deviation over seeds."""
+    """mAP@all, mean of both directions, over the bits of a code; a bar is the deviation over seeds.
+
+    Two panels, split where the methods lie farthest apart, so that neither is pressed flat.
+    """
     [found] = [sizes for (dataset, _), sizes in codes().items() if dataset == "emoji"]
     last = found[max(found)]
-    figure = Figure(figsize=(7.2, 4.4), layout="constrained")
-    learned, floor = figure.subplots(2, 1, sharex=True, height_ratios=(5, 1))
-    for number, method in enumerate(sorted(last, key=lambda method: -last[method][0])):
+    order = sorted(last, key=lambda method: -last[method][0])
+    gap = max(range(1, len(order)), key=lambda place: last[order[place - 1]][0] - last[order[place]][0])
+    figure = Figure(figsize=(7.2, 5.4), layout="constrained")
+    high, low = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    for number, method in enumerate(order):
         sizes = [size for size in sorted(found) if method in found[size]]
         means, deviations = zip(*(found[size][method] for size in sizes), strict=True)
-        axes, colour = floor if method == "cca" else learned, COLOURS[number % len(COLOURS)]
+        axes, (cycle, colour) = (high if number < gap else low), divmod(number, len(COLOURS))
         places = [size * 2 ** (0.015 * (number - len(last) / 2)) for size in sizes]  # whiskers stand side by side
-        axes.errorbar(places, means, deviations, marker="o", ms=4, capsize=2, color=colour, label=method)
-    for axes, words in ((learned, "mAP@all, emoji"), (floor, "")):
+        axes.errorbar(
+            places, means, deviations, marker="o", ms=4, capsize=2, color=COLOURS[colour], ls=LINES[cycle], label=method
+        )
+    for axes, words in ((high, "mAP@all, emoji"), (low, "")):
         axes.grid(axis="y", alpha=0.3)
         axes.set_ylabel(words)
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    floor.set_xscale("log", base=2)
-    floor.set_xticks(sorted(found), map(str, sorted(found)))
-    floor.set(xlabel="bits of the code; cca has a scale of its own", ylim=(0.15, 0.3))
-    floor.minorticks_off()
+    low.set_xscale("log", base=2)
+    low.set_xticks(sorted(found), map(str, sorted(found)))
+    low.set(xlabel="bits of the code; the two panels have scales of their own")
+    low.minorticks_off()
     return figure
 
 
