@@ -10,9 +10,11 @@ from types import SimpleNamespace
 import pytest
 
 from tests.studies.kills import processes
+from xmodal.cli import XmodalCLI
 from xmodal.errors import UserError
+from xmodal.experiment import configuration
 from xmodal.parent import FIRST
-from xmodal.trainer import first_decides
+from xmodal.trainer import OverDevices, first_decides
 
 pytestmark = pytest.mark.usefixtures("offline")
 
@@ -56,6 +58,14 @@ def test_a_process_whose_first_one_has_ended_before_it_began_does_not_stay(home)
     assert "xmodal.parent" in alone.stderr
     assert "torch" not in alone.stderr, "it ends before it imports anything slow"
     assert not (home / "runs").exists()
+
+
+@pytest.mark.parametrize("strategy", ["auto", "ddp"])
+def test_several_devices_train_by_a_strategy_that_takes_every_method(home, monkeypatch, strategy):
+    monkeypatch.setenv(FIRST, "")  # which is set here, and restored
+    words = [*configuration("dagan", "emoji"), "--model.dim=8", "--data.subset=64", "--trainer.accelerator=cpu"]
+    with XmodalCLI([*words, "--trainer.devices=2", f"--trainer.strategy={strategy}"], loggers=False) as cli:
+        assert isinstance(cli.trainer.strategy, OverDevices)
 
 
 class Rank:

@@ -184,7 +184,7 @@ class XmodalCLI(LightningCLI):
         own_loggers = config.logger is None and self.logs
         if config.logger is None:
             kwargs["logger"] = False  # until the folder is this run's
-        if config.strategy == "auto" and several(config):
+        if config.strategy in ("auto", "ddp") and several(config):  # plain DDP takes no method with two optimizers
             kwargs["strategy"] = OverDevices(self.model)
         fast.choose(config, self.model, self.datamodule.trunk, kwargs)
         trainer = super().instantiate_trainer(**kwargs)
