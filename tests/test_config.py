@@ -77,10 +77,13 @@ def test_a_run_is_called_tuned_only_with_the_values_that_the_sweep_wrote(home):
     def variant(*more):
         return Parsed([*configuration("dmsf", "tuned/emoji-64"), *more]).variant
 
-    assert variant("--model.image_lr=0.5") == variant("--model.weights.graph=7", "--model.bits=32") == "tuned-edited"
-    assert variant("--model.image_lr=1.5335698146671413e-3") == variant("--trainer.max_epochs=2") == "tuned"
     file = home / "experiments/dmsf/tuned/emoji-64.yaml"
-    text = file.read_text()
+    body = "model:\n  class_path: DMSF\n  init_args: {bits: 64, image_lr: 0.0015, weights: {graph: 2}}\n"
+    body += "data: {class_path: Emoji}\n"
+    text = tuned_text(body, "xmodal sweep dmsf emoji", "dmsf-emoji-64", 3, 0.5, {"complete": 1})
+    file.write_text(text)
+    assert variant("--model.image_lr=0.5") == variant("--model.weights.graph=7", "--model.bits=32") == "tuned-edited"
+    assert variant("--model.image_lr=1.5e-3") == variant("--trainer.max_epochs=2") == "tuned"
     file.write_text(text.replace("image_lr: 0.0015", "image_lr: 0.0025"))
     assert variant() == variant("--model.bits=32") == "tuned-edited"
     file.write_text(text)
