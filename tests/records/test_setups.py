@@ -43,6 +43,17 @@ def test_trials_smoke_runs_and_second_evaluations_are_no_results(tmp_path):
     assert [record["seed"] for record in collect(tmp_path)[0]] == [2]
 
 
+def test_older_records_are_of_the_labels_that_the_others_of_their_split_name(tmp_path):
+    write_run(tmp_path, seed=0)  # says nothing of its labels
+    write_run(tmp_path, seed=1, relevance_hash="one")
+    write_run(tmp_path, "cca", 0.3, relevance_hash="one")
+    write_run(tmp_path, "cca", 0.3, seed=1, split="b" * 64)
+    assert [len(each.records) for each in groups_of(tmp_path)] == [2, 1, 1]
+    assert [len(contest.rows) for contest in contests(groups_of(tmp_path))] == [2, 1]
+    write_run(tmp_path, "cca", 0.3, seed=2, relevance_hash="two")  # and now nobody knows
+    assert sorted(each.relevance_hash for each in groups_of(tmp_path)) == ["not recorded"] * 2 + ["one"] * 2 + ["two"]
+
+
 @pytest.mark.parametrize("text", ["{", "[]", "", "null", '{"method": "dmsf"}', '{"metrics": 3}'])
 def test_a_broken_record_is_named_and_the_others_are_read(tmp_path, text):
     write_run(tmp_path)

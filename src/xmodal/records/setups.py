@@ -27,6 +27,7 @@ Floats = NDArray[np.float64]
 MEASURES = {"map": "both", "map_i2t": "i2t", "map_t2i": "t2i"}  # under `test/` in a record; "both" is their mean
 PLAIN = ("base", "tuned", "tuned-edited")  # whole methods, and so is `tuned-at-64`; other variants are ablations
 QUERIES = ("dataset", "relevance", "split_hash", "relevance_hash")  # which of them were answered, and what is right
+UNSAID = "not recorded"  # of older records
 KEYS = ("method", "kind", "size", "seed", "variant", "job_type", *QUERIES, "setup_hash")
 FIELDS: dict[str, type] = {  # what setups are made by, and what a row shows
     **dict.fromkeys(KEYS, str),
@@ -149,7 +150,20 @@ def collect(folder: Path) -> tuple[list[Record], list[str]]:
         else:
             if "test/map" in record["metrics"] and record["job_type"] not in ("smoke", "test"):
                 records.append(record)
-    return records, broken
+    return _of_their_labels(records), broken
+
+
+def _of_their_labels(records: Sequence[Record]) -> list[Record]:
+    """Older records, which do not say by which labels they were judged, as of those of the others of their split."""
+    known: dict[tuple[Any, ...], set[str]] = defaultdict(set)
+    for record in records:
+        known[tuple(record[key] for key in QUERIES[:-1])] |= {record[QUERIES[-1]]} - {UNSAID}
+    found = []
+    for record in records:
+        hashes = known[tuple(record[key] for key in QUERIES[:-1])]
+        older = record[QUERIES[-1]] == UNSAID and len(hashes) == 1
+        found.append(record | {QUERIES[-1]: next(iter(hashes))} if older else record)
+    return found
 
 
 def by_setup(records: Iterable[Record]) -> list[Setup]:
@@ -188,7 +202,7 @@ def differences(pairs: Sequence[tuple[Setup, Setup]]) -> list[dict[str, SeededTe
 
 def _complete(record: Record) -> Record:
     """The record, if everything that tables and the page are made from is there and is a number where it is one."""
-    defaults: Record = {"seconds": 0, "commit": None, "dirty": None, "wandb_id": None, "relevance_hash": "not recorded"}
+    defaults: Record = {"seconds": 0, "commit": None, "dirty": None, "wandb_id": None, "relevance_hash": UNSAID}
     record = defaults | record  # of foreign hands, or older
 
     def check(key: str, value: Any, *, sound: bool) -> None:  # noqa: ANN401 - what a file holds
