@@ -39,7 +39,7 @@ def weights(folder):
     return digest.hexdigest()
 
 
-def test_a_run_leaves_its_record(home, capsys):
+def test_a_run_leaves_its_record(home, offline, capsys):
     code, out, _ = run(
         capsys, "train", "dmsf", "emoji", "--bits", 16, "--seed", 3, "--epochs", 2, *SMALL, "--save_codes=true"
     )
@@ -109,6 +109,9 @@ def test_a_checkpoint_evaluates_to_the_same_numbers(home, capsys):
     assert (code, err) == (0, "")
     evaluated = record_of(out)["metrics"]
     assert evaluated == {name: value for name, value in trained["metrics"].items() if name != "val/map"}
+    code, out, _ = run(capsys, "test", "--ckpt_path", checkpoint, "--data.database=train")  # other pairs are searched
+    assert code == 0
+    assert record_of(out)["split_sizes"]["database"] > trained["split_sizes"]["database"]
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(home, capsys):

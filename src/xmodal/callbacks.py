@@ -29,9 +29,11 @@ class SameData(Callback):
 
     def __init__(self) -> None:
         self.here: dict[str, Any] = {}
+        self.trains = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """See the class."""
+        self.trains = stage == "fit"  # a checkpoint may be evaluated on other data
         said = trainer.datamodule.describe()  # type: ignore[attr-defined]
         self.here = {key: said[key] for key in ("dataset", "split_hash", "relevance_hash")}
 
@@ -46,7 +48,7 @@ class SameData(Callback):
             UserError: the data are others.
         """
         for key, value in self.here.items():
-            if value != (was := state_dict.get(key)):
+            if self.trains and value != (was := state_dict.get(key)):
                 raise UserError(
                     f"this run began with other data ({key} {ascii(was)[:20]}, not {value[:18]!r}): restore them, or "
                     "remove its folder to begin anew."
