@@ -69,12 +69,14 @@ def search(checkout: Path, method: str, size: str, trials: int, epochs: int) -> 
     }
 
 
-def side_by_side(method: str, size: str, trials: int, epochs: int, numbers: Sequence[str]) -> list[dict[str, object]]:
+def side_by_side(
+    checkout: Path, method: str, size: str, trials: int, epochs: int, numbers: Sequence[str]
+) -> list[dict[str, object]]:
     """Trials a minute of one search by the number of workers."""
     rows, first = list[dict[str, object]](), dict[int, float]()
     for workers in numbers:
         more = (f"--trials={trials}", f"--epochs={epochs}", "--sampler=random", f"--workers={workers}")
-        _, found, _ = run(ROOT, method, size, *more)
+        _, found, _ = run(checkout, method, size, *more)
         values = {trial.number: trial.value for trial in found if trial.value is not None}
         first = first or values
         minutes = max(t.datetime_complete for t in found) - min(t.datetime_start for t in found)
@@ -104,11 +106,12 @@ def main(argv: Sequence[str]) -> int:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {os.cpu_count()} cores"
     rows = []
-    for words in options.searches if options.workers else ():
-        found = side_by_side(*words.split(), options.trials, options.epochs, options.workers)
-        rows += [{"device": device, "cores": len(os.sched_getaffinity(0)), **row} for row in found]
-    for words, checkout in product(options.searches, () if options.workers else options.checkouts):
+    for words, checkout in product(options.searches, options.checkouts):
         method, size = words.split()
+        if options.workers:
+            found = side_by_side(checkout, method, size, options.trials, options.epochs, options.workers)
+            rows += [{"device": device, "cores": len(os.sched_getaffinity(0)), **row} for row in found]
+            continue
         brief = max(options.epochs // 3, 1)
         short, row = (search(checkout, method, size, options.trials, epochs) for epochs in (brief, options.epochs))
         epoch = (row["trial"] - short["trial"]) / (options.epochs - brief)

@@ -35,9 +35,10 @@ def search(argv: Sequence[str]) -> None:
     options = parse(argv)
 
     def trials(own: argparse.Namespace) -> None:
+        pool = _pool(own)
         for sweep in plan(own):
             with sweep.open(_first(sweep), forks=True) as opened:
-                supervise(sweep, opened, _pool(own))
+                supervise(sweep, opened, pool)
 
     try:
         each_method(options, trials, _has_space)

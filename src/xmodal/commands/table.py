@@ -24,7 +24,7 @@ from xmodal.records import provenance
 from xmodal.records.contests import contests
 from xmodal.records.page import write_page
 from xmodal.records.record import read_result
-from xmodal.records.setups import MEASURES, Setup, by_setup, collect
+from xmodal.records.setups import MEASURES, Setup, by_setup, collect, is_plain
 from xmodal.records.wandb_mode import mode
 from xmodal.run import MAX_SIZE, overrides, whole, whole_list
 from xmodal.studies.grid import Grid
@@ -220,8 +220,7 @@ def _others(path: Path, setups: Sequence[Setup]) -> Iterator[tuple[str, ...]]:
     if path.is_file():
         with path.open(newline="") as file:
             for row in csv.DictReader(file):
-                full = row["variant"] in ("base", "tuned") or "-at-" in row["variant"]  # no ablation
-                if not full or (row["method"], row["dataset"], row["size"]) not in filled:
+                if not is_plain(row["variant"]) or (row["method"], row["dataset"], row["size"]) not in filled:
                     yield tuple(row[column] for column in compare.COLUMNS)
 
 

@@ -75,7 +75,7 @@ class Setup:
     @property
     def is_plain(self) -> bool:
         """Whether the runs are of the whole method: as it is, tuned, or with the values tuned at another size."""
-        return self.variant in PLAIN or self.variant.startswith("tuned-at-")
+        return is_plain(self.variant)
 
     @property
     def protocol(self) -> tuple[str, str, str, str]:
@@ -134,6 +134,11 @@ class Setup:
         if min(i2t.min(), t2i.min()) < 0 or max(i2t.max(), t2i.max()) > 1:
             return None
         return np.stack([(i2t + t2i) / 2, i2t, t2i], 2)
+
+
+def is_plain(variant: str) -> bool:
+    """Whether a variant is the whole method and no ablation of it; see `Setup.is_plain`."""
+    return variant in PLAIN or variant.startswith("tuned-at-")
 
 
 def collect(folder: Path) -> tuple[list[Record], list[str]]:
