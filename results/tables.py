@@ -63,6 +63,11 @@ def page() -> str:
     parts += [f"- `{' '.join(map(str, cell))}`: {reason}." for cell, reason in IMPOSSIBLE.items()]
     if cells := _read(HERE / "cells.csv"):
         parts.append("## What each cell cost, and R@K where relevance is the same picture")
+        parts.append(
+            "`search minutes` is the sum over the trials, however many went side by side. `GPU kJ` is what all visible "
+            "GPUs used from the first trial to the last seed, their idle share and other work on them included; it is "
+            "empty where no driver tells it, where no GPU was used, and where the cell took several calls."
+        )
         parts.append(_markdown(tuple(cells[0]), (list(row.values()) for row in cells)))
     parts.append("## Ablations")
     parts.append(

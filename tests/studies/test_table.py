@@ -2,12 +2,13 @@
 
 import csv
 import json
-from itertools import product
+from itertools import count, product
 
 import pytest
 import yaml
 
 from xmodal.__main__ import main
+from xmodal.commands import table
 
 METHODS = "dcmht,twdh"
 ARGUMENTS = ("table", f"--methods={METHODS}", "--data=emoji", "--sizes=8,16", "--trials=1", "--seeds=0,1")
@@ -37,7 +38,8 @@ def written(folder):
 
 
 @pytest.mark.slow
-def test_a_table_is_filled_once_by_one_rule(small, started, capsys):
+def test_a_table_is_filled_once_by_one_rule(small, started, capsys, monkeypatch):
+    monkeypatch.setattr(table, "gpu_energy", count(0.0, 2500.0).__next__)  # joules, by each reading
     assert main(ARGUMENTS) == 0
     ledgers = {path.stem: json.loads(path.read_text()) for path in (small / "runs" / "table").glob("*.json")}
     assert sorted(ledgers) == ["dcmht-emoji-bits-16", "dcmht-emoji-bits-8", "twdh-emoji-bits-8-16"]
@@ -60,6 +62,7 @@ def test_a_table_is_filled_once_by_one_rule(small, started, capsys):
     cells = rows(small / "runs" / "table" / "cells.csv")
     assert len(cells) == len(measured)
     assert all(float(row["minutes a run"]) >= 0 and row["device"] for row in cells)
+    assert {row["GPU kJ"] for row in cells} == {"2.5"}
     assert (small / "runs" / "table.html").is_file()
 
     before = written(small / "runs")

@@ -9,6 +9,7 @@ import runpy
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ from xmodal.records.record import read_result
 from xmodal.records.setups import MEASURES, Setup, by_setup, collect, is_plain
 from xmodal.records.wandb_mode import mode
 from xmodal.run import MAX_SIZE, overrides, whole, whole_list
+from xmodal.studies.energy import gpu_energy
 from xmodal.studies.grid import Grid
 from xmodal.studies.processes import Pool
 from xmodal.studies.storage import DONE
@@ -40,7 +42,7 @@ IMPOSSIBLE = {  # what no run can fill, by method, dataset and, where one only i
     ("alscor", "emoji", 128): "a batch of at least 1,029 pairs is needed, and there are no more",
 }
 LEADS = ("dataset", "relevance", "size", "direction", "best", "second", "lead", "low", "high", "p", "seeds", "verdict")
-CELLS = ("method", "dataset", "size", "trials", "search minutes", "minutes a run", "device", *HITS)
+CELLS = ("method", "dataset", "size", "trials", "search minutes", "minutes a run", "GPU kJ", "device", *HITS)
 
 
 class Cell(NamedTuple):
@@ -87,6 +89,7 @@ class Cell(NamedTuple):
             UserError: the cell cannot be filled.
         """
         sizes, finished = ",".join(map(str, self.sizes)), list[FrozenTrial]()
+        begun, energy = datetime.now(), gpu_energy()  # Optuna's clock has no time zone
         if self.searched():
             given = {name: getattr(options, name) for name in ("trials", "workers", "devices", "epochs")}
             more = [f"--{name}={value}" for name, value in given.items() if value is not None]
@@ -100,10 +103,13 @@ class Cell(NamedTuple):
             setattr(own, self.kind, str(size))
             rows[str(size)] = [*nearest_tuned(self.method, self.data, size)[1], *overrides(own)]
         records = [record for each in Grid(rows, options.seeds, pool).setups().values() for record in each.records]
+        at_once = bool(finished) and all(trial.datetime_start and trial.datetime_start >= begun for trial in finished)
+        used = gpu_energy() if at_once else None  # what a killed command used is not known
         ledger = {
             "rule": rule,
             "trials": len(finished),
             "search_minutes": sum(trial.duration.total_seconds() for trial in finished if trial.duration) / 60,
+            "energy_kj": None if energy is None or used is None else (used - energy) / 1000,
             "records": {str(Path(each["path"]).relative_to(paths.runs())): each["config_hash"] for each in records},
         }
         write_atomically(self.ledger, json.dumps(ledger, indent=1) + "\n")
@@ -245,7 +251,9 @@ def _leads(setups: Sequence[Setup]) -> Iterator[tuple[object, ...]]:
 def _cell(each: Setup, kept: dict[str, Any]) -> tuple[object, ...]:
     minutes = sum(record["seconds"] for record in each.records) / len(each.records) / 60
     devices = " and ".join(sorted({str(record["device"]) for record in each.records}))
-    costs = (kept["trials"], f"{kept['search_minutes']:.1f}", f"{minutes:.2f}", devices)
+    energy = kept.get("energy_kj")  # not in older ledgers
+    told = "" if energy is None else f"{energy:.1f}"
+    costs = (kept["trials"], f"{kept['search_minutes']:.1f}", f"{minutes:.2f}", told, devices)
     return each.method, each.dataset, each.sized, *costs, *(each.spread(f"test/{name}") or "" for name in HITS)
 
 
