@@ -8,7 +8,7 @@ from xmodal import methods
 from xmodal.cli import Parsed
 from xmodal.experiment import configuration, size_names
 from xmodal.records.record import TUNED as HEADER
-from xmodal.records.record import config_hash, tuned_text
+from xmodal.records.record import config_hash, is_edited, tuned_text
 from xmodal.studies.search import as_text
 from xmodal.studies.space import read_search
 
@@ -61,7 +61,8 @@ def test_an_experiment_parses_and_restates_no_default(home, path):
 @pytest.mark.parametrize("path", TUNED, ids=name_of)
 def test_a_tuned_file_parses_and_says_where_it_comes_from(home, path):
     Parsed(configuration(None, None, [path]))
-    assert HEADER.match(path.read_text())
+    assert HEADER.match(path.read_text())["content"]
+    assert not is_edited(path)
 
 
 def test_a_tuned_file_at_another_size_is_named_after_its_own(home):

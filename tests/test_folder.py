@@ -6,13 +6,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.test_run import SMALL, run
+from tests.test_run import SMALL, record_of, run
 from xmodal.errors import UserError
 from xmodal.experiment import configuration
 from xmodal.folder import difference
+from xmodal.records import provenance
+from xmodal.records.record import read_result
 from xmodal.records.setups import QUERIES
 from xmodal.relevance import Relevance
-from xmodal.studies.grid import Grid, Run
+from xmodal.studies.grid import Grid, Run, check_data
 from xmodal.studies.processes import Pool
 
 
@@ -101,24 +103,32 @@ def test_every_checkpoint_has_a_record_of_its_own(home, capsys):
     assert run(capsys, "test", "--ckpt_path", checkpoints[0])[1].splitlines()[-1] == records[0]
 
 
-def test_an_interrupted_run_goes_on_with_other_devices(home, capsys):
+def test_an_interrupted_run_goes_on_with_other_devices_and_says_which_code_began_it(home, capsys, monkeypatch):
     _, out, _ = run(capsys, "train", "cca", "emoji", "--bits", 16, *SMALL)
-    folder = Path(out.splitlines()[-1]).parent
+    folder, first = Path(out.splitlines()[-1]).parent, record_of(out)
+    assert first["earlier"] == []
+    monkeypatch.setattr("xmodal.callbacks.provenance", lambda: {**provenance(), "commit": "a later one"})
     (folder / "result.json").unlink()  # as if interrupted
     config = folder / "config.yaml"
     there = yaml.safe_load(config.read_text())
     there["trainer"] |= {"devices": 8, "num_nodes": 2}
     config.write_text(yaml.safe_dump(there))
-    _, _, err = run(capsys, "train", "cca", "emoji", "--bits", 16, *SMALL, "--save_codes=true")  # one more file
+    _, out, err = run(capsys, "train", "cca", "emoji", "--bits", 16, *SMALL, "--save_codes=true")  # one more file
     assert "going on from" in err
+    assert f"it was trained by other code so far (commit {first['commit']}" in err
+    (earlier,) = record_of(out)["earlier"]
+    assert {key: first[key] for key in earlier.keys() - {"steps"}}.items() <= earlier.items()
 
 
 def test_an_interrupted_run_does_not_go_on_with_other_data(home, capsys, monkeypatch):
     command = ("train", "cca", "emoji", "--dim", 16, *SMALL)
     _, out, _ = run(capsys, *command)
     record = Path(out.splitlines()[-1])
+    check_data(finished := read_result(record))
     record.unlink()  # as if interrupted
     monkeypatch.setattr(Relevance, "hash", "of other labels")
+    with pytest.raises(UserError, match=r"the data have changed since .*seed0 \(relevance_hash\): remove the folder"):
+        check_data(finished)
     code, _, err = run(capsys, *command)
     assert code == 2
     assert "this run began with other data (relevance_hash" in err
@@ -135,6 +145,12 @@ def test_finished_runs_of_other_data_are_not_rows_of_one_table(home, monkeypatch
         monkeypatch.setattr(Run, "record", lambda _, found=records: next(found))
         with pytest.raises(UserError, match="seed0 and seed1 answered other queries: remove the one on older data"):
             grid.setups()
+
+
+def test_a_finished_run_of_other_code_of_ones_own_is_run_again():
+    record = {"config_hash": "same", "own_code": {"mine.Mine": "as it was"}, "metrics": {"test/map": 0.5}}
+    for now, same in ({"mine.Mine": "as it was"}, True), ({"mine.Mine": "edited"}, False), ({}, False):
+        assert Run((), Path(), "same", "", tuple(now.items()))._left(record) is same
 
 
 def test_settings_that_differ_in_their_last_letter_differ():

@@ -103,6 +103,8 @@ def test_what_is_derived_is_not_given(home, key):
         ("trainer.limit_test_batches=0.5", "trainer.limit_test_batches is 0.5, but an evaluation is of all pairs"),
         ("trainer.max_steps=10", "trainer.max_steps is 10: a run is counted in epochs, give trainer.max_epochs."),
         ("trainer.max_time=00:00:01:00", "trainer.max_time is 00:00:01:00: a run is counted in epochs"),
+        ("trainer.val_check_interval=3", "val_check_interval is 3, but epochs are chosen by their ends"),
+        ("trainer.val_check_interval=0.5", "val_check_interval is 0.5, but epochs"),
         ("trainer.use_distributed_sampler=true", "which pads: say false"),
         ("trainer.devices=9999", "trainer.devices is 9999: give a number from 1 to"),
         ("seed_everything=-1", "seed_everything is -1: give an int from 0"),

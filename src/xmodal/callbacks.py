@@ -3,6 +3,7 @@
 import contextlib
 import math
 import signal
+import sys
 from typing import Any
 
 import torch
@@ -11,6 +12,9 @@ from lightning.pytorch.callbacks import EarlyStopping
 
 from xmodal.data.loading import epoch_seed
 from xmodal.errors import DivergedError, UserError
+from xmodal.records.record import machine, own_code, provenance
+
+CODE = ("commit", "diff", "own_code", "versions")  # what may compute something else
 
 
 class SeedEpoch(Callback):
@@ -53,6 +57,40 @@ class SameData(Callback):
                     f"this run began with other data ({key} {ascii(was)[:20]}, not {value[:18]!r}): restore them, or "
                     "remove its folder to begin anew."
                 )
+
+
+class Origin(Callback):
+    """A checkpoint says which code has trained it and where; a record then knows what its own process does not.
+
+    Attributes:
+        earlier: processes that trained the weights before this one, the first one first: code, machine, steps.
+    """
+
+    def __init__(self) -> None:
+        self.earlier: list[dict[str, Any]] = []
+        self.fits, self.stage = False, ""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """See the class."""
+        self.stage, self.fits, self.trainer = stage, self.fits or stage == "fit", trainer
+        code = own_code(type(pl_module), type(trainer.datamodule))  # type: ignore[attr-defined]
+        host = machine(trainer.strategy.root_device) | {"devices": trainer.world_size}
+        del host["peak_memory"]  # the same command leaves the same checkpoint, bit for bit
+        self.here = {**provenance(), "own_code": code, **host}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it."""
+        return {"trained": [*self.earlier, self.here | {"steps": self.trainer.global_step}]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """See the class; the test of a run's own best epoch tells nothing new."""
+        if self.fits and self.stage != "fit":
+            return
+        self.earlier = state_dict["trained"]
+        last = self.earlier[-1]
+        if self.fits and any(last[key] != self.here[key] for key in CODE):
+            words = f"commit {last['commit']}" + " with changes" * bool(last["dirty"])
+            sys.stderr.write(f"it was trained by other code so far ({words}); the record names both\n")
 
 
 class StaysStopped(Callback):

@@ -20,7 +20,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from xmodal import data, fast, methods, paths
-from xmodal.callbacks import EndAtOnce, Finite, SameData, SeedEpoch, StaysStopped
+from xmodal.callbacks import EndAtOnce, Finite, Origin, SameData, SeedEpoch, StaysStopped
 from xmodal.checkpoint import Best, WholeCheckpoints, keepers
 from xmodal.checks import MAX_SEED, check_name, check_numbers
 from xmodal.data.readers.checksums import table_hash
@@ -30,7 +30,7 @@ from xmodal.files import remove_leftovers, write_atomically
 from xmodal.folder import clear, hold, release
 from xmodal.keys import BASES, Given, refuse_null
 from xmodal.records.loggers import close, loggers
-from xmodal.records.record import PER_RUN, config_hash
+from xmodal.records.record import PER_RUN, config_hash, own_code
 from xmodal.safe_yaml import LOADER
 from xmodal.trainer import OverDevices, check_trainer, first_decides, several
 
@@ -64,6 +64,7 @@ class XmodalCLI(LightningCLI):
     folder: Path
     yaml: str
     best: Best
+    origin: Origin
     built: ClassVar[LightningArgumentParser | None] = None  # takes a third of a parse, and never differs
 
     def __init__(
@@ -148,7 +149,7 @@ class XmodalCLI(LightningCLI):
         self._check()
         model, module = (imported(self.config[key].class_path) for key in ("model", "data"))
         bits, dim = (self.config.model.init_args.get(name) for name in ("bits", "dim"))
-        self.size = bits or dim
+        self.size, self.own_code = bits or dim, own_code(model, module)
         self.method, self.dataset = str(model.name), str(self.config.data.init_args.get("name") or module.name)
         if self.config.variant == "tuned" or self.config.variant.startswith("tuned-at-"):
             self.config.variant = self.given.tuned_as(self.size) or self.config.variant
@@ -173,8 +174,9 @@ class XmodalCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - the trainer's own arguments
         """The trainer with the run's folder, loggers, checkpoints, and the strategy that several devices need."""
         config = self.config_init.trainer
+        self.origin = Origin()
         own = [SeedEpoch(self.config.seed_everything), SameData(), StaysStopped(), Finite(), EndAtOnce()]
-        config.callbacks = [*(config.callbacks or []), *own, *self.callbacks]
+        config.callbacks = [*(config.callbacks or []), *own, self.origin, *self.callbacks]
         if self.checkpoints:
             self.best, last = keepers(self.folder / "checkpoints")
             config.callbacks += [self.best, last]

@@ -218,7 +218,10 @@ def leave_outputs(cli: "XmodalCLI") -> None:
 
 
 def leave_record(cli: "XmodalCLI", started: float, metrics: dict[str, float], epochs: int | None = None) -> Path:
-    """Write `result.json` (see DESIGN: what a run leaves), with `epochs` if the last was cut short; say its path."""
+    """Write `result.json` (see DESIGN: what a run leaves), with `epochs` if the last was cut short; say its path.
+
+    Commit, versions, machine and seconds are of this process; `earlier` names those that trained the weights before it.
+    """
     from xmodal.records import machine, own_code, provenance, write_result
     from xmodal.records.loggers import run_id
 
@@ -244,6 +247,7 @@ def leave_record(cli: "XmodalCLI", started: float, metrics: dict[str, float], ep
         "devices": cli.trainer.world_size,
         "precision": cli.trainer.precision,
         "seconds": round(time.perf_counter() - started, 3),
+        "earlier": cli.origin.earlier,
         "wandb_id": run_id(cli.trainer.loggers),
     }
     path = cli.folder / "result.json"

@@ -22,7 +22,6 @@ TRAINER = {
     "accumulate_grad_batches": ("a whole number from 1", 1),
     "gradient_clip_val": ("a number above 0, or null", 1e-30),
     "num_nodes": ("a whole number from 1", 1),
-    "val_check_interval": ("a number of batches or a share above 0, or null", 1e-9),
 }  # the least that a run can use
 
 
@@ -53,6 +52,10 @@ def check_trainer(trainer: Any) -> None:  # noqa: ANN401 - its arguments
     for name in ("limit_val_batches", "limit_test_batches"):
         if (value := trainer[name]) is not None and (value != 1 or isinstance(value, int)):
             raise UserError(f"trainer.{name} is {value}, but an evaluation is of all pairs: take data.subset.")
+    if (value := trainer.val_check_interval) is not None and (value != 1 or isinstance(value, int)):
+        raise UserError(  # a checkpoint of the end would keep the score of weights from before it
+            f"trainer.val_check_interval is {value}, but epochs are chosen by their ends: take check_val_every_n_epoch."
+        )
     if trainer.use_distributed_sampler:
         raise UserError("trainer.use_distributed_sampler is true, which pads: say false, the data module shards.")
 

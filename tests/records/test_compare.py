@@ -45,7 +45,7 @@ def test_a_bad_record_is_left_out_and_named(home, capsys, name):
     path.write_text(json.dumps(record))
     assert main(["compare"]) == 0
     out, err = capsys.readouterr()
-    assert "1 broken records are left out" in err
+    assert "1 records are left out" in err
     assert str(path) in err
     assert [line.split()[0] for line in out.splitlines()] == ["method", "dcmh", "dmsf"]
     path.write_text(path.read_text()[:200])

@@ -1,5 +1,8 @@
 """Records become setups by everything but the seed, and only the same queries are compared."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -52,6 +55,24 @@ def test_older_records_are_of_the_labels_that_the_others_of_their_split_name(tmp
     assert [len(contest.rows) for contest in contests(groups_of(tmp_path))] == [2, 1]
     write_run(tmp_path, "cca", 0.3, seed=2, relevance_hash="two")  # and now nobody knows
     assert sorted(each.relevance_hash for each in groups_of(tmp_path)) == ["not recorded"] * 2 + ["one"] * 2 + ["two"]
+
+
+def test_a_copied_run_is_no_second_seed(tmp_path):
+    """Or its copies would be a deviation of 0 over many seeds, and any lead significant."""
+    folder = write_run(tmp_path)
+    for copy in ("emoji/64/kept-seed0", "emoji/64/seed0.bak", "backup/emoji/64/seed0"):
+        shutil.copytree(folder, tmp_path / "dmsf" / copy)
+    write_run(tmp_path, seed=1)
+    records, left_out = collect(tmp_path)
+    assert [Path(record["path"]).parent for record in records] == [folder, folder.with_name("seed1")]
+    assert len(left_out) == 3
+    assert all(f"is of the run of {folder / 'result.json'}, with the same seed" in line for line in left_out)
+
+
+def test_runs_of_other_code_of_ones_own_are_another_setup(tmp_path):
+    for seed, code in enumerate(("one", "one", "two")):
+        write_run(tmp_path, seed=seed, own_code={"mine.Mine": code})
+    assert sorted(len(each.records) for each in groups_of(tmp_path)) == [1, 2]
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "", "null", '{"method": "dmsf"}', '{"metrics": 3}'])

@@ -28,7 +28,7 @@ def main(argv: Sequence[str]) -> int:
     for name, key in (("methods", "method"), ("data", "dataset"), ("bits", "size")):
         records = _select(records, name, key, getattr(options, name))
     if broken:
-        sys.stderr.write(f"{len(broken)} broken records are left out; {'; '.join(broken)}\n")
+        sys.stderr.write(f"{len(broken)} records are left out; {'; '.join(broken)}\n")
     _print_table(table(records), options.format)
     page = paths.runs() / "compare.html"
     write_page(page, by_setup(records), broken)

@@ -249,7 +249,8 @@ def _leads(setups: Sequence[Setup]) -> Iterator[tuple[object, ...]]:
 
 
 def _cell(each: Setup, kept: dict[str, Any]) -> tuple[object, ...]:
-    minutes = sum(record["seconds"] for record in each.records) / len(each.records) / 60
+    whole = [record for record in each.records if not record.get("earlier")] or each.records  # not resumed
+    minutes = sum(record["seconds"] for record in whole) / len(whole) / 60
     devices = " and ".join(sorted({str(record["device"]) for record in each.records}))
     energy = kept.get("energy_kj")  # not in older ledgers
     told = "" if energy is None else f"{energy:.1f}"

@@ -166,9 +166,20 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str
             yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value, default=str)
 
 
-def tuned_text(body: str, command: str, study: str, trial: int, value: float, counts: Mapping[str, int]) -> str:
-    """A file as a sweep writes it: what was searched, how and from which code (`TUNED` reads it), and the settings."""
-    source = provenance()
+def tuned_text(
+    body: str,
+    command: str,
+    study: str,
+    trial: int,
+    value: float,
+    counts: Mapping[str, int],
+    source: Mapping[str, Any] | None = None,
+) -> str:
+    """A file as a sweep writes it: what was searched, how and from which code (`TUNED` reads it), and the settings.
+
+    `source` is the code that ran the trial, which may be older than the one that writes the file; default: this one.
+    """
+    source = source or provenance()
     dirty = f" with uncommitted changes (diff {source['diff']})" if source["dirty"] else ""
     trials = ", ".join(f"{count} {state}" for state, count in counts.items())
     return (

@@ -155,7 +155,28 @@ def collect(folder: Path) -> tuple[list[Record], list[str]]:
         else:
             if "test/map" in record["metrics"] and record["job_type"] not in ("smoke", "test"):
                 records.append(record)
-    return _of_their_labels(records), broken
+    return _once(_of_their_labels(records), broken), broken
+
+
+def _once(records: Sequence[Record], left_out: list[str]) -> list[Record]:
+    """Each run once: a folder that was copied is not a second seed. Of copies the one in a run's own place counts."""
+
+    def place(record: Record) -> tuple[bool, int]:
+        folder, seed = Path(record["path"]).parent, f"seed{record['seed']}"
+        own = seed if record["variant"] == "base" else f"{record['variant']}-{seed}"
+        return folder.name != own, len(folder.parts)
+
+    kept: dict[tuple[Any, ...], Record] = {}
+    for record in sorted(records, key=place):
+        first = kept.setdefault((*_setup(record), record["seed"]), record)
+        if first is not record:
+            left_out.append(f"the record {record['path']} is of the run of {first['path']}, with the same seed")
+    return sorted(kept.values(), key=lambda record: Path(record["path"]))
+
+
+def _setup(record: Record) -> tuple[Any, ...]:
+    """What the runs of a setup have in common; files of one's own are named by their content."""
+    return *(record[key] for key in KEYS if key not in ("seed", "job_type")), str(record.get("own_code") or "")
 
 
 def _of_their_labels(records: Sequence[Record]) -> list[Record]:
@@ -175,7 +196,7 @@ def by_setup(records: Iterable[Record]) -> list[Setup]:
     """The records as setups, by dataset, protocol, kind, size and falling mAP."""
     setups: dict[tuple[Any, ...], list[Record]] = defaultdict(list)
     for record in records:
-        setups[tuple(record[key] for key in KEYS if key not in ("seed", "job_type"))].append(record)
+        setups[_setup(record)].append(record)
     found = [Setup(tuple(sorted(each, key=lambda record: record["seed"]))) for each in setups.values()]
     return sorted(found, key=lambda each: (each.contest, -each.score, each.method, each.variant))
 

@@ -7,9 +7,9 @@ checkpoint where it was interrupted.
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -21,6 +21,7 @@ from xmodal.progress import bar
 from xmodal.records import read_results
 from xmodal.records.setups import QUERIES, Record, Setup
 from xmodal.run import whole_list
+from xmodal.safe_yaml import read_yaml
 from xmodal.studies.processes import Pool, Task, whole_run
 
 
@@ -55,18 +56,16 @@ class Run(NamedTuple):
     folder: Path
     hash: str
     setup_hash: str
+    own_code: tuple[tuple[str, str], ...] = ()
 
     def record(self) -> Record | None:
-        """What the run left, if it was evaluated under this very configuration."""
+        """What the run left, if it was evaluated under this very configuration, by these files of one's own."""
         kept = (self.folder / "evaluation.npz").is_file()
-        return next(
-            (
-                record
-                for record in read_results(self.folder)
-                if kept and record["config_hash"] == self.hash and "test/map" in record["metrics"]
-            ),
-            None,
-        )
+        return next((record for record in read_results(self.folder) if kept and self._left(record)), None)
+
+    def _left(self, record: Record) -> bool:
+        same = record["config_hash"] == self.hash and tuple(record.get("own_code", {}).items()) == self.own_code
+        return same and "test/map" in record["metrics"]
 
 
 class Grid:
@@ -118,6 +117,8 @@ class Grid:
             if any(len({first.get(key), record.get(key)} - {None}) > 1 for key in QUERIES):  # older ones lack one
                 one, two = (Path(each["path"]).parent for each in (first, record))
                 raise UserError(f"{one} and {two} answered other queries: remove the one on older data, and run again.")
+        if not missing:  # those that are run now would differ from the others
+            check_data(first)
         return found
 
     def _run(self, missing: Sequence[Run]) -> list[str]:
@@ -143,8 +144,9 @@ class Grid:
 def origin(setups: Iterable[Setup]) -> tuple[str, ...]:
     """Notes of a table: seeds, queries, and the commits that the runs come from."""
     records = [record for setup in setups for record in setup.records]
+    trained = [each for record in records for each in (*record.get("earlier", ()), record)]
     seeds = ", ".join(map(str, dict.fromkeys(record["seed"] for record in records)))
-    commits = sorted({f"{record['commit']}"[:10] + "+" * bool(record["dirty"]) for record in records})
+    commits = sorted({f"{each['commit']}"[:10] + "+" * bool(each["dirty"]) for each in trained})
     return (
         f"Mean +- sample deviation over seeds {seeds}; {records[0]['split_sizes']['query']} queries.",
         f"Commit {', '.join(commits)} (+: with uncommitted changes).",
@@ -156,7 +158,25 @@ def _resolved(row: Sequence[str], seed: int) -> Run:
 
     arguments = (*row, f"--seed_everything={seed}")
     parsed = Parsed(arguments)
-    return Run(arguments, parsed.folder, parsed.hash, parsed.setup_hash)
+    return Run(arguments, parsed.folder, parsed.hash, parsed.setup_hash, tuple(parsed.own_code.items()))
+
+
+def check_data(record: Record) -> None:
+    """Refuse to use a run again whose data have changed since; data that are gone tell nothing.
+
+    Raises:
+        UserError: they have.
+    """
+    from xmodal.data import CrossModalDataModule
+    from xmodal.keys import built
+
+    folder, here = Path(record["path"]).parent, dict[str, Any]()
+    with suppress(UserError, OSError, KeyError):
+        config = read_yaml(folder / "config.yaml")["data"]
+        here = built(CrossModalDataModule, {key: config[key] for key in ("class_path", "init_args")}).describe()
+    for key in QUERIES:
+        if here and record.get(key, here[key]) != here[key]:  # older ones lack one
+            raise UserError(f"the data have changed since {folder} ({key}): remove the folder, and run again.")
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from xmodal import paths
 from xmodal.errors import UserError
 from xmodal.experiment import configuration
 from xmodal.folder import difference, settings
+from xmodal.records import provenance
 from xmodal.run import overrides, whole
 from xmodal.studies import front
 from xmodal.studies.processes import SpentError, TrialDivergedError, TrialError
@@ -27,6 +28,7 @@ from xmodal.studies.storage import (
     BASE,
     DONE,
     ERROR,
+    SOURCE,
     WORKER,
     Direction,
     OpenStudy,
@@ -88,6 +90,7 @@ class Sweep:
             def objective(trial: optuna.Trial) -> float | tuple[float, float]:
                 opened.storage.record_heartbeat(opened.trial_id(trial.number))  # a trial without one is never stale
                 trial.set_user_attr(WORKER, worker)
+                trial.set_user_attr(SOURCE, {key: provenance()[key] for key in ("commit", "dirty", "diff")})
                 parameters = self._suggest(trial)
                 opened.lock.release()
                 try:
@@ -167,7 +170,8 @@ class Sweep:
         """
         from xmodal.cli import Parsed
 
-        here = settings(Parsed(self.arguments).config_dump)
+        parsed = Parsed(self.arguments)
+        here = settings(parsed.config_dump) | parsed.own_code
         was = study.user_attrs.get(BASE)
         if was is None:
             study.set_user_attr(BASE, here)

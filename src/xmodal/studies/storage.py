@@ -30,6 +30,7 @@ PATIENCE = 60  # seconds to wait for a locked SQLite file
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 DATABASE_ERRORS = (SQLAlchemyError, StorageInternalError, Timeout)
 WORKER, POINT, ERROR = "worker", "point", "error"  # user attributes: who runs a trial, what it was queued for, its end
+SOURCE = "source"  # user attribute of a trial: the code that ran it
 BASE = "configuration"  # user attribute of a study: what its trials are trained by, beside their parameters
 GIVE_UP = 3  # failures in a row at the end of which a search stops: something is wrong with all of them
 

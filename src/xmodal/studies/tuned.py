@@ -17,10 +17,11 @@ from xmodal.files import write_atomically
 from xmodal.records import read_results
 from xmodal.records.record import tuned_text
 from xmodal.run import overrides
+from xmodal.studies.grid import check_data
 from xmodal.studies.processes import Pool, whole_run
 from xmodal.studies.search import Sweep
 from xmodal.studies.space import experiment_with
-from xmodal.studies.storage import DONE
+from xmodal.studies.storage import DONE, SOURCE
 
 
 def check_complete(study: optuna.Study) -> None:
@@ -40,12 +41,13 @@ def write_tuned(sweep: Sweep, study: optuna.Study, size: int) -> Path:
     if sweep.options.epochs:
         given["trainer.max_epochs"] = int(sweep.options.epochs)
     content = experiment_with(sweep.base, {**given, **best.params})
+    source = best.user_attrs.get(SOURCE)
     counts = {
         state.name.lower(): len(study.get_trials(deepcopy=False, states=(state,))) for state in (*DONE, TrialState.FAIL)
     }
     command = f"xmodal sweep {sweep.options.method} {data}"
     body = yaml.safe_dump(content, sort_keys=False)
-    text = tuned_text(body, command, study.study_name, best.number, study.best_value, counts)
+    text = tuned_text(body, command, study.study_name, best.number, study.best_value, counts, source)
     path = paths.experiments() / str(sweep.options.method) / "tuned" / f"{data}-{size}.yaml"
     write_atomically(path, text)
     return path
@@ -70,7 +72,8 @@ def evaluate(sweep: Sweep, tuned: Path, size: int, pool: Pool) -> dict[str, Any]
     arguments = [*configuration(None, None, [tuned]), *overrides(options), *marks]
     parsed = Parsed(arguments)
     for record in read_results(parsed.folder):
-        if record["config_hash"] == parsed.hash:
+        if record["config_hash"] == parsed.hash and record.get("own_code", {}) == parsed.own_code:
+            check_data(record)
             return record
     for _, outcome in filter(None, pool.run(deque([(whole_run, (arguments, sweep.devices))]))):
         if isinstance(outcome, Exception):
