@@ -6,19 +6,24 @@ from xmodal.__main__ import main
 
 
 @pytest.mark.parametrize(
-    ("method", "key", "words"),
+    ("method", "keys", "words"),
     [
-        ("dmsf", "model.image_lr=1e38", "the parameters are not finite after epoch 1"),
-        ("dmsf", "model.image_lr=1e30", "the query image holds NaN or infinite values"),
+        (
+            "dcmh",
+            "model.lr=1e9 model.weight_decay=1e9 data.batch_size=8",
+            "the parameters are not finite after epoch 1",
+        ),
+        ("dmsf", "model.image_lr=1e38", "model.image_lr is 1e+38: give a finite number from 0 to 1e9."),
         ("dmsf", "model.weights.graph=1e9", "cholesky"),
         ("scahn", "model.label_dim=3", "model.label_dim is 3: label names have 384."),
         ("text_guided_clip", "model.width=3", "width is 3: give a multiple of 4."),
-        ("scahn", "model.dim=3", "embed_dim must be divisible by num_heads"),
+        ("scahn", "model.dim=3", "tokens of 3 numbers do not go into 4 heads: give a dim that heads divides."),
         ("acmr", "model.image_hidden=null", "model.image_hidden is null: give a list such as"),
     ],
 )
-def test_a_training_that_cannot_go_on_is_one_line(home, capsys, method, key, words):
-    assert main(["train", method, "emoji", "--data.subset=64", "--epochs=1", "--gallery=false", f"--{key}"]) == 2
+def test_a_training_that_cannot_go_on_is_one_line(home, capsys, method, keys, words):
+    given = [f"--{key}" for key in keys.split()]
+    assert main(["train", method, "emoji", "--data.subset=64", "--epochs=1", "--gallery=false", *given]) == 2
     assert words in capsys.readouterr().err.splitlines()[-1]
     assert not list((home / "runs").rglob("*.ckpt"))
 

@@ -1,12 +1,15 @@
 """What numbers a constructor takes, once for all: by the argument's name, which means the same everywhere.
 
-A number that no rule names is finite and not negative, a whole one from 1.
+A number that no rule names is from 0 to 1e9, a whole one from 1 to a million.
 """
 
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from dataclasses import is_dataclass
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from xmodal.errors import UserError
 
@@ -32,9 +35,8 @@ MAX_SEED = 2**32 - 1  # of NumPy and Lightning
 WHOLE = Range("a whole number from 1 to 1,000,000", 1, LARGEST)
 FROM_ZERO = Range("a whole number from 0 to 1,000,000,000", 0, 10**9)
 LAYERS = Range("a whole number from 0 to 1,000", 0, 1000)
-NUMBER = Range("a finite number from 0", 0)
-WEIGHT = Range("a finite number from 0 to 1e9", 0, 1e9)  # of a larger one, squares of gradients overflow in silence
-POSITIVE = Range("a finite number above 0", 0, open_low=True)
+NUMBER = Range("a finite number from 0 to 1e9", 0, 1e9)  # of a larger weight, squares of gradients overflow in silence
+POSITIVE = Range("a finite number above 0, up to 1e9", 0, 1e9, open_low=True)
 DROPPED = Range("a number from 0, below 1", 0, 1, open_high=True)
 SHARE = Range("a number from 0 to 1", 0, 1)
 SOME = Range("a number above 0, up to 1", 0, 1, open_low=True)
@@ -43,7 +45,7 @@ RANGES = {
     **dict.fromkeys(("dropout", "input_dropout", "momentum"), DROPPED),
     **dict.fromkeys(("fusion_keep", "keep", "cross_share", "flip", "balance", "second_order"), SHARE),
     **dict.fromkeys(("crop", "lr_decay"), SOME),
-    **dict.fromkeys(("temperature", "decay_every"), POSITIVE),
+    **dict.fromkeys(("temperature", "decay_every", "sharpness"), POSITIVE),
     **dict.fromkeys(("threshold", "zeta"), COSINE),
     "seed": Range(f"a whole number from 0 to {MAX_SEED:,}", 0, MAX_SEED),
     "bits": Range("a whole number from 1 to 4,096", 1, 4096),
@@ -57,6 +59,55 @@ RANGES = {
     ),
     **dict.fromkeys(("layers", "region_layers", "self_layers", "frozen_layers"), LAYERS),
 }  # by the name of an argument, which means the same in every constructor
+
+
+WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
+
+
+def words_of(kind: Any) -> str:  # noqa: ANN401 - a type
+    """The values of a type in words; empty for what has none."""
+    if get_origin(kind) is Literal:
+        return ", ".join(map(str, get_args(kind)))
+    if get_origin(kind) in (Union, UnionType):
+        return " or ".join(dict.fromkeys(found for each in get_args(kind) if (found := words_of(each))))
+    if get_origin(kind) in (tuple, list):
+        return f"a list such as [{words_of(get_args(kind)[0])}, ...]"
+    if isinstance(kind, type) and kind not in WORDS:
+        return f"a {kind.__name__}" + ("" if is_dataclass(kind) else " as class_path and init_args")
+    return WORDS.get(kind, "")
+
+
+def fits(value: Any, kind: Any) -> bool:  # noqa: ANN401 - anything, and a type
+    """Whether a value is of a type; numbers of NumPy are numbers, and a list serves as a tuple."""
+    if get_origin(kind) in (Union, UnionType):
+        return any(fits(value, each) for each in get_args(kind))
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if get_origin(kind) in (tuple, list):
+        return isinstance(value, tuple | list) and all(fits(each, get_args(kind)[0]) for each in value)
+    if is_dataclass(kind) and isinstance(value, Mapping):  # as the command line keeps it
+        return True
+    if kind in (int, float):
+        return isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
+    return kind is Any or not isinstance(kind, type) or isinstance(value, kind)
+
+
+def check_kinds(where: str, arguments: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
+    """Check the types of arguments, also those in a dataclass.
+
+    Args:
+        where: what the names stand under, such as `model`.
+        arguments: of a constructor, or of a dataclass.
+        kinds: type of each, by name.
+
+    Raises:
+        UserError: a value is of another type.
+    """
+    for name, value in arguments.items():
+        if not fits(value, kinds.get(name, Any)):
+            raise UserError(f"{where}.{name} is {str(value)[:60]}: give {words_of(kinds[name])}.")
+        if is_dataclass(value) and not isinstance(value, type):
+            check_kinds(f"{where}.{name}", vars(value), get_type_hints(type(value)))
 
 
 def check_numbers(where: str, arguments: Mapping[str, Any]) -> None:
@@ -77,7 +128,7 @@ def check_numbers(where: str, arguments: Mapping[str, Any]) -> None:
             continue
         for each in value if isinstance(value, list | tuple) else (value,):
             if isinstance(each, int | float) and not isinstance(each, bool):
-                named = WEIGHT if where.endswith(".weights") else RANGES.get(name)  # the name of a loss is its own
+                named = NUMBER if where.endswith(".weights") else RANGES.get(name)  # the name of a loss is its own
                 allowed = named or (WHOLE if isinstance(each, int) else NUMBER)
                 if not allowed.holds(each):
                     raise UserError(f"{key} is {value}: give {allowed.words}.")

@@ -10,19 +10,19 @@ from importlib import import_module
 from inspect import Parameter, signature
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser
 from lightning import Trainer
 
 from xmodal import data, methods
+from xmodal.checks import WORDS, words_of
 from xmodal.errors import UserError
 from xmodal.records.record import is_edited
 from xmodal.safe_yaml import parse_yaml, read_yaml
 
 BASES: dict[str, Any] = {"model": methods.RetrievalMethod, "data": data.CrossModalDataModule}
 LENGTH = 200  # of a line that says what is wrong
-WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
 UNTUNED = ("model.class_path", "model.bits", "model.dim")
 RENAMED = {"xmodal.graphs.CudaGraphs": "xmodal.cuda_graphs.CudaGraphs"}
 Settings = dict[str, Any]
@@ -123,7 +123,7 @@ class Given:
         value = parts.get(key, parts)
         kind = self.known.get(key, Any)
         inner = [each for each in self.known if each.startswith(f"{key}.")]
-        allowed = f"keys below it, such as {inner[0]}" if kind is Ellipsis and inner else _words(kind)
+        allowed = f"keys below it, such as {inner[0]}" if kind is Ellipsis and inner else words_of(kind)
         if not allowed and (choices := re.search(r"typing\.Literal\[([^\]]*)\]", text)):
             allowed = choices[1].replace("'", "")
         return _short(f"{key} is {_short(repr(value), 60)}" + (f"; give {allowed}." if allowed else "."))
@@ -246,20 +246,7 @@ def refuse_null(key: str, kind: Any) -> None:  # noqa: ANN401 - a type
         UserError: it has none.
     """
     if kind is not Any and kind is not NoneType and NoneType not in get_args(kind):
-        raise UserError(f"{key} is null: give {_words(kind)}.")
-
-
-def _words(kind: Any) -> str:  # noqa: ANN401 - a type
-    """The values of a type in words; empty for what has none."""
-    if get_origin(kind) is Literal:
-        return ", ".join(map(str, get_args(kind)))
-    if get_origin(kind) in (Union, UnionType):
-        return " or ".join(dict.fromkeys(found for each in get_args(kind) if (found := _words(each))))
-    if get_origin(kind) in (tuple, list):
-        return f"a list such as [{_words(get_args(kind)[0])}, ...]"
-    if isinstance(kind, type) and kind not in WORDS and not is_dataclass(kind):
-        return f"a {kind.__name__} as class_path and init_args"
-    return WORDS.get(kind, "")
+        raise UserError(f"{key} is null: give {words_of(kind)}.")
 
 
 def _short(text: str, length: int = LENGTH) -> str:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.losses.test_pairwise import LABEL, golden
-from xmodal.losses import cosine_triplet, info_nce, multilabel_paco, ndcg_gain
+from xmodal.losses import contrastive, cosine_triplet, info_nce, multilabel_paco, ndcg_gain
 
 D = torch.float64
 CODE = torch.tensor([[0.5, -0.5], [0.9, 0.1]], dtype=D)
@@ -81,6 +81,21 @@ def test_triplets_against_a_loop(ranked):
 def test_info_nce_is_the_published_one():
     assert float(info_nce(golden(0.25, 3, 6), golden(0.95, 3, 6))) == pytest.approx(0.283762596248, abs=1e-11)
     assert float(info_nce(golden(1.25, 3, 4, 6), golden(2.05, 3, 4, 6))) == pytest.approx(2.142268881436, abs=1e-11)
+
+
+def test_info_nce_of_long_sets_is_held_by_blocks(monkeypatch):
+    """4,096 bits took 13.6 GB for 45 pairs: the cosines of all concepts of all pairs at once."""
+    made, held = [], []
+    for at_once in (2**26, 2 * 4 * 4):
+        monkeypatch.setattr(contrastive, "AT_ONCE", at_once)
+        code, other = golden(1.25, 5, 4, 6).requires_grad_(), golden(2.05, 5, 4, 6)
+        with torch.autograd.graph.saved_tensors_hooks(lambda kept: held.append(kept.shape) or kept, lambda kept: kept):
+            loss = info_nce(code, other, 0.5)
+        made.append((loss.detach(), *torch.autograd.grad(loss, code)))
+        assert ((5, 4, 4) in held) == (at_once == 2**26)
+        held.clear()
+    for whole, blocks in zip(*made, strict=True):
+        assert torch.allclose(whole, blocks, rtol=0, atol=1e-12)
 
 
 def test_gradients():

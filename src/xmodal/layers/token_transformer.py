@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from xmodal.errors import UserError
 from xmodal.layers.dropout import Dropout
 
 
@@ -28,7 +29,12 @@ def transformer(
         heads: of the attention.
         dropout: everywhere in a block, while training.
         activation: of a block's feed-forward part.
+
+    Raises:
+        UserError: the heads do not divide the size of a token.
     """
+    if dim % heads:
+        raise UserError(f"tokens of {dim} numbers do not go into {heads} heads: give a dim that heads divides.")
     kind = _Block if dropout else nn.TransformerEncoderLayer
     block = kind(dim, heads, hidden, dropout, activation, batch_first=True, norm_first=True)
     return nn.TransformerEncoder(block, layers, enable_nested_tensor=False)

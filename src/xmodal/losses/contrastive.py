@@ -1,10 +1,14 @@
 """Contrastive losses on codes: multi-label PaCo and triplets (SCAHN), InfoNCE (MITH)."""
 
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+AT_ONCE = 2**26  # cosines that `info_nce` holds at a time
 
 
 def multilabel_paco(
@@ -117,6 +121,9 @@ def graded_triplet(distance: Tensor, label: Tensor, margin: float) -> Tensor:
 def info_nce(code: Tensor, other: Tensor, temperature: float | Tensor = 0.07) -> Tensor:
     """Symmetric InfoNCE of rows that belong together: half of each direction's mean cross-entropy.
 
+    Of sets whose cosines would take more than `AT_ONCE` numbers, a block at a time is held, and computed again in the
+    backward pass: memory then grows with N and no longer with N^2.
+
     Args:
         code: (..., N, D); normalised here.
         other: (..., N, D); normalised here.
@@ -125,6 +132,12 @@ def info_nce(code: Tensor, other: Tensor, temperature: float | Tensor = 0.07) ->
     Returns:
         Scalar, in nats, mean over rows and leading dimensions.
     """
+    size = max(AT_ONCE // max(math.prod(code.shape[1:-1]) * code.shape[-2], 1), 1)
+    if code.ndim > 2 and len(code) > size:
+        again = partial(checkpoint, info_nce, use_reentrant=False, preserve_rng_state=False)
+        parts = [slice(start, start + size) for start in range(0, len(code), size)]
+        sums = [len(code[part]) * again(code[part], other[part], temperature) for part in parts]
+        return torch.stack(sums).sum() / len(code)
     logit = F.normalize(code, dim=-1) @ F.normalize(other, dim=-1).mT / temperature
     forth, back = logit.log_softmax(-1), logit.log_softmax(-2)
     return -0.5 * (forth + back).diagonal(dim1=-2, dim2=-1).mean()

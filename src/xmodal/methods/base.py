@@ -13,7 +13,7 @@ from torch.nn import Module, ModuleDict
 from torch.optim import Optimizer
 
 from xmodal.batch import SIDES, Batch, Features, Raw, Side
-from xmodal.checks import check_numbers
+from xmodal.checks import check_kinds, check_numbers
 from xmodal.encoders import SharedBatchNorm, Trunk
 from xmodal.errors import UserError
 from xmodal.layers import Dropout, Shard, Standardisation, gather_with_gradient, one_row_each
@@ -48,13 +48,14 @@ class RetrievalMethod(Evaluated):
         self._noted: dict[tuple[str, ...], Tensor] = {}  # of this epoch: sums of what `note` was given, and how often
 
     def save_hyperparameters(self, *args: Any, frame: FrameType | None = None, **options: Any) -> None:  # noqa: ANN401
-        """Keep the constructor's arguments, and refuse numbers that they do not take (see `xmodal.checks`).
+        """Keep the constructor's arguments, and refuse what they do not take (see `xmodal.checks`).
 
         Raises:
-            UserError: a number is outside what its argument takes.
+            UserError: a value is of another type than its argument, or a number outside what it takes.
         """
         super().save_hyperparameters(*args, frame=frame or cast("FrameType", currentframe()).f_back, **options)
         kinds = get_type_hints(type(self).__init__)
+        check_kinds("model", self.hparams_initial, kinds)
         given: dict[str, Any] = {}
         for name, value in self.hparams_initial.items():
             if is_dataclass(value) and not isinstance(value, type):
