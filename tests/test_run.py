@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from xmodal import paths
 from xmodal.__main__ import main
 from xmodal.commands.evaluate import evaluate_file
+from xmodal.data import Emoji
 from xmodal.run import scores, train
 
 TEST = ("test/map_i2t", "test/map_t2i")
@@ -102,7 +104,7 @@ def test_the_saved_configuration_replays_the_run(home, capsys):
     assert again["metrics"] == first["metrics"]
 
 
-def test_a_checkpoint_evaluates_to_the_same_numbers(home, capsys):
+def test_a_checkpoint_evaluates_to_the_same_numbers_and_not_on_what_it_was_trained_on(home, capsys, monkeypatch):
     _, out, _ = run(capsys, "train", "dmsf", "emoji", "--bits", 16, "--epochs", 2, *SMALL)
     trained, checkpoint = record_of(out), Path(out.splitlines()[-1]).parent / "checkpoints" / "best.ckpt"
     code, out, err = run(capsys, "test", "--ckpt_path", checkpoint)
@@ -112,6 +114,12 @@ def test_a_checkpoint_evaluates_to_the_same_numbers(home, capsys):
     code, out, _ = run(capsys, "test", "--ckpt_path", checkpoint, "--data.database=train")  # other pairs are searched
     assert code == 0
     assert record_of(out)["split_sizes"]["database"] > trained["split_sizes"]["database"]
+    split = Emoji().split()  # and as another protocol draws as many
+    other = replace(split, train=split.query, query=split.train, database=split.train)
+    monkeypatch.setattr(Emoji, "split", lambda _: other)
+    code, _, err = run(capsys, "test", "--ckpt_path", checkpoint)
+    assert code == 2
+    assert "16 of 16 queries of this split are of pictures that the checkpoint was trained on" in err
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(home, capsys):

@@ -4,12 +4,13 @@ import contextlib
 import math
 import signal
 import sys
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping
 
+from xmodal.data import CrossModalDataModule
 from xmodal.data.loading import epoch_seed
 from xmodal.errors import DivergedError, UserError
 from xmodal.records.record import machine, own_code, provenance
@@ -29,30 +30,41 @@ class SeedEpoch(Callback):
 
 
 class SameData(Callback):
-    """A training goes on with the split and the labels that it began with, whatever became of the files meanwhile."""
+    """A training goes on with the split and the labels that it began with, whatever became of the files meanwhile.
+
+    A checkpoint may be evaluated on other data, but not with queries that it was trained on.
+    """
 
     def __init__(self) -> None:
         self.here: dict[str, Any] = {}
-        self.trains = False
+        self.stage, self.data = "", cast("CrossModalDataModule", None)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """See the class."""
-        self.trains = stage == "fit"  # a checkpoint may be evaluated on other data
-        said = trainer.datamodule.describe()  # type: ignore[attr-defined]
+        self.stage, self.data = stage, trainer.datamodule  # type: ignore[attr-defined]
+        said = self.data.describe()
         self.here = {key: said[key] for key in ("dataset", "split_hash", "relevance_hash")}
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps of the data."""
-        return self.here
+        return {**self.here, "train": torch.from_numpy(self.data.positions("train"))}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """See the class.
 
         Raises:
-            UserError: the data are others.
+            UserError: the data are others, or some queries were trained on.
         """
+        if self.stage == "test" and state_dict["dataset"] == self.here["dataset"] and "train" in state_dict:
+            with contextlib.suppress(IndexError):  # a dataset of fewer pairs, which is another
+                train, query = map(self.data.judged, (state_dict["train"].numpy(), self.data.positions("query")))
+                if known := int(torch.isin(query.identity("image"), train.identity("image")).sum()):
+                    raise UserError(
+                        f"{known} of {len(query.index)} queries of this split are of pictures that the checkpoint was "
+                        "trained on: evaluate it with the queries of its own."
+                    )
         for key, value in self.here.items():
-            if self.trains and value != (was := state_dict.get(key)):
+            if self.stage == "fit" and value != (was := state_dict.get(key)):
                 raise UserError(
                     f"this run began with other data ({key} {ascii(was)[:20]}, not {value[:18]!r}): restore them, or "
                     "remove its folder to begin anew."
