@@ -105,6 +105,7 @@ def main(argv: Sequence[str]) -> int:
     os.environ.setdefault("WANDB_MODE", "offline")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {os.cpu_count()} cores"
+    device = f"{torch.cuda.device_count()} x {device}" if torch.cuda.device_count() > 1 else device
     rows = []
     for words, checkout in product(options.searches, options.checkouts):
         method, size = words.split()

@@ -77,6 +77,14 @@ def test_centres_lie_apart(count, bits, least):
     assert torch.equal(centre, label_centres(count, bits))
 
 
+def test_centres_of_few_labels_repeat_and_so_do_codes_of_every_length():
+    short, long = label_centres(10, 16), label_centres(10, 512)
+    assert torch.equal(long, short.repeat(1, 32))
+    relaxed = torch.tanh(torch.randn(5, 16, generator=torch.Generator().manual_seed(0))).repeat(1, 32)  # as trained
+    codes = {bits: (relaxed @ short_map(long, label_centres(10, bits))).sign() for bits in (16, 64)}
+    assert torch.equal(codes[64], codes[16].repeat(1, 4))
+
+
 @pytest.mark.parametrize("length", [16, 32, 64, 48])
 @pytest.mark.parametrize(("labels", "long"), [(24, 512), (80, 512), (20, 100)])
 def test_the_map_to_short_codes_loses_nothing(length, labels, long):
