@@ -20,6 +20,14 @@ RUNS = {  # closed forms take no epochs
     "codes": ("cca", "--bits=32", "--save_codes=true"),
     "embeddings": ("cca", "--dim=16", "--save_codes=true"),
     "words": ("cca", "--bits=16", "--data.text_encoder=BagOfWords", *clip("image")),
+    "half": (
+        "dscmr",
+        "--dim=16",
+        "--epochs=1",
+        "--data.subset=64",
+        "--save_codes=true",
+        "--trainer.precision=bf16-mixed",
+    ),
     "reranking": (
         *("attention_adversarial", "--dim=16", "--epochs=1", "--model.hidden=16", "--model.heads=2"),
         *(*clip("text"), "--data.text_encoder.max_tokens=16"),

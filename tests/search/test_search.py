@@ -70,6 +70,15 @@ def test_the_ranks_of_all_queries_give_the_number_of_the_record(trained, index, 
         assert mean == pytest.approx(record[f"test/map{'[stable]' if out.bits else ''}_{way}"], abs=1e-6)
 
 
+def test_embeddings_are_made_in_the_precision_in_which_they_were_scored(trained):
+    run, saved = Trained.open(trained("half")), np.load(trained("half") / "codes.npz")
+    made, judged = run.role("query")
+    made["alone"] = run.encode("text", [run.data.caption(int(each)) for each in judged.index])
+    for name, found in made.items():
+        scored = saved[f"query_{name.replace('alone', 'text')}"]
+        assert found == pytest.approx(scored / np.linalg.norm(scored, axis=1, keepdims=True), abs=1e-5), name
+
+
 def test_a_picture_alone_gets_the_code_that_it_got_among_all(trained):
     run = Trained.open(trained("codes"))
     codes, _ = run.role("query")

@@ -156,7 +156,8 @@ class Trained:
             trunk: Any = self.method.trunks[side]
             images = [torch.as_tensor(trunk.transform(item)) for item in items] if side == "image" else []
             raw = Raw(pixels=torch.stack(images)) if images else Raw(ids=trunk.transform(list(items)))
-            return cast("Features", trunk(raw))
+            with self.precision():
+                return cast("Features", trunk(raw))
         if side not in self._encode:
             self._encode[side] = self._opened(side)
         kept = ("pooled", "tokens", "mask") if self.data.tokens else ("pooled",)
@@ -167,7 +168,13 @@ class Trained:
     @torch.inference_mode()
     def outputs(self, side: Side, features: Features) -> Array:
         """Codes or embeddings of features, as `encode` gives them."""
-        return self.packed(self.method.encode(side, features))
+        with self.precision():
+            return self.packed(self.method.encode(side, features))
+
+    def precision(self) -> torch.autocast:
+        """Compute as the run's configuration says: in another precision, codes have other bits than were scored."""
+        mixed = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(str(self.config["trainer"]["precision"]))
+        return torch.autocast("cpu", mixed, enabled=mixed is not None)
 
     def packed(self, outputs: Tensor) -> Array:
         """What leaves the method, (B, K), as it is searched; see `encode`."""
@@ -209,7 +216,7 @@ class Trained:
         """
         own, parts = data is None, []
         data = data or self.data
-        with torch.inference_mode():
+        with torch.inference_mode(), self.precision():
             for batch in data.batches(role):
                 made: list[Array] = []
                 for side in SIDES:
