@@ -3,7 +3,6 @@
 import inspect
 import json
 import zipfile
-from functools import partialmethod
 from io import BytesIO
 from itertools import product
 from typing import ClassVar
@@ -21,7 +20,7 @@ from xmodal.cli import LINKED
 from xmodal.data.raw import TrunkTraining
 from xmodal.data.recipes import Official
 from xmodal.data.sets.captions import CaptionBenchmark
-from xmodal.encoders import OpenClipImage, OpenClipText, TimmImage
+from xmodal.encoders import OpenClipImage, OpenClipText
 from xmodal.methods import DCMHT, DIMCH, DNPH, DSPH, MITH, Pretrain, TextGuidedCLIP, TwDH, UMoED
 
 CLIP = {
@@ -287,30 +286,3 @@ def test_stored_pictures_give_the_batches_that_decoding_gives(tmp_path, clip, cr
         data = colours(tmp_path, clip, trunk={"crop": crop})
         assert data.num_train
         data._store.forms.pictures = None
-
-
-def test_a_compiled_trunk_gives_the_same_features(monkeypatch):
-    monkeypatch.setattr(
-        torch.nn.Module, "compile", partialmethod(torch.nn.Module.compile, backend="eager", fullgraph=True)
-    )
-    encoder, pixels = TimmImage("test_vit", "random", size=160), torch.zeros(2, 3, 160, 160, dtype=torch.uint8)
-    found = [
-        TrunkTraining("image", compile=each).build(encoder, tokens=True)({"pixels": pixels}) for each in (False, True)
-    ]
-    assert torch.equal(found[0]["pooled"], found[1]["pooled"])
-    assert torch.equal(found[0]["tokens"], found[1]["tokens"])
-
-
-def test_a_convolutional_trunk_is_trained_by_stages(tmp_path):
-    encoder = TimmImage("test_resnet", "random", size=32)
-    trunk = TrunkTraining("image", frozen_layers=2, checkpointing=True).build(encoder, tokens=True).train()
-    still = {name for name, parameter in trunk.named_parameters() if not parameter.requires_grad}
-    stages = {name.split(".")[1] for name in still}
-    assert stages == {"conv1", "bn1", "layer1", "layer2"}
-    assert not trunk.model.bn1.training
-    assert trunk.model.layer4.training
-    pixels = torch.stack([trunk.transform(Image.new("RGB", (50, 40), (9, 9, shade))) for shade in (3, 200)])
-    features = trunk({"pixels": pixels})
-    assert features["tokens"].shape[2] == features["pooled"].shape[1]
-    features["pooled"].square().mean().backward()
-    assert not [name for name, each in trunk.named_parameters() if each.requires_grad and each.grad is None]

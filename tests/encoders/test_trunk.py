@@ -1,7 +1,10 @@
-"""Trained trunks: the patch embedding as a matrix product, and shards without a pair."""
+"""Trained trunks: the patch embedding as a matrix product, and shards without a pair; compiled and in stages."""
+
+from functools import partialmethod
 
 import pytest
 import torch
+from PIL import Image
 from timm.layers import BatchNormAct2d
 from torch import nn
 
@@ -102,3 +105,30 @@ def test_a_shard_without_a_pair_has_features_and_a_gradient_of_zeros(name, token
     empty.features(raw)
     assert all(torch.equal(value, before[key]) for key, value in empty.state_dict().items())
     assert empty.training
+
+
+def test_a_compiled_trunk_gives_the_same_features(monkeypatch):
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", partialmethod(torch.nn.Module.compile, backend="eager", fullgraph=True)
+    )
+    encoder, pixels = TimmImage("test_vit", "random", size=160), torch.zeros(2, 3, 160, 160, dtype=torch.uint8)
+    found = [
+        TrunkTraining("image", compile=each).build(encoder, tokens=True)({"pixels": pixels}) for each in (False, True)
+    ]
+    assert torch.equal(found[0]["pooled"], found[1]["pooled"])
+    assert torch.equal(found[0]["tokens"], found[1]["tokens"])
+
+
+def test_a_convolutional_trunk_is_trained_by_stages(tmp_path):
+    encoder = TimmImage("test_resnet", "random", size=32)
+    trunk = TrunkTraining("image", frozen_layers=2, checkpointing=True).build(encoder, tokens=True).train()
+    still = {name for name, parameter in trunk.named_parameters() if not parameter.requires_grad}
+    stages = {name.split(".")[1] for name in still}
+    assert stages == {"conv1", "bn1", "layer1", "layer2"}
+    assert not trunk.model.bn1.training
+    assert trunk.model.layer4.training
+    pixels = torch.stack([trunk.transform(Image.new("RGB", (50, 40), (9, 9, shade))) for shade in (3, 200)])
+    features = trunk({"pixels": pixels})
+    assert features["tokens"].shape[2] == features["pooled"].shape[1]
+    features["pooled"].square().mean().backward()
+    assert not [name for name, each in trunk.named_parameters() if each.requires_grad and each.grad is None]

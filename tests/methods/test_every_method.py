@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from lightning import Callback, seed_everything
-from lightning.pytorch.loggers import CSVLogger
 
 from tests.methods.toy import CLOSED, REGISTRY, SIZE, Toy, build, default
 from tests.methods.training import HARMLESS, Died, make_trainer, train
@@ -24,14 +23,6 @@ pytestmark = [
     *(pytest.mark.filterwarnings(f"ignore:{message}") for message in HARMLESS),
     pytest.mark.filterwarnings("ignore:`LightningModule.configure_optimizers` returned `None`"),
 ]
-WEIGHTED = [
-    (name, field.name)
-    for name, cls in REGISTRY.items()
-    if "weights" in inspect.signature(cls).parameters
-    for field in dataclasses.fields(inspect.signature(cls).parameters["weights"].default)
-]
-
-
 GRADIENT = [name for name in REGISTRY if name not in CLOSED]
 
 
@@ -216,35 +207,6 @@ def test_an_epoch_may_end_with_a_single_pair(name, tmp_path):
     else:
         train(model, data, tmp_path)
         assert all(parameter.isfinite().all() for parameter in model.parameters())
-
-
-class Terms(CSVLogger):
-    """Keeps what was logged."""
-
-    def log_metrics(self, metrics, step=None):
-        self.seen = {*getattr(self, "seen", ()), *metrics}
-
-    def save(self):
-        pass
-
-
-@pytest.mark.parametrize(("name", "weight"), WEIGHTED)
-def test_weight_zero_removes_the_term(name, weight, tmp_path):
-    """No term of that name, and no parameter that is left without a gradient: plain ddp would stop there."""
-    default = inspect.signature(REGISTRY[name]).parameters["weights"].default
-    if name == "dmsf" and weight == "quantization":
-        weights = dataclasses.replace(default, quantization=0, graph=0)
-    else:
-        weights = dataclasses.replace(default, **{weight: 0.0})
-    data = Toy()
-    model = build(name, data, weights=weights)
-    touched = set()
-    for key, parameter in model.named_parameters():
-        parameter.register_post_accumulate_grad_hook(lambda _, key=key: touched.add(key))
-    logger = Terms(tmp_path)
-    train(model, data, tmp_path, logger=logger)
-    assert f"train/{weight}" not in logger.seen
-    assert {key for key, _ in model.named_parameters()} == touched
 
 
 class Peaks(Callback):

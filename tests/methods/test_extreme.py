@@ -34,7 +34,7 @@ def test_an_extreme_value_is_refused_or_trains(name, tmp_path):
     cases = [(key, value, {key: value}) for key in parameters for value in VALUES]
     if "weights" in parameters:
         weights = parameters["weights"].default
-        for field in dataclasses.fields(weights):  # test_every_method trains with a weight of 0
+        for field in dataclasses.fields(weights):  # test_weights trains with a weight of 0
             changed = [(value, dataclasses.replace(weights, **{field.name: value})) for value in VALUES[1:]]
             cases += [(f"weights.{field.name}", value, {"weights": each}) for value, each in changed]
     for key, value, given in cases:
