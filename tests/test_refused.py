@@ -1,5 +1,7 @@
 """What ends a training early is said in one line."""
 
+import errno
+
 import pytest
 
 from xmodal.__main__ import main
@@ -37,3 +39,13 @@ def test_too_little_memory_is_one_line(home, capsys, monkeypatch, error):
     assert main(["train", "dmsf", "emoji"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("xmodal train: the memory is too small (")
+
+
+def test_a_copy_that_finds_no_room_names_what_it_writes(home, capsys, monkeypatch):
+    def train(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device", "source.json", None, "target.json")
+
+    monkeypatch.setattr("xmodal.run.train", train)
+    assert main(["train", "dmsf", "emoji"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("xmodal train: cannot write 'target.json': No space left on device.")

@@ -81,7 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say_nothing()
         return 141  # as a shell says it
     except OSError as error:
-        where = f" {repr(str(error.filename))[:200]}" if error.filename else ""
+        name = error.filename2 or error.filename  # of a copy the one that is written
+        where = f" {repr(str(name))[:200]}" if name else ""
         if error.errno in CANNOT_WRITE:
             where, hint = f" write{where}", " Make room or make it writable."
         elif where:  # such as a name that is too long

@@ -100,7 +100,7 @@ class XmodalCLI(LightningCLI):
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """End the W&B run; what Lightning says of a configuration while it runs is one line as well."""
-        close(self.trainer.loggers)
+        close(self.trainer.loggers, failed=error is not None)
         release(self.folder)
         if isinstance(error, MisconfigurationException):
             raise _unusable(error) from error

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -233,3 +234,15 @@ def test_sync_behind_a_login_page_says_that_nothing_was_uploaded(home, key, monk
         assert main(["sync"]) == 2
         portal.shutdown()
     assert "1 of 1 runs are not uploaded" in capsys.readouterr().err
+
+
+def test_a_full_disk_at_the_end_is_said(tmp_path, monkeypatch, capsys, offline):
+    """Its service writes what fits, and ends with status 0."""
+    made = loggers(tmp_path / "run", tmp_path, "group", "train", ["a"])
+    made[1].experiment.log({"x": 1})
+    full = shutil.disk_usage(tmp_path)._replace(free=0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: full)
+    close(made)
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("there is no room left for W&B: its copy of this run in ")
+    assert str(tmp_path) in said

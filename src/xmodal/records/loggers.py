@@ -3,6 +3,8 @@
 import csv
 import io
 import os
+import shutil
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from xmodal.records.wandb_mode import Mode, go_offline, keep_inside, mode
 
 START = 10  # seconds that W&B has to accept a run
 FINISH = 30  # seconds that the end of a run may take to upload; what is left then stays on disk
+SPARE = 2**16  # bytes; W&B writes blocks of half as many
 THUMBNAIL = 128  # pixels of a picture in W&B's gallery
 
 
@@ -188,7 +191,17 @@ def run_id(loggers: Iterable[Logger]) -> str | None:
     return next((str(logger.version) for logger in loggers if isinstance(logger, WandbLogger)), None)
 
 
-def close(loggers: Iterable[Logger]) -> None:
-    """End the W&B run, so that its file is whole and a next run in this process gets its own."""
+def close(loggers: Iterable[Logger], *, failed: bool = False) -> None:
+    """End the W&B run, so that its file is whole and a next run in this process gets its own.
+
+    W&B's service says nothing where its disk is full, so it is said here.
+
+    Args:
+        loggers: of the run.
+        failed: another line says already what went wrong.
+    """
     if any(isinstance(logger, WandbLogger) for logger in loggers) and wandb.run is not None:
+        folder = wandb.run.dir
         wandb.run.finish()
+        if not failed and shutil.disk_usage(folder).free < SPARE:
+            sys.stderr.write(f"there is no room left for W&B: its copy of this run in {folder} may be cut short\n")
