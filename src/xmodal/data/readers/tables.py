@@ -10,6 +10,7 @@ import re
 import tarfile
 from collections import defaultdict
 from collections.abc import Collection, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +103,9 @@ def _separated(part: Path, wanted: Collection[str] | None) -> Columns:
     A quote that opens and does not close would swallow the rows up to the next quote, and is refused.
     """
     text = _text(part)
+    said = re.match(r"sep=([,;\t])\r?\n", text)  # a line of Excel's, before the names
     head = text.partition("\n")[0]
-    separator = "\t" if part.suffix.lower() == ".tsv" else max(",;\t", key=head.count)
+    separator = said[1] if said else "\t" if part.suffix.lower() == ".tsv" else max(",;\t", key=head.count)
     limit = csv.field_size_limit(2**24)  # of the process
     picture = re.compile(
         rf"(^|[{separator}\n])[^{separator}\s]+\.({'|'.join(PICTURES)})([{separator}\n]|$)", re.IGNORECASE
@@ -111,7 +113,7 @@ def _separated(part: Path, wanted: Collection[str] | None) -> Columns:
     open_quote = f"{part} is damaged: a quote opens in line {{}} and does not close there."
     rows, end = csv.reader(_lines(text), delimiter=separator, strict=True), 0
     try:
-        names = [name.strip() for name in next(rows, [])]
+        names = [name.strip() for name in next(islice(rows, bool(said), None), [])]
         _once(part, names)
         kept = [(name, place) for place, name in enumerate(names) if name and (wanted is None or name in wanted)]
         columns: Columns = {name: [] for name, _ in kept}
@@ -291,10 +293,8 @@ def _shard(part: Path, wanted: Collection[str] | None) -> Columns:
 
 
 READERS = {
-    ".csv": _separated,
-    ".tsv": _separated,
-    ".jsonl": _json_lines,
-    ".ndjson": _json_lines,
+    **dict.fromkeys((".csv", ".tsv"), _separated),
+    **dict.fromkeys((".jsonl", ".ndjson"), _json_lines),
     ".parquet": _parquet,
     ".tar": _shard,
 }

@@ -1,0 +1,147 @@
+"""Ten files of forms that no other test has: what programs of this field write without anybody asking for it."""
+
+import csv
+import gzip
+import io
+import json
+
+import h5py
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+import scipy.io
+import torch
+from PIL import Image
+
+from tests.records.records import write_run
+from tests.test_evaluate import arrays, expected  # noqa: F401 - fixtures
+from xmodal.checkpoint import DamagedError, read_checkpoint
+from xmodal.commands.evaluate import evaluate_file
+from xmodal.data.readers.listing import read_listing
+from xmodal.encoders import open_picture
+from xmodal.errors import UserError
+from xmodal.records.setups import collect
+
+LABELS = [("bird", "red"), ("cat",)]
+
+
+def listed(path):
+    found = read_listing(path, label="label", separator="|")
+    return [name.rpartition("/")[2] for name in found.files], found.texts, found.labels
+
+
+def test_codes_of_another_byte_order_and_axis_order(tmp_path, arrays, expected):  # noqa: F811
+    path = tmp_path / "codes.npz"
+    np.savez(
+        path,
+        **{
+            name: np.asfortranarray(array.astype(">f8" if "label" not in name else ">i8"))
+            for name, array in arrays.items()
+        },
+    )
+    assert evaluate_file(path).metrics["map_i2t"] == pytest.approx(expected["map_i2t"], abs=1e-12)
+
+
+def test_logical_arrays_of_matlab_in_both_versions(tmp_path, arrays, expected):  # noqa: F811
+    logical = {name: array > 0 for name, array in arrays.items()}
+    scipy.io.savemat(tmp_path / "v5.mat", logical)
+    with h5py.File(tmp_path / "v73.mat", "w", userblock_size=512) as file:
+        for name, array in logical.items():
+            made = file.create_dataset(name, data=array.T.astype(np.uint8))
+            made.attrs["MATLAB_class"] = np.bytes_("logical")
+            made.attrs["MATLAB_int_decode"] = np.int32(1)
+    for name in ("v5.mat", "v73.mat"):
+        assert evaluate_file(tmp_path / name).metrics["map_i2t"] == pytest.approx(expected["map_i2t"], abs=1e-12)
+
+
+def test_arrays_within_a_struct_of_matlab_are_found_or_named(tmp_path, arrays):  # noqa: F811
+    scipy.io.savemat(tmp_path / "struct.mat", {"result": arrays})
+    with pytest.raises(UserError, match=r"struct\.mat") as caught:
+        evaluate_file(tmp_path / "struct.mat")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("first", ["sep=;\r\n", "\ufeffsep=;\r\n"])
+def test_the_first_line_that_excel_asks_for_is_no_header(tmp_path, first):
+    text = io.StringIO(newline="")
+    csv.writer(text, delimiter=";").writerows(
+        [("file", "text", "label"), ("1.jpg", "an owl; red", "bird|red"), ("2.jpg", "a cat", "cat")]
+    )
+    (tmp_path / "pairs.csv").write_text(first + text.getvalue(), encoding="utf-8", newline="")
+    assert listed(tmp_path / "pairs.csv") == (["1.jpg", "2.jpg"], ["an owl; red", "a cat"], LABELS)
+
+
+def test_columns_of_categories_and_long_texts_in_parquet(tmp_path):
+    table = pyarrow.table(
+        {
+            "file": pyarrow.array(["1.jpg", "2.jpg"], pyarrow.large_string()),
+            "text": pyarrow.array(["an owl", "a cat"]).dictionary_encode(),
+            "label": pyarrow.array(["bird|red", "cat"]).dictionary_encode(),
+        }
+    )
+    pyarrow.parquet.write_table(table, tmp_path / "pairs.parquet", compression="zstd", version="1.0")
+    assert listed(tmp_path / "pairs.parquet") == (["1.jpg", "2.jpg"], ["an owl", "a cat"], LABELS)
+
+
+def test_a_compressed_table_is_read_or_named(tmp_path):
+    path = tmp_path / "pairs.csv.gz"
+    path.write_bytes(gzip.compress(b"file,text,label\n1.jpg,an owl,bird|red\n2.jpg,a cat,cat\n"))
+    with pytest.raises(UserError, match=r"pairs\.csv\.gz") as caught:
+        listed(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_pictures_of_printers_and_of_the_web():
+    ramp = np.tile(np.arange(0, 250, 10, dtype=np.uint8), (9, 1))
+    colour = Image.fromarray(np.stack([ramp, ramp[:, ::-1], ramp], 2))
+    for form, made in (("TIFF", colour.convert("CMYK")), ("GIF", colour.convert("P")), ("PNG", colour.convert("LA"))):
+        buffer = io.BytesIO()
+        more = (
+            {"save_all": True, "append_images": [made.transpose(Image.Transpose.FLIP_TOP_BOTTOM)]}
+            if form == "GIF"
+            else {}
+        )
+        made.save(buffer, form, **more)
+        opened = open_picture(buffer.getvalue())
+        assert opened.mode == "RGB"
+        assert np.array_equal(np.asarray(opened), np.asarray(made.convert("RGB")))
+
+
+def test_a_bare_tensor_and_a_file_of_safetensors_are_no_checkpoints(tmp_path):
+    torch.save(torch.zeros(3), tmp_path / "tensor.ckpt")
+    header = json.dumps({"weight": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    (tmp_path / "safe.ckpt").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    for name in ("tensor.ckpt", "safe.ckpt"):
+        with pytest.raises(DamagedError, match="is damaged or no checkpoint of this suite") as caught:
+            read_checkpoint(tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[" * 100_000,
+        b"\xff\xfe" + '{"method": "dmsf"}'.encode("utf-16-le"),
+        b"3",
+        b"null",
+        b'{"size": ' + b"9" * 5000 + b"}",
+    ],
+    ids=["deep", "utf-16", "number", "null", "digits"],
+)
+def test_a_record_that_is_no_record_is_left_out(tmp_path, content):
+    whole, bad = write_run(tmp_path / "runs"), write_run(tmp_path / "runs", seed=1)
+    (bad / "result.json").write_bytes(content)
+    records, broken = collect(tmp_path / "runs")
+    assert [record["path"] for record in records] == [str(whole / "result.json")]
+    assert len(broken) == 1
+    assert str(bad / "result.json") in broken[0]
+    assert "\n" not in broken[0]
+
+
+def test_lines_of_json_with_numbers_and_blank_lines(tmp_path):
+    rows = [{"file": "1.jpg", "text": 12, "label": [3, 4]}, {"file": "2.jpg", "text": "a\u2028b", "label": [3]}]
+    (tmp_path / "pairs.jsonl").write_text(
+        "\n\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n\n", encoding="utf-8-sig"
+    )
+    assert listed(tmp_path / "pairs.jsonl") == (["1.jpg", "2.jpg"], ["12", "a\u2028b"], [("3", "4"), ("3",)])
