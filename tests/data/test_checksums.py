@@ -78,6 +78,13 @@ def test_the_same_files_elsewhere_have_the_same_features(folder, colour, tmp_pat
     assert [each.name for each in other.glob("features/mean-*")] == [cache.name]
 
 
+def test_pictures_that_are_read_otherwise_are_encoded_anew(folder, colour, monkeypatch):
+    for version in (1, 2):
+        monkeypatch.setattr("xmodal.data.sets.released.DECODING", version)
+        features(folder, colour)
+        assert sum(each.is_dir() for each in folder.glob("features/mean-*")) == version
+
+
 def test_a_member_of_a_zip_is_known_by_its_content(tmp_path):
     make.zipped(tmp_path / "a.zip", {f"{k}.jpg": make.jpeg(k) for k in range(3)})
 

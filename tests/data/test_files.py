@@ -59,6 +59,13 @@ def test_a_damaged_zip_is_named(tmp_path):
         Files(tmp_path)
 
 
+def test_a_member_of_a_zip_without_a_name_is_none(tmp_path):
+    make.zipped(tmp_path / "a.zip", {"1.jpg": make.jpeg(1), "q.jpg": make.jpeg(2)})
+    whole = (tmp_path / "a.zip").read_bytes()
+    (tmp_path / "a.zip").write_bytes(whole.replace(b"q.jpg", b"\0.jpg"))
+    assert [entry.name for entry in Files(tmp_path).entries()] == ["1.jpg"]
+
+
 def _sizes(photos, rows, results):
     results.put([int(np.asarray(photos[row]).sum()) for row in rows])
 

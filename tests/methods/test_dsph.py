@@ -1,5 +1,8 @@
+import pytest
 import torch
+import yaml
 
+from tests.conftest import CHECKOUT
 from tests.methods.training import SIZES, fit
 from xmodal.methods import DSPH
 from xmodal.methods.dsph import DSPHWeights
@@ -18,6 +21,13 @@ def test_both_optimizers_step():
     assert not torch.equal(model.proxy, fresh.proxy)
     assert not torch.equal(model.head["image"][1].weight, fresh.head["image"][1].weight)
     assert start.zeta == 1 - 2 * 4 / 8  # k = 3 for 6 labels: d(8, 3) = 4
+
+
+@pytest.mark.parametrize(("data", "most"), [("emoji", 100), ("wikipedia", 100)])
+def test_small_sets_have_small_batches(data, most):
+    """At 128 pairs an epoch of a thousand has too few steps: .01 of mAP."""
+    given = yaml.safe_load((CHECKOUT / "experiments" / "dsph" / f"{data}.yaml").read_text())
+    assert given["data"]["init_args"]["batch_size"] <= most
 
 
 def test_a_weight_of_zero_removes_the_term():

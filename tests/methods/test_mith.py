@@ -2,11 +2,12 @@ import numpy as np
 import pytest
 import torch
 
+from tests.conftest import CHECKOUT
 from tests.losses.test_pairwise import golden
 from tests.methods.training import SIZES, Toy, fit
 from xmodal.errors import UserError
 from xmodal.layers import aggregate_tokens
-from xmodal.losses import label_similarity
+from xmodal.losses import label_similarity, pairwise_likelihood
 from xmodal.methods import MITH
 from xmodal.methods.mith import MITHWeights, mith_terms
 
@@ -69,6 +70,14 @@ def test_padded_tokens_change_no_code():
 def test_a_weight_of_zero_removes_the_term(term):
     logged = fit(lambda: small(weights=MITHWeights(**{term: 0.0}))).trainer.callback_metrics
     assert {name for name in TERMS if f"train/{name}" not in logged} == {term}
+
+
+def test_the_likelihood_is_not_clipped_above_64_bits():
+    """The release clips half the inner product at 64, where no gradient is left; docs/methods/mith.md says so."""
+    code = torch.ones(1, 200, requires_grad=True)
+    pairwise_likelihood(code, torch.ones(1, 200), torch.zeros(1, 1)).backward()
+    assert code.grad.abs().min() > 0
+    assert "Above 64\nbits the release's loss is another one" in (CHECKOUT / "docs/methods/mith.md").read_text()
 
 
 @pytest.mark.parametrize("wrong", [{"text_token_dim": 0}, {"space": "joint"}])

@@ -103,11 +103,13 @@ def test_settings_are_read_once_for_a_setup(home, monkeypatch):
     for seed in range(5):
         for variant in ("base", "no_graph"):
             write_run(home / "runs", seed=seed, variant=variant)
-    read, whole = [], setups.read_settings
+    read, whole, opened, result = [], setups.read_settings, [], setups.read_result
+    monkeypatch.setattr(setups, "read_result", lambda path: opened.append(path) or result(path))
     monkeypatch.setattr(setups, "read_settings", lambda folder: read.append(folder) or whole(folder))
     started = time.process_time()
     assert main(["compare"]) == 0
     assert len(read) == 2
+    assert len(opened) == len(set(opened)) == 10
     assert time.process_time() - started < 30
 
 

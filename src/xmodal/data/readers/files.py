@@ -79,7 +79,7 @@ class Files:
             name = PurePosixPath(member.filename.replace("\\", "/"))
             if name.is_absolute() or ".." in name.parts:
                 raise UserError(f"{path} holds {member.filename!r}, which leads out of it: this is no dataset's file.")
-            if not member.is_dir() and not set(SKIPPED) & set(name.parts):
+            if name.parts and not member.is_dir() and not set(SKIPPED) & set(name.parts):
                 self._add(Entry(str(name), str(path), member.filename, stamp))
 
     def entries(self, suffix: str = "", inside: str = "") -> list[Entry]:
