@@ -17,6 +17,7 @@ from xmodal import paths
 from xmodal.__main__ import main
 from xmodal.commands.evaluate import evaluate_file
 from xmodal.data import Emoji
+from xmodal.encoders import OpenClipText
 from xmodal.run import scores, train
 
 TEST = ("test/map_i2t", "test/map_t2i")
@@ -120,6 +121,11 @@ def test_a_checkpoint_evaluates_to_the_same_numbers_and_not_on_what_it_was_train
     code, _, err = run(capsys, "test", "--ckpt_path", checkpoint)
     assert code == 2
     assert "16 of 16 queries of this split are of pictures that the checkpoint was trained on" in err
+    assert Emoji(text_encoder=OpenClipText(weights=str(checkpoint))).learnt() == {checkpoint}  # nor a trunk
+    monkeypatch.setattr(Emoji, "learnt", lambda _: {checkpoint})
+    code, _, err = run(capsys, "fit", "dmsf", "emoji", "--bits", 16, "--variant=other", *SMALL)
+    assert code == 2
+    assert f"16 of 16 queries of this split are of pictures that {checkpoint} was trained on" in err
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(home, capsys):

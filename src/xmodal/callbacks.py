@@ -10,6 +10,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping
 
+from xmodal.checkpoint import read_checkpoint
 from xmodal.data import CrossModalDataModule
 from xmodal.data.loading import epoch_seed
 from xmodal.errors import DivergedError, UserError
@@ -44,6 +45,9 @@ class SameData(Callback):
         self.stage, self.data = stage, trainer.datamodule  # type: ignore[attr-defined]
         said = self.data.describe()
         self.here = {key: said[key] for key in ("dataset", "split_hash", "relevance_hash")}
+        for file in self.data.learnt():
+            if file.is_file():
+                self._check_queries(str(file), read_checkpoint(file)["callbacks"].get(self.state_key, {}))
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps of the data."""
@@ -55,19 +59,24 @@ class SameData(Callback):
         Raises:
             UserError: the data are others, or some queries were trained on.
         """
-        if self.stage == "test" and state_dict["dataset"] == self.here["dataset"] and "train" in state_dict:
-            with contextlib.suppress(IndexError):  # a dataset of fewer pairs, which is another
-                train, query = map(self.data.judged, (state_dict["train"].numpy(), self.data.positions("query")))
-                if known := int(torch.isin(query.identity("image"), train.identity("image")).sum()):
-                    raise UserError(
-                        f"{known} of {len(query.index)} queries of this split are of pictures that the checkpoint was "
-                        "trained on: evaluate it with the queries of its own."
-                    )
+        if self.stage == "test":
+            self._check_queries("the checkpoint", state_dict)
         for key, value in self.here.items():
             if self.stage == "fit" and value != (was := state_dict.get(key)):
                 raise UserError(
                     f"this run began with other data ({key} {ascii(was)[:20]}, not {value[:18]!r}): restore them, or "
                     "remove its folder to begin anew."
+                )
+
+    def _check_queries(self, trained: str, state_dict: dict[str, Any]) -> None:
+        if state_dict.get("dataset") != self.here["dataset"] or "train" not in state_dict:
+            return
+        with contextlib.suppress(IndexError):  # a dataset of fewer pairs, which is another
+            train, query = map(self.data.judged, (state_dict["train"].numpy(), self.data.positions("query")))
+            if known := int(torch.isin(query.identity("image"), train.identity("image")).sum()):
+                raise UserError(
+                    f"{known} of {len(query.index)} queries of this split are of pictures that {trained} was "
+                    "trained on: evaluate it with the queries of its own."
                 )
 
 

@@ -190,7 +190,7 @@ def test_a_broken_record_is_named_and_counted(runs, capsys):
     bad.write_text("{<b>")
     (runs / "cca" / "emoji" / "16" / "seed1" / "config.yaml").write_text("a: [")
     text, shown = page(capsys)
-    assert "1 broken record skipped." in words(text)
+    assert "1 record left out." in words(text)
     assert str(bad) in words(text)
     assert str(bad) in shown.err
 

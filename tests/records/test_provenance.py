@@ -68,3 +68,34 @@ def test_code_of_ones_own_is_named_by_its_content(tmp_path, monkeypatch):
     assert (name, others) == ("of_my_own.Mine", [])
     file.write_text("class Mine: better = True\n")
     assert record.own_code(sys.modules["of_my_own"].Mine)[name] != before
+
+
+def test_code_of_ones_own_is_what_it_imports_beside_it_as_well(tmp_path, monkeypatch):
+    """Also as a package, and through others; and neither what lies there unused nor an installed package's friends."""
+    texts = {
+        "whole_of_mine/__init__.py": "",
+        "whole_of_mine/methods/__init__.py": "",
+        "whole_of_mine/methods/net.py": "import wandb, xmodal\nfrom ..base import Base\nclass Mine(Base): pass\n",
+        "whole_of_mine/base.py": "def late(): from whole_of_mine import helper\nclass Base: pass\n",
+        "whole_of_mine/helper.py": "from . import helper\n",
+        "whole_of_mine/unused.py": "}",
+    }
+    (tmp_path / "wandb").mkdir()  # runs, and no module
+    for name, text in texts.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    mine = importlib.import_module("whole_of_mine.methods.net").Mine
+
+    def changed(name):
+        before = record.own_code(mine)
+        (tmp_path / name).write_text(texts[name] + "\nmore = 1\n")
+        return record.own_code(mine) != before
+
+    assert {name for name in texts if changed(name)} == texts.keys() - {
+        "whole_of_mine/unused.py",
+        "whole_of_mine/methods/__init__.py",
+    }
+    monkeypatch.setattr(record.sysconfig, "get_path", lambda _: str(tmp_path))
+    texts["whole_of_mine/base.py"] += "\n"
+    assert not changed("whole_of_mine/base.py")

@@ -1,9 +1,15 @@
 """A study compares trials that differ in its space only."""
 
+import pytest
 import yaml
 
 from tests.studies.test_search import opened, played, sweep  # noqa: F401 - a fixture
 from xmodal.studies.storage import BASE
+
+
+@pytest.fixture(autouse=True)
+def _undrawn(monkeypatch):
+    monkeypatch.setattr("xmodal.studies.plots.draw_study", lambda *_: [])
 
 
 def test_a_study_goes_on_with_the_configuration_that_it_was_begun_with_only(played, capsys):  # noqa: F811

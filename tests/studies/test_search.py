@@ -43,7 +43,8 @@ def played(home, monkeypatch, inline):
         answer(0, value)
         folder = home / "runs" / "dmsf" / "emoji" / keys["variant"]
         folder.mkdir(parents=True)
-        record = {"size": int(keys["model.bits"]), "metrics": {"val/map": value, "val/latency": 8 / len(folder.name)}}
+        metrics = {"val/map": value, "val/latency": 8 / len(folder.name)}
+        record = {"size": 8, "output_size": int(keys["model.bits"]), "metrics": metrics}
         (folder / "result.json").write_text(json.dumps(record))
         return trial.Ended(value, str(folder / "result.json"), stopped=False)
 

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from functools import cached_property
+from pathlib import Path
 from typing import Literal, cast
 
 import numpy as np
@@ -14,6 +15,7 @@ from xmodal.data.protocol import Index
 from xmodal.data.raw import Read, Reader, Resident, TrunkTraining
 from xmodal.data.store import PictureForms, PixelStore
 from xmodal.encoders import Trunk
+from xmodal.encoders.trunk import located
 from xmodal.errors import UserError
 
 Role = Literal["train", "val_query", "val_database", "query", "database"]
@@ -64,6 +66,11 @@ class TrunkInputs(LightningDataModule):
     def trunks(self) -> dict[Side, Trunk]:
         """The trunks that a model trains, by side, each time with their first weights; none where all are frozen."""
         return {side: self._built.pop(side) if side in self._built else self._trunk(side) for side in self._readers}
+
+    def learnt(self) -> set[Path]:
+        """Checkpoints of this suite that the encoders have their weights from; whose training pairs they know."""
+        weights = [getattr(getattr(self, f"{side}_encoder", None), "weights", None) for side in SIDES]
+        return {located(each) for each in weights if isinstance(each, str) and each.endswith(".ckpt")}
 
     def _source(self, role: Role, rows: Index, form: str) -> tuple[Read, int]:
         """Where the pictures of a role come from, and how many worker processes fetch them."""

@@ -34,7 +34,7 @@ def write_page(path: Path, setups: Sequence[Setup], broken: Sequence[str]) -> No
     Args:
         path: of the page; links to records are relative to it.
         setups: what is compared, as `by_setup` sorts it.
-        broken: why other records could not be read.
+        broken: why other records are left out.
 
     Raises:
         UserError: the page cannot be written.

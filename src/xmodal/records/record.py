@@ -1,5 +1,6 @@
 """What a run leaves: `config.yaml` (replays it) and `result.json` (what came out, and out of what)."""
 
+import ast
 import contextlib
 import hashlib
 import json
@@ -8,6 +9,7 @@ import re
 import resource
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import distribution, version
@@ -81,13 +83,16 @@ def provenance() -> Mapping[str, Any]:
 
 
 def own_code(*classes: type) -> dict[str, str]:
-    """The hash of the file of each class that is not of this package, by the class's full name: no commit names it."""
+    """A hash of the code of each class that is not of this package, by the class's full name: no commit names it.
+
+    It is that of the class's file and of those that this imports, and they in turn, from its folder or its own package.
+    """
     foreign = [each for each in classes if each.__module__.partition(".")[0] != __name__.partition(".")[0]]
     found = {
-        f"{each.__module__}.{each.__qualname__}": getattr(sys.modules[each.__module__], "__file__", None)
+        f"{each.__module__}.{each.__qualname__}": [_source(file) for file in _files(each.__module__)]
         for each in foreign
     }
-    return {name: config_hash(_source(Path(file))) for name, file in found.items() if file}
+    return {name: config_hash("\0".join(texts)) for name, texts in found.items() if texts}
 
 
 def machine(device: "torch.device") -> dict[str, Any]:
@@ -208,6 +213,41 @@ def _installed() -> str | None:
     """The commit that pip has installed the package from, as PEP 610 has it; None for a wheel."""
     said = json.loads(distribution("xmodal").read_text("direct_url.json") or "{}")
     return said.get("vcs_info", {}).get("commit_id")  # type: ignore[no-any-return]
+
+
+def _files(module: str) -> list[Path]:
+    """A module's file, and those beside it that it imports; read, since what this process has imported is chance.
+
+    Of an installed package only the file itself, because all others lie beside it.
+    """
+    name = getattr(sys.modules[module], "__file__", None)
+    if name is None:
+        return []  # of a notebook
+    first = Path(name)
+    root = first.parents[module.count(".") + (first.stem == "__init__")]
+    found = {first: None}
+    if str(root) not in map(sysconfig.get_path, ("purelib", "platlib")):
+        for file in (waiting := [first]):
+            new = {each: None for each in _imported(file, root) if each not in found}
+            found |= new
+            waiting += new
+    return [first, *sorted(found.keys() - {first})]
+
+
+def _imported(file: Path, root: Path) -> Iterator[Path]:
+    """The files that a file imports from folders between its own and the root of its package."""
+    folders = [each for each in file.parents if each.is_relative_to(root)]
+    with contextlib.suppress(SyntaxError, ValueError):  # nobody has imported that one
+        for node in ast.walk(ast.parse(_source(file))):
+            names = [each.name for each in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module, *(f"{node.module}.{each}" for each in names)]
+            for name in (each for each in names if each.partition(".")[0] != __name__.partition(".")[0]):
+                places = [folder.joinpath(*name.split(".")) for folder in folders]
+                candidates = [
+                    path for place in places for path in (place.with_name(f"{place.name}.py"), place / "__init__.py")
+                ]
+                yield from filter(Path.is_file, candidates)
 
 
 def _source(file: Path) -> str:

@@ -17,9 +17,9 @@ AGAINST = ("size", "latency")
 
 
 def second(against: str, path: str) -> float:
-    """The second objective of a trial, from its record: bits or dimensions, or milliseconds of a query."""
+    """The second objective of a trial, from its record: size of what leaves the encoder, or milliseconds of a query."""
     record = json.loads(Path(path).read_text())
-    return float(record["size"] if against == "size" else record["metrics"]["val/latency"])
+    return float(record.get("output_size", record["size"]) if against == "size" else record["metrics"]["val/latency"])
 
 
 def with_axis(search: Search, key: str, axis: Parameter) -> Search:
