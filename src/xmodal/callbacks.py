@@ -14,7 +14,7 @@ from xmodal.checkpoint import read_checkpoint
 from xmodal.data import CrossModalDataModule
 from xmodal.data.loading import epoch_seed
 from xmodal.errors import DivergedError, UserError
-from xmodal.records.record import machine, own_code, provenance
+from xmodal.records.record import machine, provenance
 
 CODE = ("commit", "diff", "own_code", "versions")  # what may compute something else
 
@@ -83,21 +83,24 @@ class SameData(Callback):
 class Origin(Callback):
     """A checkpoint says which code has trained it and where; a record then knows what its own process does not.
 
+    Args:
+        own_code: see `XmodalCLI`.
+
     Attributes:
         earlier: processes that trained the weights before this one, the first one first: code, machine, steps.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, own_code: dict[str, str]) -> None:
+        self.own_code = own_code
         self.earlier: list[dict[str, Any]] = []
         self.fits, self.stage = False, ""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """See the class."""
         self.stage, self.fits, self.trainer = stage, self.fits or stage == "fit", trainer
-        code = own_code(type(pl_module), type(trainer.datamodule))  # type: ignore[attr-defined]
         host = machine(trainer.strategy.root_device) | {"devices": trainer.world_size}
         del host["peak_memory"]  # the same command leaves the same checkpoint, bit for bit
-        self.here = {**provenance(), "own_code": code, **host}
+        self.here = {**provenance(), "own_code": self.own_code, **host}
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps of it."""

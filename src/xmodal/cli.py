@@ -23,14 +23,14 @@ from xmodal import data, fast, methods, paths
 from xmodal.callbacks import EndAtOnce, Finite, Origin, SameData, SeedEpoch, StaysStopped
 from xmodal.checkpoint import Best, WholeCheckpoints, keepers
 from xmodal.checks import MAX_SEED, check_name, check_numbers
-from xmodal.data.readers.checksums import table_hash
+from xmodal.data.readers.checksums import table_hash, weights_hashes
 from xmodal.errors import DivergedError, UserError
 from xmodal.experiment import imported
 from xmodal.files import remove_leftovers, write_atomically
 from xmodal.folder import clear, hold, release
 from xmodal.keys import BASES, Given, refuse_null
 from xmodal.records.loggers import close, loggers
-from xmodal.records.record import PER_RUN, config_hash, own_code
+from xmodal.records.record import PER_RUN, config_hash, leaves, own_code
 from xmodal.safe_yaml import LOADER
 from xmodal.trainer import OverDevices, check_trainer, first_decides, several
 
@@ -149,7 +149,8 @@ class XmodalCLI(LightningCLI):
         self._check()
         model, module = (imported(self.config[key].class_path) for key in ("model", "data"))
         bits, dim = (self.config.model.init_args.get(name) for name in ("bits", "dim"))
-        self.size, self.own_code = bits or dim, own_code(model, module)
+        files = weights_hashes(leaves(self.config.data.as_dict(), "data."))
+        self.size, self.own_code = bits or dim, own_code(model, module) | files
         self.method, self.dataset = str(model.name), str(self.config.data.init_args.get("name") or module.name)
         if self.config.variant == "tuned" or self.config.variant.startswith("tuned-at-"):
             self.config.variant = self.given.tuned_as(self.size) or self.config.variant
@@ -174,7 +175,7 @@ class XmodalCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - the trainer's own arguments
         """The trainer with the run's folder, loggers, checkpoints, and the strategy that several devices need."""
         config = self.config_init.trainer
-        self.origin = Origin()
+        self.origin = Origin(self.own_code)
         own = [SeedEpoch(self.config.seed_everything), SameData(), StaysStopped(), Finite(), EndAtOnce()]
         config.callbacks = [*(config.callbacks or []), *own, self.origin, *self.callbacks]
         if self.checkpoints:

@@ -11,7 +11,8 @@ from filelock import FileLock
 
 from xmodal.cli import XmodalCLI
 from xmodal.errors import UserError
-from xmodal.records.record import PER_RUN
+from xmodal.records.record import PER_RUN, read_result
+from xmodal.records.setups import QUERIES
 from xmodal.safe_yaml import read_yaml
 from xmodal.trainer import started_outside
 
@@ -43,12 +44,18 @@ def _trained(cli: XmodalCLI) -> Path | None:
         best = config.parent / "checkpoints" / "best.ckpt"
         if config.parent != cli.folder and best.is_file() and (config.parent / "result.json").is_file():
             try:
-                other = _without_length(read_yaml(config))
+                other, record = _without_length(read_yaml(config)), read_result(config.with_name("result.json"))
             except (UserError, KeyError, TypeError, AttributeError):  # damaged: whoever reads its record says so
                 continue
-            if other == own:
+            if other == own and _same(cli, record):
                 return best
     return None
+
+
+def _same(cli: XmodalCLI, record: dict[str, Any]) -> bool:
+    """Whether a run had the files of one's own that are here now, and the same data; older records do not say."""
+    here = {**cli.datamodule.describe(), "own_code": cli.own_code}
+    return all(record.get(key, here[key]) == here[key] for key in (*QUERIES, "own_code"))
 
 
 def _without_length(config: dict[str, Any]) -> dict[str, Any]:

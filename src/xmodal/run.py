@@ -222,7 +222,7 @@ def leave_record(cli: "XmodalCLI", started: float, metrics: dict[str, float], ep
 
     Commit, versions, machine and seconds are of this process; `earlier` names those that trained the weights before it.
     """
-    from xmodal.records import machine, own_code, provenance, write_result
+    from xmodal.records import machine, provenance, write_result
     from xmodal.records.loggers import run_id
 
     result: dict[str, Any] = {
@@ -242,7 +242,7 @@ def leave_record(cli: "XmodalCLI", started: float, metrics: dict[str, float], ep
         "config_hash": cli.hash,
         "setup_hash": cli.setup_hash,
         **provenance(),
-        "own_code": own_code(type(cli.model), type(cli.datamodule)),
+        "own_code": cli.own_code,
         **machine(cli.trainer.strategy.root_device),
         "devices": cli.trainer.world_size,
         "precision": cli.trainer.precision,

@@ -147,11 +147,14 @@ def test_runs_of_other_lengths_use_the_one_training(home, monkeypatch):
     other = record(16, "--seed_everything=1")[0]
     assert (other.parent / "checkpoints" / "last.ckpt").is_file()
     cli = Parsed([*configuration("twdh", "emoji"), *options, "--model.bits=64"])
-    cli.model = TwDH
+    cli.model, cli.datamodule = TwDH, SimpleNamespace(describe=lambda: shared)
     cli.trainer = SimpleNamespace(world_size=2, strategy=None, is_global_zero=False, save_checkpoint=lambda _: None)
     monkeypatch.setenv(FIRST, "1")
-    with shared_training(cli) as shared:
-        assert shared == second.parent / "checkpoints" / "best.ckpt"
+    with shared_training(cli) as found:
+        assert found == second.parent / "checkpoints" / "best.ckpt"
+    cli.own_code = {"mine.Mine": "other code by now"}
+    with shared_training(cli) as found:
+        assert found is None
     monkeypatch.delenv(FIRST)
-    with shared_training(cli) as shared:
-        assert shared is None, "processes that torchrun has started may find different things"
+    with shared_training(cli) as found:
+        assert found is None, "processes that torchrun has started may find different things"

@@ -7,6 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from xmodal.cli import Parsed
+from xmodal.experiment import configuration
 from xmodal.methods import CCA
 from xmodal.records import record
 
@@ -99,3 +101,16 @@ def test_code_of_ones_own_is_what_it_imports_beside_it_as_well(tmp_path, monkeyp
     monkeypatch.setattr(record.sysconfig, "get_path", lambda _: str(tmp_path))
     texts["whole_of_mine/base.py"] += "\n"
     assert not changed("whole_of_mine/base.py")
+
+
+def test_weights_of_a_trunk_are_code_of_ones_own(tmp_path):
+    """A run that trains them anew leaves them under the same name."""
+    file, encoder = tmp_path / "best.ckpt", "--data.image_encoder"
+    command = [*configuration("dmsf", "emoji"), f"{encoder}=TimmImage", f"{encoder}.weights={file}"]
+    assert Parsed(command).own_code == {}
+    file.write_text("once")
+    (before,) = Parsed(command).own_code.items()
+    file.write_text("again")
+    ((key, after),) = Parsed(command).own_code.items()
+    assert key == before[0] == "data.init_args.image_encoder.init_args.weights"
+    assert after != before[1]

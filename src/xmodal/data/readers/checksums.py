@@ -4,8 +4,9 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from xmodal.data.readers.files import Entry, Files, Photos, Pixels
 from xmodal.data.readers.tables import table_parts
+from xmodal.encoders.trunk import located
 from xmodal.errors import UserError
 from xmodal.progress import bar
 
@@ -31,10 +33,24 @@ def table_hash(table: str | Path) -> str:
         UserError: it cannot be read, or see `table_parts`.
     """
     try:
-        found = [(part, part.stat()) for part in table_parts(table)]
-        return _content_hash(tuple((part, each.st_size, each.st_mtime_ns, each.st_ino) for part, each in found))
+        return _files_hash(table_parts(table))
     except OSError as error:
         raise UserError(f"cannot read the table {table}: {error.strerror}.") from error
+
+
+def weights_hashes(settings: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """As `table_hash`, of the files of encoders' weights, which may be trained anew, by key."""
+    found = {}
+    for key, text in settings:
+        with suppress(OSError):
+            if key.endswith(".weights") and (file := located(text)).is_file():
+                found[key] = _files_hash([file])
+    return found
+
+
+def _files_hash(files: Iterable[Path]) -> str:
+    found = [(file, file.stat()) for file in files]
+    return _content_hash(tuple((file, each.st_size, each.st_mtime_ns, each.st_ino) for file, each in found))
 
 
 @cache
