@@ -9,6 +9,7 @@ from PIL import Image
 from torchvision.transforms import PILToTensor
 
 from xmodal.data import store as module
+from xmodal.data.readers.files import Files, Photos
 from xmodal.data.store import PictureForms, PixelStore
 from xmodal.encoders import View
 from xmodal.errors import UserError
@@ -63,6 +64,21 @@ def test_every_picture_is_decoded_once_for_both_forms_and_every_run(tmp_path):
         fresh, _ = again.forms.read(form, rows)
         assert torch.equal(pixels, fresh)
         assert sizes.tolist() == [[16, 16]] * len(rows)
+
+
+def test_picture_files_are_decoded_as_a_viewer_shows_them(tmp_path):
+    """Trained trunks see what frozen ones see: turned by EXIF, and 16-bit grey with all its levels."""
+    halves, exif = np.zeros((60, 80, 3), np.uint8), Image.Exif()
+    halves[:, :40, 0], halves[:, 40:, 2], exif[274] = 255, 255, 6  # red on the left, to be turned clockwise
+    Image.fromarray(halves).save(tmp_path / "turned.jpg", exif=exif)
+    Image.fromarray(np.tile(np.linspace(0, 65535, 80).astype(np.uint16), (60, 1))).save(tmp_path / "ramp.png")
+    photos = Photos(Files(tmp_path), ["turned.jpg", "ramp.png"])
+    store = PixelStore(tmp_path / "store", {}, PictureForms(photos, small, View(16)), np.array([1, 2], np.uint64))
+    store.fill({"whole": ROWS[:2]}, 0)
+    (turned, ramp), sizes = store.read("whole", ROWS[:2])
+    assert sizes.tolist() == [[60, 80], [80, 60]]
+    assert turned[0, :6].min() > 200 > 60 > turned[0, 10:].max()
+    assert len(ramp.unique()) == 16
 
 
 def test_only_a_picture_that_changed_is_decoded_again(tmp_path):
