@@ -34,7 +34,7 @@ def run(arguments, answer=lambda *_: False, devices=1):
 
 def test_a_loss_that_is_not_finite_ends_the_trial(arguments):
     with pytest.raises(TrialDivergedError, match="the parameters are not finite after epoch 1"):
-        run([*arguments, "--model.image_lr=1e38"])
+        run([*arguments, "--model.optimizer=sgd", "--model.image_lr=1e9", "--model.weights.inter=1e9"])
 
 
 def test_a_metric_that_is_not_finite_ends_the_trial(arguments, monkeypatch):
