@@ -162,7 +162,7 @@ def test_trials_of_one_process_feel_nothing_of_each_other(home):
     run("scahn", "--seed_everything=1")
     assert run("dmsf") == first
     with pytest.raises(trial.TrialDivergedError):
-        run("dmsf", "--model.image_lr=1e38")
+        run("dmsf", "--model.optimizer=sgd", "--model.image_lr=1e9", "--model.weights.inter=1e9")
     assert run("dmsf") == first
 
 
