@@ -3,10 +3,6 @@
 import io
 import json
 import re
-import resource
-import shutil
-import signal
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -113,6 +109,7 @@ def test_a_folder_of_ones_own_is_searched_by_words_and_by_pictures(trained, inde
 
 def test_data_of_ones_own_are_indexed_by_their_file(trained, index, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XMODAL_DATA", str(tmp_path / "data"))  # caches of data of one's own lie there
     table = make(tmp_path, pairs=20)["table"]
     assert run(capsys, "init", "data", "pictures", table, "--name=mine")[0] == 0
     found = Index.open(index("codes", "--data", "mine.yaml"))
@@ -281,32 +278,3 @@ def test_what_is_wrong_is_said_in_one_line(trained, index, pictures, capsys, tmp
     codes.write_bytes(content)
     with pytest.raises(UserError, match="68 MiB: a picture to search with has 64 at most"):
         read_picture(b"0" * (68 * 2**20))
-
-
-def test_a_full_disk_is_said_and_leaves_the_old_index(trained, index, pictures, capsys, monkeypatch):
-    out = index("codes", "--folder", pictures)
-    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (300, hard))
-        code, _, err = run(capsys, "index", trained("codes"), "--out", out)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, ignored)
-    assert code == 2
-    assert "cannot write" in err.splitlines()[-1]
-    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
-    assert not list(out.parent.glob(".codes.*.partial"))
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=64 * 2**20 + 5))
-    code, _, err = run(capsys, "index", trained("codes"), "--out", out)
-    assert (code, "MiB in" in err and "are free: make room" in err) == (2, True)
-
-
-def test_an_index_is_replaced_whole(trained, index, pictures):
-    out = index("codes", "--folder", pictures)
-    assert index("codes", "--kind", "hnsw") == out
-    found = Index.open(out)
-    assert found.about["kind"] == "hnsw"
-    assert len(found.ids["text"]) == 400
-    assert sorted(path.name for path in out.parent.iterdir()) == [".codes.lock", "codes"]
