@@ -147,10 +147,12 @@ def test_finished_runs_of_other_data_are_not_rows_of_one_table(home, monkeypatch
             grid.setups()
 
 
-def test_a_finished_run_of_other_code_of_ones_own_is_run_again():
+def test_a_finished_run_of_other_code_of_ones_own_is_run_again(tmp_path, monkeypatch):
     record = {"config_hash": "same", "own_code": {"mine.Mine": "as it was"}, "metrics": {"test/map": 0.5}}
+    (tmp_path / "evaluation.npz").touch()
+    monkeypatch.setattr("xmodal.studies.grid.read_results", lambda folder: iter([record]))
     for now, same in ({"mine.Mine": "as it was"}, True), ({"mine.Mine": "edited"}, False), ({}, False):
-        assert Run((), Path(), "same", "", tuple(now.items()))._left(record) is same
+        assert (Run((), tmp_path, "same", "", tuple(now.items())).record() is record) is same
 
 
 def test_settings_that_differ_in_their_last_letter_differ():

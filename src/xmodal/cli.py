@@ -30,7 +30,7 @@ from xmodal.files import remove_leftovers, write_atomically
 from xmodal.folder import clear, hold, release
 from xmodal.keys import BASES, Given, refuse_null
 from xmodal.records.loggers import close, loggers
-from xmodal.records.record import PER_RUN, config_hash, leaves, own_code
+from xmodal.records.record import PER_RUN, config_hash, leaves, own_code, run_name
 from xmodal.safe_yaml import LOADER
 from xmodal.trainer import OverDevices, check_trainer, first_decides, several
 
@@ -157,8 +157,8 @@ class XmodalCLI(LightningCLI):
         given = self.config.data.init_args
         if "table_hash" in given and not given.table_hash:  # so that every hash and comparison knows another table
             given.table_hash = table_hash(given.table)
-        self.variant, seed = self.config.variant, f"seed{self.config.seed_everything}"
-        tag = seed if self.variant == "base" else f"{self.variant}-{seed}"
+        self.variant = self.config.variant
+        tag = run_name(self.variant, self.config.seed_everything)
         self.group = self.config.group or f"{self.method}-{self.dataset}-{self.size}"
         self.folder = Path(
             self.config.trainer.default_root_dir

@@ -1,5 +1,6 @@
 import pynvml
 import pytest
+import torch
 
 from xmodal.studies.energy import gpu_energy
 
@@ -8,12 +9,12 @@ from xmodal.studies.energy import gpu_energy
 def test_the_counters_of_the_visible_gpus_are_added(monkeypatch, visible, joules):
     for name, answer in {
         "nvmlInit": lambda: None,
-        "nvmlDeviceGetCount": lambda: 2,
         "nvmlDeviceGetHandleByIndex": lambda index: index,
         "nvmlDeviceGetHandleByUUID": {"GPU-a": 0, "GPU-b": 1}.__getitem__,
         "nvmlDeviceGetTotalEnergyConsumption": [1000, 2000].__getitem__,  # millijoules
     }.items():
         monkeypatch.setattr(pynvml, name, answer)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0 if visible == "" else 2)
     if visible is None:
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     else:

@@ -126,6 +126,16 @@ def forget_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
+def run_name(variant: str, seed: int) -> str:
+    """The name of a run's folder, among those of its method, dataset and size."""
+    return f"seed{seed}" if variant == "base" else f"{variant}-seed{seed}"
+
+
+def is_of(record: Mapping[str, Any], configuration: str, code: Mapping[str, str]) -> bool:
+    """Whether a record is of a configuration, by its hash, and of the files of one's own (`own_code`) that are here."""
+    return bool(record["config_hash"] == configuration and record.get("own_code", {}) == code)
+
+
 def write_result(folder: Path, result: Mapping[str, Any]) -> Path:
     """Write `result.json` into a run's folder and return its path."""
     path = folder / "result.json"

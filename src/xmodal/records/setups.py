@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmodal.errors import UserError
-from xmodal.records.record import read_result, read_settings
+from xmodal.records.record import read_result, read_settings, run_name
 from xmodal.significance import Interval, SeededTest, bootstrap_intervals, seeded_tests
 
 Record = dict[str, Any]
@@ -162,9 +162,8 @@ def _once(records: Sequence[Record], left_out: list[str]) -> list[Record]:
     """Each run once: a folder that was copied is not a second seed. Of copies the one in a run's own place counts."""
 
     def place(record: Record) -> tuple[bool, int]:
-        folder, seed = Path(record["path"]).parent, f"seed{record['seed']}"
-        own = seed if record["variant"] == "base" else f"{record['variant']}-{seed}"
-        return folder.name != own, len(folder.parts)
+        folder = Path(record["path"]).parent
+        return folder.name != run_name(record["variant"], record["seed"]), len(folder.parts)
 
     kept: dict[tuple[Any, ...], Record] = {}
     for record in sorted(records, key=place):

@@ -1,8 +1,8 @@
 """Energy of GPUs, where their driver tells it."""
 
-import os
-
 import pynvml
+
+from xmodal.studies.processes import visible_gpus
 
 
 def gpu_energy() -> float | None:
@@ -13,15 +13,13 @@ def gpu_energy() -> float | None:
     Returns:
         None where no GPU is visible, or where the driver has no counter (before Volta).
     """
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     try:
         pynvml.nvmlInit()
-        names = range(pynvml.nvmlDeviceGetCount()) if visible is None else filter(None, visible.split(","))
         handles = [
             pynvml.nvmlDeviceGetHandleByIndex(int(name))
-            if str(name).strip().isdecimal()
+            if name.strip().isdecimal()
             else pynvml.nvmlDeviceGetHandleByUUID(name)
-            for name in names
+            for name in visible_gpus()
         ]
         return sum(map(pynvml.nvmlDeviceGetTotalEnergyConsumption, handles)) / 1000 if handles else None
     except pynvml.NVMLError:

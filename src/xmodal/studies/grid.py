@@ -19,6 +19,7 @@ from xmodal.errors import UserError
 from xmodal.experiment import configuration, experiment
 from xmodal.progress import bar
 from xmodal.records import read_results
+from xmodal.records.record import is_of
 from xmodal.records.setups import QUERIES, Record, Setup
 from xmodal.run import whole_list
 from xmodal.safe_yaml import read_yaml
@@ -61,11 +62,8 @@ class Run(NamedTuple):
     def record(self) -> Record | None:
         """What the run left, if it was evaluated under this very configuration, by these files of one's own."""
         kept = (self.folder / "evaluation.npz").is_file()
-        return next((record for record in read_results(self.folder) if kept and self._left(record)), None)
-
-    def _left(self, record: Record) -> bool:
-        same = record["config_hash"] == self.hash and tuple(record.get("own_code", {}).items()) == self.own_code
-        return same and "test/map" in record["metrics"]
+        found = (each for each in read_results(self.folder) if is_of(each, self.hash, dict(self.own_code)))
+        return next((record for record in found if kept and "test/map" in record["metrics"]), None)
 
 
 class Grid:

@@ -45,6 +45,14 @@ def threads_here() -> int:
     return int(os.environ.get(THREADS, "1"))
 
 
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them; CUDA does not begin by it."""
+    import torch
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
+
+
 def device_groups(workers: int, devices: int) -> list[str | None]:
     """CUDA devices of each worker as `CUDA_VISIBLE_DEVICES` has them; None where there are none to share out.
 
@@ -52,10 +60,7 @@ def device_groups(workers: int, devices: int) -> list[str | None]:
         workers: processes side by side; more of them than groups of devices share the groups, round robin.
         devices: of one process.
     """
-    import torch
-
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
+    names = visible_gpus()
     starts = range(0, len(names) - devices + 1, devices)
     groups = [",".join(names[start : start + devices]) for start in starts]
     return [groups[worker % len(groups)] if groups else None for worker in range(workers)]

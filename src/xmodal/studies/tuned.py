@@ -15,7 +15,7 @@ from xmodal.errors import UserError
 from xmodal.experiment import configuration
 from xmodal.files import write_atomically
 from xmodal.records import read_results
-from xmodal.records.record import tuned_text
+from xmodal.records.record import is_of, tuned_text
 from xmodal.run import overrides
 from xmodal.studies.grid import check_data
 from xmodal.studies.processes import Pool, whole_run
@@ -72,7 +72,7 @@ def evaluate(sweep: Sweep, tuned: Path, size: int, pool: Pool) -> dict[str, Any]
     arguments = [*configuration(None, None, [tuned]), *overrides(options), *marks]
     parsed = Parsed(arguments)
     for record in read_results(parsed.folder):
-        if record["config_hash"] == parsed.hash and record.get("own_code", {}) == parsed.own_code:
+        if is_of(record, parsed.hash, parsed.own_code):
             check_data(record)
             return record
     for _, outcome in filter(None, pool.run(deque([(whole_run, (arguments, sweep.devices))]))):
