@@ -12,6 +12,7 @@ from xmodal.errors import UserError
 
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the compiled one is ten times as fast, where there is one
 BYTES, DEPTH, NODES = 256 * 1024, 32, 50_000  # of a file, of its nesting, of its values with all aliases written out
+SIGNS = 300  # of collections, in a text whose depth is measured on its nodes: recursion goes as deep
 PLAIN = {  # what the loaders say, in words for those who do not know the grammar
     "mapping values": "no key can be here: put a text with `: ` in quotes, and indent the keys of a section alike",
     "cannot start any token": "nothing begins with this character: indent by spaces, not tabs, and put text in quotes",
@@ -79,7 +80,8 @@ def _node(text: str, source: str) -> yaml.Node | None:
     if len(text) > BYTES:
         raise UserError(f"{source} is larger than {BYTES // 1024} KiB: a configuration is smaller.")
     depth = 0
-    for event in yaml.parse(text, LOADER):  # before anything recursive sees it
+    # Before anything recursive sees it; a collection has one of these signs of its own, so that with few none is deep.
+    for event in yaml.parse(text, LOADER) if sum(map(text.count, "[{-?:")) > SIGNS else ():
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEPTH:
             raise UserError(f"{source} is nested deeper than {DEPTH} levels.")

@@ -187,7 +187,8 @@ def _percentiles(columns: Floats, level: float, draws: int, seed: int) -> Floats
         picks = generator.integers(0, size, (count, size)) + size * np.arange(count)[:, None]
         times = np.bincount(picks.ravel(), minlength=count * size).reshape(count, size)
         means.append(times @ columns / size)
-    bounds: Floats = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2], axis=0)
+    tails = [(1 - level) / 2, (1 + level) / 2]
+    bounds: Floats = np.quantile(np.concatenate(means), tails, axis=0, overwrite_input=True)
     return bounds
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests.records.records import QUERIES, write_run
 from xmodal.commands.compare import COLUMNS, table
 from xmodal.records.contests import contests
-from xmodal.records.setups import by_setup, collect, differences, intervals
+from xmodal.records.setups import by_setup, collect, differences, intervals, read_arrays
 from xmodal.significance import bootstrap_interval, seeded_tests
 
 
@@ -122,3 +122,13 @@ def test_what_cannot_be_compared_is_not(tmp_path):
     assert differences(pairs) == [None] * 3
     assert intervals([by_method["dcmh"]]) == [None]
     assert differences([]) == []
+
+
+def test_arrays_are_read_as_numpy_does_and_never_objects(tmp_path):
+    path = tmp_path / "evaluation.npz"
+    curve = np.random.default_rng(0).random((7, 3))
+    for each in (curve, np.asfortranarray(curve), curve.astype(">f4"), (9 * curve).astype(np.int16)):
+        np.savez_compressed(path, curve=each)
+        assert np.array_equal(read_arrays(path, "curve", columns=(3,))[0], np.load(path)["curve"].astype(np.float64))
+    np.savez(path, curve=np.array([[1.0, 2.0, 3.0]] * 2, object))
+    assert read_arrays(path, "curve", columns=(3,)) is None

@@ -181,8 +181,8 @@ def _runs(folder: Callable[[Record], str], setups: Sequence[Setup], ranked: Sequ
         each.settings | {key: str(record[name]) for key, name in own_keys.items() if key in each.settings}
         for each, record in runs
     ]
-    kept = [set(own.items()) for own in settings if own]
-    shared = set.intersection(*kept) if kept else set()
+    kept = [set(own.items()) for own in settings]
+    shared = set.intersection(*filter(None, kept)) if any(kept) else set()
     rows = (row for rank in zip_longest(*(contest.ranking["map"] for contest in ranked)) for row in rank if row)
     pictures = _pictures([row.setup for row in rows])
     shown = {each: place for place, each in enumerate(pictures)}
@@ -198,9 +198,9 @@ def _runs(folder: Callable[[Record], str], setups: Sequence[Setup], ranked: Sequ
             "seconds": record.get("seconds"),
             "W&B run": record.get("wandb_id"),
             "gallery": shown.get(each),
-            "settings": dict(sorted(set(own.items()) - shared)),
+            "settings": dict(sorted(own - shared)),
         }
-        for (each, record), own in zip(runs, settings, strict=True)
+        for (each, record), own in zip(runs, kept, strict=True)
     ]
     galleries = [
         {"name": f"{labels[each]}, seed {each.records[0]['seed']}, {_place(each)}", "image": image}
