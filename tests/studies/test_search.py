@@ -248,6 +248,17 @@ def test_a_locked_database_is_said_and_then_the_search_goes_on(played, capsys, m
     assert sorted(trial.state.name for trial in trials(played.home)) == ["COMPLETE"] * 3 + ["FAIL"]
 
 
+def test_a_trial_that_was_running_when_its_study_was_copied_is_tried_again(played, monkeypatch):
+    monkeypatch.setattr(storage, "GRACE", 1)
+    monkeypatch.setattr(storage, "HEARTBEAT", 1)
+    assert sweep("--trials=1") == 0
+    url = f"sqlite:///{played.home / 'runs' / 'sweeps.db'}"
+    study = optuna.load_study(study_name="dmsf-emoji-16", storage=url)
+    study.ask().set_user_attr(storage.WORKER, "elsewhere")  # copy_study takes no signs of life along
+    assert sweep("--trials=2") == 0
+    assert sorted(trial.state.name for trial in trials(played.home)) == ["COMPLETE"] * 2 + ["FAIL"]
+
+
 def test_sqlites_journal_file_is_kept_unless_somebody_chose_another_mode(played):
     assert sweep("--trials=1") == 0
     database = played.home / "runs" / "sweeps.db"

@@ -221,6 +221,7 @@ class Slots:
 
     def __init__(self, opened: OpenStudy, trials: int | None, end: float | None) -> None:
         self.opened, self.trials, self.end = opened, trials, end
+        self.beaten = False  # whether the trials that ran at first have a sign of life, from which on they may be stale
 
     def take(self) -> bool:
         """Whether a trial may be started; the study's lock is held then, until the trial has its parameters.
@@ -232,6 +233,10 @@ class Slots:
             lock.acquire()
             self.opened.bury(None, None)
             fail_stale_trials(study)
+            if not self.beaten:  # without one, as `optuna.copy_study` leaves them, a dead trial would run for ever
+                for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                    self.opened.storage.record_heartbeat(self.opened.trial_id(trial.number))
+                self.beaten = True
             states = [trial.state for trial in study.get_trials(deepcopy=False)]  # read once: trials end meanwhile
             done, busy = sum(state in DONE for state in states), states.count(TrialState.RUNNING)
             over = self.end is not None and time.time() >= self.end
