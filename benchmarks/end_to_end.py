@@ -197,29 +197,29 @@ def main():
     if not (options.folder / "label.mat").is_file():
         yardstick.make(options.folder, 8000)
     forms = {"default": [], "compiled": ["--data.trunk.compile=true"], "eager": ["--data.trunk.record=false"]}
-    limit, rows = ceiling(), []
+    limit, table = ceiling(), []
+
+    def keep(devices, workers, form, first, epoch, training, over):
+        """Print a row and write all so far: a run that is stopped keeps them."""
+        share = OPERATIONS * TRAIN / training / (limit * devices)
+        cells = (f"{first:.1f}", f"{epoch:.2f}", f"{training:.2f}", f"{over:.2f}", f"{share:.3f}")
+        table.append((device_name(), devices, BATCH * devices, workers, form, *cells))
+        print(*table[-1], sep=" | ", flush=True)
+        if options.csv:
+            with options.csv.open("w", newline="") as file:
+                csv.writer(file, lineterminator="\n").writerows([NAMES, *table])
+
     for workers in map(int, options.workers.split(",")):
         base = None
         if options.yardstick:
             base = plain(options.folder, workers)
-            rows.append((1, BATCH, workers, "yardstick", *base, 1.0))
+            keep(1, workers, "yardstick", *base, 1.0)
         for devices in map(int, options.devices.split(",")):
             for form in options.forms.split(","):
                 shutil.rmtree(options.folder / "features", ignore_errors=True)  # each command decodes anew
                 size = BATCH * devices
                 *found, _ = ours(options.folder, workers, devices, size, options.epochs, forms[form], options.log)
-                over = base[1] / found[1] if base else float("nan")
-                rows.append((devices, BATCH * devices, workers, f"xmodal {form}", *found, over))
-                print(*rows[-1], flush=True)
-    table = []
-    for devices, batch, workers, form, first, epoch, training, over in rows:
-        share = OPERATIONS * TRAIN / training / (limit * devices)
-        cells = (f"{first:.1f}", f"{epoch:.2f}", f"{training:.2f}", f"{over:.2f}", f"{share:.3f}")
-        table.append((device_name(), devices, batch, workers, form, *cells))
-        print(*table[-1], sep=" | ")
-    if options.csv:
-        with options.csv.open("w", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows([NAMES, *table])
+                keep(devices, workers, f"xmodal {form}", *found, base[1] / found[1] if base else float("nan"))
 
 
 if __name__ == "__main__":
