@@ -1,5 +1,7 @@
 """Every file of experiments/ and every key of sweeps/ parses; a variant is one difference."""
 
+from functools import cache
+
 import pytest
 import yaml
 
@@ -33,6 +35,13 @@ def leaves(content, prefix=""):
     return {key: leaf for name, part in content.items() for key, leaf in leaves(part, f"{prefix}.{name}").items()}
 
 
+@pytest.fixture
+def checkout(monkeypatch):
+    """The checkout's own files, which are read only: they need not be copied for every one of them."""
+    monkeypatch.setenv("XMODAL_HOME", str(CHECKOUT))
+
+
+@cache  # a method's experiment for emoji is the base of all its variants
 def resolved(*arguments):
     return leaves({key: part for key, part in Parsed(arguments).config.as_dict().items() if key != "config"})
 
@@ -43,13 +52,13 @@ def test_every_registered_method_has_a_folder_and_an_experiment_for_emoji():
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=name_of)
-def test_an_experiment_parses_and_restates_no_default(home, path):
+def test_an_experiment_parses_and_restates_no_default(checkout, tmp_path, path):
     method = path.parent.name
     found = resolved(*configuration(method, path.stem), size(method))
     assert "max_steps" not in path.read_text()
     content = yaml.safe_load(path.read_text())
     plain = {key: {"class_path": content[key]["class_path"]} for key in ("model", "data")}
-    bare = home / "bare.yaml"
+    bare = tmp_path / "bare.yaml"
     bare.write_text(yaml.safe_dump(plain))
     default = resolved(*configuration(None, None, [bare]), size(method))
     for key, value in leaves(content).items():
@@ -59,7 +68,7 @@ def test_an_experiment_parses_and_restates_no_default(home, path):
 
 
 @pytest.mark.parametrize("path", TUNED, ids=name_of)
-def test_a_tuned_file_parses_and_says_where_it_comes_from(home, path):
+def test_a_tuned_file_parses_and_says_where_it_comes_from(checkout, path):
     Parsed(configuration(None, None, [path]))
     assert HEADER.match(path.read_text())["content"]
     assert not is_edited(path)
@@ -98,14 +107,14 @@ def test_the_header_of_a_tuned_file_is_made_and_read_in_one_form():
 
 
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
-def test_the_keys_of_a_space_are_arguments(home, path):
+def test_the_keys_of_a_space_are_arguments(checkout, path):
     for end in (0, -1):
         given = [f"--{key}={as_text(axis.values[end])}" for key, axis in read_search(path).space.items()]
         Parsed([*configuration(path.stem, "emoji"), size(path.stem), *given])
 
 
 @pytest.mark.parametrize("path", VARIANTS, ids=name_of)
-def test_a_variant_changes_one_leaf_or_says_why(home, path):
+def test_a_variant_changes_one_leaf_or_says_why(checkout, path):
     method = path.parents[1].name
     base = resolved(*configuration(method, "emoji"), size(method))
     changed = resolved(*configuration(method, "emoji", [path]), size(method))
