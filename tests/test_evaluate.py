@@ -73,6 +73,10 @@ def test_every_form_of_codes_is_the_same(tmp_path, capsys, arrays, expected, for
     record = printed(capsys, saved(tmp_path / "codes.npz", changed(arrays, form)))
     assert {key: record[key] for key in expected} == expected
     assert record["kind"] == "binary"
+    bits = arrays["query_image"].shape[1]
+    packed = form(arrays["query_image"]).shape[1] < bits
+    words = f"codes of {bits} bits{', packed in bytes; embeddings are given as floating point numbers' * packed}"
+    assert record["taken"] == f"{words}; Hamming distance"
     assert set(record["conventions"]) == set(expected)
 
 

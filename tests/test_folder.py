@@ -11,10 +11,10 @@ from xmodal.errors import UserError
 from xmodal.experiment import configuration
 from xmodal.folder import difference
 from xmodal.records import provenance
-from xmodal.records.record import read_result
-from xmodal.records.setups import QUERIES
+from xmodal.records.record import mixed_versions, read_result
+from xmodal.records.setups import QUERIES, Setup
 from xmodal.relevance import Relevance
-from xmodal.studies.grid import Grid, Run, check_data
+from xmodal.studies.grid import Grid, Run, check_data, origin
 from xmodal.studies.processes import Pool
 
 
@@ -107,7 +107,9 @@ def test_an_interrupted_run_goes_on_with_other_devices_and_says_which_code_began
     _, out, _ = run(capsys, "train", "cca", "emoji", "--bits", 16, *SMALL)
     folder, first = Path(out.splitlines()[-1]).parent, record_of(out)
     assert first["earlier"] == []
-    monkeypatch.setattr("xmodal.callbacks.provenance", lambda: {**provenance(), "commit": "a later one"})
+    newer = {**provenance()["versions"], "torch": "99"}
+    other = {**provenance(), "commit": "a later one", "versions": newer}
+    monkeypatch.setattr("xmodal.callbacks.provenance", lambda: other)
     (folder / "result.json").unlink()  # as if interrupted
     config = folder / "config.yaml"
     there = yaml.safe_load(config.read_text())
@@ -115,7 +117,12 @@ def test_an_interrupted_run_goes_on_with_other_devices_and_says_which_code_began
     config.write_text(yaml.safe_dump(there))
     _, out, err = run(capsys, "train", "cca", "emoji", "--bits", 16, *SMALL, "--save_codes=true")  # one more file
     assert "going on from" in err
-    assert f"it was trained by other code so far (commit {first['commit']}" in err
+    assert f"it was trained by other code so far (commit {first['commit']}, not a later one" in err
+    assert f"versions.torch {first['versions']['torch']}, not 99" in err
+    mixed = f"Not all by the same versions: torch {first['versions']['torch']} and 99."
+    assert mixed_versions([{"earlier": record_of(out)["earlier"], "versions": newer}]) == mixed
+    assert origin([Setup(({**first, "versions": newer}, first))])[2:] == (mixed,)
+    assert mixed_versions([first, first]) == ""
     (earlier,) = record_of(out)["earlier"]
     assert {key: first[key] for key in earlier.keys() - {"steps"}}.items() <= earlier.items()
 

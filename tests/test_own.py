@@ -8,10 +8,13 @@ import sys
 import pytest
 import yaml
 
+from tests.data.make import jpeg
 from tests.data.test_folder import make
 from tests.studies.conftest import SMALL, inline  # noqa: F401 - a fixture
 from xmodal.__main__ import main
+from xmodal.checkpoint import read_checkpoint
 from xmodal.commands.init_data import _separator
+from xmodal.data import Folder
 from xmodal.experiment import experiment, method_class, size_names
 from xmodal.records.setups import by_setup
 
@@ -101,6 +104,46 @@ def test_every_command_takes_the_file(own, capsys):
     capsys.readouterr()
     assert main(["compare", "--data=mine.yaml"]) == 0
     assert "dcmh    mine" in capsys.readouterr().out
+
+
+def test_pictures_are_known_by_their_content_not_by_name_or_place(own, capsys, monkeypatch):
+    """A picture that was replaced is another one; a query of a trunk's training is one in any order and dataset."""
+    assert main(["init", "data", "pictures", "table.csv", "--name=mine"]) == 0
+    content = yaml.safe_load((own / "mine.yaml").read_text())
+    small = {"model": "test_resnet", "weights": "random", "size": 32}
+    content["data"]["init_args"] |= {
+        "image_encoder": {"class_path": "xmodal.encoders.TimmImage", "init_args": small},
+        "text_encoder": {"class_path": "xmodal.encoders.BagOfWords"},
+    }
+    (own / "mine.yaml").write_text(yaml.safe_dump(content))
+    command = ["train", "cca", "mine.yaml", "--dim=4", "--gallery=false"]
+    assert main(command) == 0
+    record = own / "runs/cca/mine/dim4/seed0/result.json"
+    first, kept = json.loads(record.read_text()), {}
+    record.unlink()  # as if interrupted
+    for number, path in enumerate((own / "pictures").iterdir(), 100):
+        kept[path] = path.read_bytes()
+        path.write_bytes(jpeg(number))
+    capsys.readouterr()
+    assert main(command) == 2
+    assert "this run began with other data (relevance_hash" in said(capsys)
+    for path, picture in kept.items():
+        path.write_bytes(picture)
+    trained = record.parent / "checkpoints/best.ckpt"
+    monkeypatch.setattr(Folder, "learnt", lambda _: {trained})
+    content["data"]["init_args"]["name"] = "other"
+    (own / "other.yaml").write_text(yaml.safe_dump(content))
+    assert main(["fit", "cca", "other.yaml", *command[3:]]) == 0, "the same queries"
+    header, *rows = (own / "table.csv").read_text().splitlines()
+    (own / "table.csv").write_text("\n".join([header, *reversed(rows)]))
+    command = ["fit", "cca", "other.yaml", *command[3:], "--variant=reversed"]
+    capsys.readouterr()
+    assert main(command) == 2
+    assert f"queries of this split are of pictures that {trained} was trained on" in said(capsys)
+    later = own / "runs/cca/other/dim4/seed0/checkpoints/best.ckpt"
+    state = read_checkpoint(later)["callbacks"]["SameData"]
+    assert [each["dataset"] for each in state["knows"]] == ["mine"], "and what came before the trunk's own training"
+    assert first["relevance_hash"] == state["relevance_hash"]
 
 
 def test_without_labels_supervised_methods_say_so_in_one_line(own, capsys):

@@ -1,20 +1,24 @@
 """What every training is watched by."""
 
 import contextlib
+import hashlib
 import math
 import signal
 import sys
 from typing import Any, cast
 
+import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping
+from numpy.typing import NDArray
 
 from xmodal.checkpoint import read_checkpoint
 from xmodal.data import CrossModalDataModule
 from xmodal.data.loading import epoch_seed
+from xmodal.data.protocol import Index
 from xmodal.errors import DivergedError, UserError
-from xmodal.records.record import machine, provenance
+from xmodal.records.record import leaves, machine, provenance
 
 CODE = ("commit", "diff", "own_code", "versions")  # what may compute something else
 
@@ -45,13 +49,21 @@ class SameData(Callback):
         self.stage, self.data = stage, trainer.datamodule  # type: ignore[attr-defined]
         said = self.data.describe()
         self.here = {key: said[key] for key in ("dataset", "split_hash", "relevance_hash")}
-        for file in self.data.learnt():
+        self.contents = self.data.contents
+        if self.contents is not None:
+            self.here["pictures_hash"] = hashlib.sha256(self.contents.tobytes()).hexdigest()[:16]
+        self.knows: list[dict[str, Any]] = []  # what the trunks that this one begins with were trained on
+        for file in sorted(self.data.learnt()):
             if file.is_file():
-                self._check_queries(str(file), read_checkpoint(file)["callbacks"].get(self.state_key, {}))
+                state = read_checkpoint(file)["callbacks"].get(self.state_key, {})
+                self._check_queries(str(file), state)
+                self.knows += [{**state, "knows": []}, *state.get("knows", [])]
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps of the data."""
-        return {**self.here, "train": torch.from_numpy(self.data.positions("train"))}
+        train = self.data.positions("train")
+        found = {**self.here, "train": torch.from_numpy(train), "knows": self.knows}
+        return found if self.contents is None else {**found, "contents": torch.from_numpy(self.contents[train])}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """See the class.
@@ -62,22 +74,31 @@ class SameData(Callback):
         if self.stage == "test":
             self._check_queries("the checkpoint", state_dict)
         for key, value in self.here.items():
-            if self.stage == "fit" and value != (was := state_dict.get(key)):
+            if self.stage == "fit" and value != (was := state_dict.get(key, value)):  # older ones lack one
                 raise UserError(
                     f"this run began with other data ({key} {ascii(was)[:20]}, not {value[:18]!r}): restore them, or "
                     "remove its folder to begin anew."
                 )
 
     def _check_queries(self, trained: str, state_dict: dict[str, Any]) -> None:
-        if state_dict.get("dataset") != self.here["dataset"] or "train" not in state_dict:
-            return
-        with contextlib.suppress(IndexError):  # a dataset of fewer pairs, which is another
-            train, query = map(self.data.judged, (state_dict["train"].numpy(), self.data.positions("query")))
-            if known := int(torch.isin(query.identity("image"), train.identity("image")).sum()):
+        query = self.data.positions("query")
+        for each in (state_dict, *state_dict.get("knows", ())):
+            if known := int(self._known(query, each).sum()):
                 raise UserError(
-                    f"{known} of {len(query.index)} queries of this split are of pictures that {trained} was "
-                    "trained on: evaluate it with the queries of its own."
+                    f"{known} of {len(query)} queries of this split are of pictures that {trained} was trained on: "
+                    "evaluate it with the queries of its own."
                 )
+
+    def _known(self, query: Index, trained: dict[str, Any]) -> NDArray[np.bool_]:
+        """Which queries a training has seen: of own data by their content, by any name and in any order."""
+        if self.contents is not None and "contents" in trained:
+            own = self.contents[self.data.positions("train")]  # of two names for one picture the split tells
+            return np.isin(self.contents[query], np.setdiff1d(trained["contents"].numpy(), own))
+        if trained.get("dataset") == self.here["dataset"] and "train" in trained:
+            with contextlib.suppress(IndexError):  # a dataset of fewer pairs, which is another
+                asked, seen = map(self.data.judged, (query, trained["train"].numpy()))
+                return torch.isin(asked.identity("image"), seen.identity("image")).numpy()
+        return np.zeros(0, bool)
 
 
 class Origin(Callback):
@@ -111,9 +132,10 @@ class Origin(Callback):
         if self.fits and self.stage != "fit":
             return
         self.earlier = state_dict["trained"]
-        last = self.earlier[-1]
-        if self.fits and any(last[key] != self.here[key] for key in CODE):
-            words = f"commit {last['commit']}" + " with changes" * bool(last["dirty"])
+        was, now = (dict(leaves({key: each[key] for key in CODE})) for each in (self.earlier[-1], self.here))
+        other = [key for key in sorted(was.keys() | now.keys()) if was.get(key) != now.get(key)]
+        if self.fits and other:
+            words = "; ".join(f"{key} {was.get(key, 'absent')}, not {now.get(key, 'absent')}" for key in other)
             sys.stderr.write(f"it was trained by other code so far ({words}); the record names both\n")
 
 

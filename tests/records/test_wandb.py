@@ -25,7 +25,7 @@ from xmodal import paths
 from xmodal.__main__ import main
 from xmodal.experiment import configuration
 from xmodal.records import provenance, wandb_mode
-from xmodal.records.loggers import close, loggers
+from xmodal.records.loggers import _kept_id, close, loggers, run_id
 from xmodal.run import train
 
 pytestmark = pytest.mark.usefixtures("offline")
@@ -247,3 +247,17 @@ def test_a_full_disk_at_the_end_is_said(tmp_path, monkeypatch, capsys, offline):
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith("there is no room left for W&B: its copy of this run in ")
     assert str(tmp_path) in said
+
+
+def test_a_run_that_goes_on_is_one_run_of_wandb(tmp_path):
+    """And a run that begins anew, whose metrics were cleared away, is another."""
+    kept, ids = tmp_path / "run" / "metrics" / "wandb_id", []
+    for _ in range(2):
+        made = loggers(tmp_path / "run", tmp_path, "group", "train", ["a"])
+        made[1].experiment.log({"x": 1})
+        ids.append(run_id(made))
+        close(made)
+    assert ids == [kept.read_text()] * 2
+    assert all(each.name.endswith(ids[0]) for each in (tmp_path / "wandb").glob("offline-run-*"))
+    kept.unlink()
+    assert _kept_id(kept) != ids[0]

@@ -8,6 +8,7 @@ from xmodal import arguments, paths
 from xmodal.errors import UserError
 from xmodal.experiment import dataset_name
 from xmodal.records.page import write_page
+from xmodal.records.record import mixed_versions
 from xmodal.records.setups import Record, by_setup, collect
 
 COLUMNS = [
@@ -30,6 +31,8 @@ def main(argv: Sequence[str]) -> int:
     if broken:
         sys.stderr.write(f"{len(broken)} records are left out; {'; '.join(broken)}\n")
     _print_table(table(records), options.format)
+    if mixed := mixed_versions(records):
+        sys.stderr.write(f"{mixed}\n")
     page = paths.runs() / "compare.html"
     write_page(page, by_setup(records), broken)
     sys.stderr.write(f"page: {page}\n")

@@ -33,6 +33,7 @@ class Evaluation:
     Attributes:
         file: its name.
         kind: whether it holds codes or embeddings.
+        taken: as what its numbers were read, in words.
         metrics: value by key.
         conventions: words by key.
         precisions: AP of each query in the default convention, by direction.
@@ -42,6 +43,7 @@ class Evaluation:
 
     file: Path
     kind: Literal["binary", "real"]
+    taken: str
     metrics: dict[str, float]
     conventions: dict[str, str]
     precisions: dict[str, Tensor]
@@ -54,6 +56,7 @@ class Evaluation:
         return {
             "file": str(self.file),
             "kind": self.kind,
+            "taken": self.taken,
             **self.metrics,
             "confidence95": intervals,
             "conventions": self.conventions,
@@ -88,7 +91,9 @@ def evaluate_file(file: Path) -> Evaluation:
         metrics.update(split=split, **outputs, **judged[-1].columns())
     values = {key: float(value) for key, value in metrics.compute().items()}
     retrieval = cast("CrossModalRetrieval", metrics["retrieval"])
-    return Evaluation(file, codes.kind, values, retrieval.conventions, retrieval.average_precisions, *judged)
+    return Evaluation(
+        file, codes.kind, codes.taken, values, retrieval.conventions, retrieval.average_precisions, *judged
+    )
 
 
 def _single(outputs: Array) -> Array:
@@ -135,8 +140,7 @@ def _answers(evaluation: Evaluation) -> tuple[int, list[int]]:
 
 def _table(evaluation: Evaluation) -> str:
     intervals = {f"map_{d}": bootstrap_interval(ap) for d, ap in evaluation.precisions.items()}
-    ranked = "codes, Hamming distance" if evaluation.kind == "binary" else "embeddings, cosine"
-    lines = [f"{evaluation.file} ({ranked})"]
+    lines = [f"{evaluation.file} ({evaluation.taken})"]
     for key, value in evaluation.metrics.items():
         interval = intervals.get(key)
         sure = f"; 95% interval {interval.low:.4f} to {interval.high:.4f}" if interval else ""

@@ -165,6 +165,7 @@ def _print_table(kind: str, records: Sequence[Mapping[str, Any]]) -> None:
     for record in records:
         i2t, t2i = record["metrics"]["test/map_i2t"], record["metrics"]["test/map_t2i"]
         sys.stdout.write(
-            f"{record['size']:>6}   {i2t:.4f}  {t2i:.4f}  {(i2t + t2i) / 2:.4f}  {record['metrics']['val/map']:.4f}\n"
+            f"{record['size']:>6}   {i2t:.4f}  {t2i:.4f}  {(i2t + t2i) / 2:.4f}  {record['metrics']['val/map']:.4f}"
+            + (f"  ({out} out)\n" if (out := record["output_size"]) != record["size"] else "\n")
         )
     sys.stdout.write("\n")

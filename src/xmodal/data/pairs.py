@@ -33,6 +33,7 @@ class Pairs:
         group: (N,) id of the picture of a pair, for pictures with several captions, or None.
         rows: by side (N,) row of the features of each pair, where several pairs share one.
         content: (N,) number of the content of each pair's picture: equal for files of equal bytes; None if unknown.
+        marks: (N,) the same, of the bytes alone: equal in other data as well; None where nobody replaces pictures.
     """
 
     image: Arrays | Pictures
@@ -43,6 +44,7 @@ class Pairs:
     group: Index | None = None
     rows: Mapping[str, Index] = field(default_factory=dict)
     content: Index | None = None
+    marks: Index | None = None
 
     def arrays(self, side: Side) -> Arrays:
         """The features of a side; none where its pictures are raw."""
@@ -88,6 +90,13 @@ class Pairs:
             None if hierarchy is None else torch.as_tensor(hierarchy),
             None if self.group is None else torch.as_tensor(self.group[index]),
         )
+
+    def judged_hash(self, index: Index, rule: Rule) -> str:
+        """Of what some pairs are judged by; with other pictures they are other queries."""
+        judged = self.judged(index, rule).hash
+        if self.marks is None:
+            return judged
+        return sha256(judged.encode() + self.marks[index].tobytes()).hexdigest()[:16]
 
     def moments(self, side: Side, index: Index, *, scaled: bool) -> tuple[Tensor, Tensor]:
         """(D,) mean and deviation of the pooled features of some pairs; 0 and 1 where they are not to be scaled."""

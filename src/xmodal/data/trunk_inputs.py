@@ -72,6 +72,11 @@ class TrunkInputs(LightningDataModule):
         weights = [getattr(getattr(self, f"{side}_encoder", None), "weights", None) for side in SIDES]
         return {located(each) for each in weights if isinstance(each, str) and each.endswith(".ckpt")}
 
+    @property
+    def contents(self) -> Index | None:
+        """(N,) a number of what each pair's picture holds, in any data; None where nobody replaces pictures."""
+        return self._pairs.marks
+
     def _source(self, role: Role, rows: Index, form: str) -> tuple[Read, int]:
         """Where the pictures of a role come from, and how many worker processes fetch them."""
         workers = self.trunk.processes(self.trainer.world_size if self.trainer else 1)

@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import secrets
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -81,8 +82,11 @@ def loggers(folder: Path, runs: Path, group: str, job_type: str, tags: Sequence[
     chosen = start_service(runs, brief=job_type == "trial")  # a trial's record has the versions
     if chosen == "disabled":
         return [metrics]
+    kept = folder / "metrics" / "wandb_id"
     run = WandbLogger(
         name="-".join(tags),
+        id=_kept_id(kept),
+        resume="allow",
         save_dir=str(runs),
         project="xmodal",
         offline=chosen == "offline",
@@ -96,8 +100,16 @@ def loggers(folder: Path, runs: Path, group: str, job_type: str, tags: Sequence[
             _ = run.experiment  # starts the run
         except wandb.Error as error:
             go_offline(f"W&B refuses the run ({str(error).splitlines()[0]})")
+            kept.unlink(missing_ok=True)  # its service still holds the id
             return loggers(folder, runs, group, job_type, tags)
     return [metrics, run]
+
+
+def _kept_id(kept: Path) -> str | None:
+    """W&B's id of a run, which it keeps when it goes on: a file among its metrics, made by the first process."""
+    if not kept.is_file() and getattr(rank_zero_only, "rank", 0) == 0:
+        write_atomically(kept, secrets.token_hex(4))
+    return kept.read_text() if kept.is_file() else None
 
 
 def log_outputs(

@@ -10,7 +10,7 @@ import resource
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import distribution, version
 from pathlib import Path
@@ -179,6 +179,16 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str
             yield from leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def mixed_versions(records: Iterable[Mapping[str, Any]]) -> str:
+    """A sentence on packages of which the processes that trained some runs had several versions; empty where none."""
+    found: dict[str, set[str]] = {}
+    for each in (each for record in records for each in (*record.get("earlier", ()), record)):
+        for name, number in dict(each.get("versions") or {}).items():  # older records have none
+            found.setdefault(name, set()).add(str(number))
+    mixed = [f"{name} {' and '.join(sorted(numbers))}" for name, numbers in found.items() if len(numbers) > 1]
+    return f"Not all by the same versions: {', '.join(mixed)}." if mixed else ""
 
 
 def tuned_text(

@@ -19,7 +19,7 @@ from xmodal.errors import UserError
 from xmodal.experiment import configuration, experiment
 from xmodal.progress import bar
 from xmodal.records import read_results
-from xmodal.records.record import is_of
+from xmodal.records.record import is_of, mixed_versions
 from xmodal.records.setups import QUERIES, Record, Setup
 from xmodal.run import whole_list
 from xmodal.safe_yaml import read_yaml
@@ -140,7 +140,7 @@ class Grid:
 
 
 def origin(setups: Iterable[Setup]) -> tuple[str, ...]:
-    """Notes of a table: seeds, queries, and the commits that the runs come from."""
+    """Notes of a table: seeds, queries, and the commits and versions that the runs come from."""
     records = [record for setup in setups for record in setup.records]
     trained = [each for record in records for each in (*record.get("earlier", ()), record)]
     seeds = ", ".join(map(str, dict.fromkeys(record["seed"] for record in records)))
@@ -148,6 +148,7 @@ def origin(setups: Iterable[Setup]) -> tuple[str, ...]:
     return (
         f"Mean +- sample deviation over seeds {seeds}; {records[0]['split_sizes']['query']} queries.",
         f"Commit {', '.join(commits)} (+: with uncommitted changes).",
+        *filter(None, [mixed_versions(records)]),
     )
 
 
@@ -160,11 +161,18 @@ def _resolved(row: Sequence[str], seed: int) -> Run:
 
 
 def check_data(record: Record) -> None:
-    """Refuse to use a run again whose data have changed since; data that are gone tell nothing.
+    """Refuse to use a run again whose data have changed since.
 
     Raises:
         UserError: they have.
     """
+    if key := changed_data(record):
+        folder = Path(record["path"]).parent
+        raise UserError(f"the data have changed since {folder} ({key}): remove the folder, and run again.")
+
+
+def changed_data(record: Record) -> str | None:
+    """In what the data of a run have changed since, a key of its record; data that are gone tell nothing."""
     from xmodal.data import CrossModalDataModule
     from xmodal.keys import built
 
@@ -172,9 +180,7 @@ def check_data(record: Record) -> None:
     with suppress(UserError, OSError, KeyError):
         config = read_yaml(folder / "config.yaml")["data"]
         here = built(CrossModalDataModule, {key: config[key] for key in ("class_path", "init_args")}).describe()
-    for key in QUERIES:
-        if here and record.get(key, here[key]) != here[key]:  # older ones lack one
-            raise UserError(f"the data have changed since {folder} ({key}): remove the folder, and run again.")
+    return next((key for key in QUERIES if here and record.get(key, here[key]) != here[key]), None)  # older lack one
 
 
 @contextmanager

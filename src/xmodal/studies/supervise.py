@@ -12,8 +12,11 @@ from uuid import uuid4
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from xmodal import paths
 from xmodal.errors import UserError
 from xmodal.progress import bar
+from xmodal.records.record import read_result
+from xmodal.studies.grid import changed_data
 from xmodal.studies.processes import Pool, SpentError, Task, TrialDiedError
 from xmodal.studies.search import Sweep
 from xmodal.studies.storage import DONE, ERROR, GIVE_UP, OpenStudy, give_up_after_failures
@@ -23,12 +26,13 @@ def supervise(sweep: Sweep, opened: OpenStudy, pool: Pool) -> None:
     """Search with the workers of a pool until the budget is used up.
 
     Raises:
-        UserError: the space or the database is not usable, the study was begun with another configuration, too many
-            trials failed, or workers die at once.
+        UserError: the space or the database is not usable, the study was begun with another configuration or data, too
+            many trials failed, or workers die at once.
     """
     study, trials = opened.study, sweep.sought.trials
     sweep.check_base(study)
-    done = len(study.get_trials(deepcopy=False, states=DONE))
+    done = len(finished := study.get_trials(deepcopy=False, states=DONE))
+    _check_data(sweep.name, finished)
     if trials is not None and done >= trials:
         if changed := sweep.sought.changed(study.get_trials(deepcopy=False)):
             sys.stderr.write(
@@ -48,6 +52,20 @@ def supervise(sweep: Sweep, opened: OpenStudy, pool: Pool) -> None:
                 for name in names:
                     _bury(opened, name, None)
             raise
+
+
+def _check_data(name: str, finished: Sequence[FrozenTrial]) -> None:
+    """Trials of a study are of the same data: those that the last one left a record of are there still.
+
+    Raises:
+        UserError: the data have changed.
+    """
+    files = [paths.runs() / each.user_attrs["path"] / "result.json" for each in finished if "path" in each.user_attrs]
+    last = next((file for file in reversed(files) if file.is_file()), None)
+    if last and (key := changed_data(read_result(last))):
+        raise UserError(
+            f"the study {name} was begun with other data ({key}): restore them, or begin anew with another --storage."
+        )
 
 
 def _follow(opened: OpenStudy, pool: Pool, tasks: deque[Task], display: "Display") -> None:

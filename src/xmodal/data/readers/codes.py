@@ -37,6 +37,7 @@ class Codes:
 
     Attributes:
         kind: `binary` for codes, `real` for embeddings.
+        taken: the same in words: bytes may be packed codes, or embeddings in whole numbers, and nothing tells surely.
         outputs: by name (N, bits) bool, or (N, D) float.
         query_label: (Q, C) bool, or (Q,) class numbers.
         database_label: (R, C) bool, or (R,) class numbers, counted with the queries'.
@@ -45,6 +46,7 @@ class Codes:
     """
 
     kind: Literal["binary", "real"]
+    taken: str
     outputs: dict[str, Array]
     query_label: Array
     database_label: Array
@@ -67,6 +69,7 @@ def read_codes(file: Path) -> Codes:
     arrays = {name: _numbers(variable.read(), f"{file}: {name}") for name, variable in variables.items() if variable}
     arrays = _rows_first(arrays, file)
     query_label, database_label = _labels(arrays["query_label"], arrays["database_label"], file)
+    width = arrays["query_image"].shape[1]
     kind, outputs = _outputs({name: arrays[name] for name in OUTPUTS}, file)
     labels = {"query_label": query_label, "database_label": database_label}
     sizes = {split: len(labels[f"{split}_label"]) for split in SPLITS}
@@ -94,7 +97,10 @@ def read_codes(file: Path) -> Codes:
         index = columns[split].setdefault("index", np.arange(start, start + sizes[split]))
         if len(np.unique(index)) < len(index):
             raise UserError(f"{file}: {split}_index names a pair twice")
-    return Codes(kind, outputs, query_label, database_label, columns)
+    size = outputs["query_image"].shape[1]
+    packed = ", packed in bytes; embeddings are given as floating point numbers" if size != width else ""
+    taken = f"codes of {size} bits{packed}; Hamming distance" if kind == "binary" else f"embeddings of {size}, cosine"
+    return Codes(kind, taken, outputs, query_label, database_label, columns)
 
 
 def _column(array: Array, rows: int, what: str) -> Array:

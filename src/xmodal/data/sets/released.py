@@ -116,6 +116,7 @@ class Released(CrossModalDataModule):
                 if rows is not None
             },
             self.content,
+            self._marks,
         )
 
     @cached_property
@@ -128,6 +129,13 @@ class Released(CrossModalDataModule):
         first: dict[str, int] = {}
         numbers = [first.setdefault(content or f"no {name}", row) for row, (content, name) in enumerate(found)]
         return np.array(numbers, np.int64)[slice(None) if release.image_rows is None else release.image_rows]
+
+    @property
+    def _marks(self) -> Index | None:
+        image, rows = self.release.image, self.release.image_rows
+        if not self.twins or not isinstance(image, Photos):
+            return None
+        return marks(image, self.folder).view(np.int64)[slice(None) if rows is None else rows]
 
     @cached_property
     def _image(self) -> Arrays | Pictures:
