@@ -108,7 +108,7 @@ def loggers(folder: Path, runs: Path, group: str, job_type: str, tags: Sequence[
 def _kept_id(kept: Path) -> str | None:
     """W&B's id of a run, which it keeps when it goes on: a file among its metrics, made by the first process."""
     if not kept.is_file() and getattr(rank_zero_only, "rank", 0) == 0:
-        write_atomically(kept, secrets.token_hex(4))
+        write_atomically(kept, secrets.token_hex(8))
     return kept.read_text() if kept.is_file() else None
 
 
