@@ -7,8 +7,9 @@ from itertools import count, product
 import pytest
 import yaml
 
+from tests.records.records import write_run
 from xmodal.__main__ import main
-from xmodal.commands import table
+from xmodal.commands import compare, table
 
 METHODS = "dcmht,twdh"
 ARGUMENTS = ("table", f"--methods={METHODS}", "--data=emoji", "--sizes=8,16", "--trials=1", "--seeds=0,1")
@@ -77,6 +78,23 @@ def test_a_table_is_filled_once_by_one_rule(small, started, capsys, monkeypatch)
     assert main(ARGUMENTS) == 0
     after = written(small / "runs")
     assert {path for path in after if after[path] != before.get(path)} == {lost}
+
+
+def test_nobody_leads_where_rows_by_another_rule_are_left(home):
+    """They have no values of each query, and may be better."""
+    filled = {}
+    for method, level in (("dmsf", 0.5), ("dcmht", 0.6)):
+        record = write_run(home / "runs", method, level).relative_to(home / "runs") / "result.json"
+        kept = {"records": [str(record)], "trials": 24, "search_minutes": 1.0}
+        filled[table.Cell(method, "emoji", "bits", (64,))] = kept
+    for relevance, size, leads in (("label", "32 bits", 3), ("finest", "64 bits", 3), ("label", "64 bits", 0)):
+        older = ["scahn", "emoji", size, "tuned-at-64", *("0" for _ in compare.COLUMNS[4:])]
+        older[compare.COLUMNS.index("relevance")] = relevance
+        (home / "tables").mkdir(exist_ok=True)
+        (home / "tables" / "measured.csv").write_text("\n".join([",".join(compare.COLUMNS), ",".join(older), ""]))
+        table.write(filled, home / "tables")
+        assert len(rows(home / "tables" / "leads.csv")) == leads
+        assert len(rows(home / "tables" / "measured.csv")) == 3
 
 
 def test_cells_are_listed_and_nothing_is_run(small, capsys):

@@ -8,7 +8,7 @@ import json
 import runpy
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -205,8 +205,9 @@ def write(filled: dict[Cell, dict[str, Any]], folder: Path) -> None:
     records = [record for record in collect(paths.runs())[0] if Path(record["path"]) in listed]
     setups = by_setup(records)
     folder.mkdir(parents=True, exist_ok=True)
-    _csv(folder / "measured.csv", compare.COLUMNS, [*compare.table(records), *_others(folder / "measured.csv", setups)])
-    _csv(folder / "leads.csv", LEADS, _leads(setups))
+    older = list(_others(folder / "measured.csv", setups))
+    _csv(folder / "measured.csv", compare.COLUMNS, [*compare.table(records), *(list(row.values()) for row in older)])
+    _csv(folder / "leads.csv", LEADS, _leads(setups, older))
     cells = ((each, listed[Path(each.records[0]["path"])]) for each in setups)
     _csv(folder / "cells.csv", CELLS, (_cell(each, kept) for each, kept in cells))
     write_page(paths.runs() / "table.html", setups, [])
@@ -220,19 +221,22 @@ def write(filled: dict[Cell, dict[str, Any]], folder: Path) -> None:
     sys.stdout.write(f"{folder}\n{paths.runs() / 'table.html'}\n")
 
 
-def _others(path: Path, setups: Sequence[Setup]) -> Iterator[tuple[str, ...]]:
+def _others(path: Path, setups: Sequence[Setup]) -> Iterator[dict[str, str]]:
     """Rows of a table but those of the cells that are filled."""
     filled = {(each.method, each.dataset, each.sized) for each in setups}
     if path.is_file():
         with path.open(newline="") as file:
             for row in csv.DictReader(file):
                 if not is_plain(row["variant"]) or (row["method"], row["dataset"], row["size"]) not in filled:
-                    yield tuple(row[column] for column in compare.COLUMNS)
+                    yield {column: row[column] for column in compare.COLUMNS}
 
 
-def _leads(setups: Sequence[Setup]) -> Iterator[tuple[object, ...]]:
-    """Who leads each contest in each direction, by how much, and whether it means anything."""
+def _leads(setups: Sequence[Setup], older: Sequence[Mapping[str, str]]) -> Iterator[tuple[object, ...]]:
+    """Who leads each contest in each direction, by how much, and whether it means anything; none among older rows."""
+    open_still = {(row["dataset"], row["size"], row["relevance"]) for row in older if is_plain(row["variant"])}
     for contest in contests(setups):
+        if (contest.setup.dataset, contest.setup.sized, contest.setup.relevance) in open_still:
+            continue
         for measure, words in MEASURES.items():
             best, *others = contest.ranking[measure]
             if not others:
