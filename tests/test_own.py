@@ -106,8 +106,8 @@ def test_every_command_takes_the_file(own, capsys):
     assert "dcmh    mine" in capsys.readouterr().out
 
 
-def test_pictures_are_known_by_their_content_not_by_name_or_place(own, capsys, monkeypatch):
-    """A picture that was replaced is another one; a query of a trunk's training is one in any order and dataset."""
+def trained_small(own):
+    """A run of CCA on `mine.yaml` with small encoders: its command, its record and what the file says."""
     assert main(["init", "data", "pictures", "table.csv", "--name=mine"]) == 0
     content = yaml.safe_load((own / "mine.yaml").read_text())
     small = {"model": "test_resnet", "weights": "random", "size": 32}
@@ -119,6 +119,12 @@ def test_pictures_are_known_by_their_content_not_by_name_or_place(own, capsys, m
     command = ["train", "cca", "mine.yaml", "--dim=4", "--gallery=false"]
     assert main(command) == 0
     record = own / "runs/cca/mine/dim4/seed0/result.json"
+    return command, record, content
+
+
+def test_pictures_are_known_by_their_content_not_by_name_or_place(own, capsys, monkeypatch):
+    """A picture that was replaced is another one; a query of a trunk's training is one in any order and dataset."""
+    command, record, content = trained_small(own)
     first, kept = json.loads(record.read_text()), {}
     record.unlink()  # as if interrupted
     for number, path in enumerate((own / "pictures").iterdir(), 100):
@@ -158,17 +164,7 @@ def test_without_labels_supervised_methods_say_so_in_one_line(own, capsys):
 
 def test_another_table_is_another_configuration_and_is_never_ranked_with_the_first(own, capsys):
     """Labels that were corrected between two runs: as many rows, the same split, other answers."""
-    assert main(["init", "data", "pictures", "table.csv", "--name=mine"]) == 0
-    content = yaml.safe_load((own / "mine.yaml").read_text())
-    small = {"model": "test_resnet", "weights": "random", "size": 32}
-    content["data"]["init_args"] |= {
-        "image_encoder": {"class_path": "xmodal.encoders.TimmImage", "init_args": small},
-        "text_encoder": {"class_path": "xmodal.encoders.BagOfWords"},
-    }
-    (own / "mine.yaml").write_text(yaml.safe_dump(content))
-    command = ["train", "cca", "mine.yaml", "--dim=4", "--gallery=false"]
-    assert main(command) == 0
-    record = own / "runs/cca/mine/dim4/seed0/result.json"
+    command, record, _ = trained_small(own)
     first = json.loads(record.read_text())
     table = own / "table.csv"
     kept = table.read_bytes()
