@@ -12,7 +12,7 @@ from xmodal.experiment import configuration
 from xmodal.folder import difference
 from xmodal.records import provenance
 from xmodal.records.record import mixed_versions, read_result
-from xmodal.records.setups import QUERIES, Setup
+from xmodal.records.setups import DATA, Setup
 from xmodal.relevance import Relevance
 from xmodal.studies.grid import Grid, Run, check_data, origin
 from xmodal.studies.processes import Pool
@@ -145,12 +145,12 @@ def test_an_interrupted_run_does_not_go_on_with_other_data(home, capsys, monkeyp
 
 def test_finished_runs_of_other_data_are_not_rows_of_one_table(home, monkeypatch):
     """Their configuration is the same, and so is the number of their pairs."""
-    said = dict.fromkeys(QUERIES, "the same")
-    for other in QUERIES:
+    said = dict.fromkeys(DATA, "the same")
+    for other in DATA:
         grid = Grid({"16 dim": [*configuration("cca", "emoji"), "--model.dim=16"]}, "0,1", Pool(1, 1))
         records = iter([{**said, other: seed, "path": f"seed{seed}/result.json"} for seed in (0, 0, 0, 1)])
         monkeypatch.setattr(Run, "record", lambda _, found=records: next(found))
-        with pytest.raises(UserError, match="seed0 and seed1 answered other queries: remove the one on older data"):
+        with pytest.raises(UserError, match="seed0 and seed1 are of other data: remove the one on older data"):
             grid.setups()
 
 

@@ -15,8 +15,11 @@ from xmodal.__main__ import main
 from xmodal.checkpoint import read_checkpoint
 from xmodal.commands.init_data import _separator
 from xmodal.data import Folder
+from xmodal.errors import UserError
 from xmodal.experiment import experiment, method_class, size_names
+from xmodal.records.record import read_result
 from xmodal.records.setups import by_setup
+from xmodal.studies.grid import check_data
 
 
 def said(capsys):
@@ -126,6 +129,13 @@ def test_pictures_are_known_by_their_content_not_by_name_or_place(own, capsys, m
     """A picture that was replaced is another one; a query of a trunk's training is one in any order and dataset."""
     command, record, content = trained_small(own)
     first, kept = json.loads(record.read_text()), {}
+    learnt = read_checkpoint(record.parent / "checkpoints/best.ckpt")["callbacks"]["SameData"]["train"][0]
+    picture = own / "pictures" / f"{learnt // 2}.jpg"  # two texts each
+    kept[picture] = picture.read_bytes()
+    picture.write_bytes(jpeg(99))  # no query
+    with pytest.raises(UserError, match=r"data have changed since .*seed0 \(training_hash\): remove the folder"):
+        check_data(read_result(record))
+    picture.write_bytes(kept[picture])
     record.unlink()  # as if interrupted
     for number, path in enumerate((own / "pictures").iterdir(), 100):
         kept[path] = path.read_bytes()

@@ -1,7 +1,6 @@
 """What every training is watched by."""
 
 import contextlib
-import hashlib
 import math
 import signal
 import sys
@@ -48,10 +47,8 @@ class SameData(Callback):
         """See the class."""
         self.stage, self.data = stage, trainer.datamodule  # type: ignore[attr-defined]
         said = self.data.describe()
-        self.here = {key: said[key] for key in ("dataset", "split_hash", "relevance_hash")}
+        self.here = {key: said[key] for key in ("dataset", "split_hash", "relevance_hash", "training_hash")}
         self.contents = self.data.contents
-        if self.contents is not None:
-            self.here["pictures_hash"] = hashlib.sha256(self.contents.tobytes()).hexdigest()[:16]
         self.knows: list[dict[str, Any]] = []  # what the trunks that this one begins with were trained on
         for file in sorted(self.data.learnt()):
             if file.is_file():

@@ -23,14 +23,14 @@ from xmodal import data, fast, methods, paths
 from xmodal.callbacks import EndAtOnce, Finite, Origin, SameData, SeedEpoch, StaysStopped
 from xmodal.checkpoint import Best, WholeCheckpoints, keepers
 from xmodal.checks import MAX_SEED, check_name, check_numbers
-from xmodal.data.readers.checksums import table_hash, weights_hashes
+from xmodal.data.readers.checksums import table_hash
 from xmodal.errors import DivergedError, UserError
-from xmodal.experiment import imported
+from xmodal.experiment import imported, own_files
 from xmodal.files import remove_leftovers, write_atomically
 from xmodal.folder import clear, hold, release
 from xmodal.keys import BASES, Given, refuse_null
 from xmodal.records.loggers import close, loggers
-from xmodal.records.record import PER_RUN, config_hash, leaves, own_code, run_name
+from xmodal.records.record import PER_RUN, config_hash, run_name
 from xmodal.safe_yaml import LOADER
 from xmodal.trainer import OverDevices, check_trainer, first_decides, several
 
@@ -149,8 +149,7 @@ class XmodalCLI(LightningCLI):
         self._check()
         model, module = (imported(self.config[key].class_path) for key in ("model", "data"))
         bits, dim = (self.config.model.init_args.get(name) for name in ("bits", "dim"))
-        files = weights_hashes(leaves(self.config.data.as_dict(), "data."))
-        self.size, self.own_code = bits or dim, own_code(model, module) | files
+        self.size, self.own_code = bits or dim, own_files(self.config.as_dict())
         self.method, self.dataset = str(model.name), str(self.config.data.init_args.get("name") or module.name)
         if self.config.variant == "tuned" or self.config.variant.startswith("tuned-at-"):
             self.config.variant = self.given.tuned_as(self.size) or self.config.variant

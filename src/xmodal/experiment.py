@@ -3,7 +3,7 @@
 import inspect
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +14,7 @@ import yaml
 from xmodal import paths
 from xmodal.errors import UserError, meant
 from xmodal.files import write_atomically
+from xmodal.records.record import leaves, own_code
 from xmodal.safe_yaml import read_yaml
 
 if TYPE_CHECKING:  # importing it takes seconds; names are checked before
@@ -140,6 +141,15 @@ def imported(class_path: str) -> Any:  # noqa: ANN401 - a method or a data modul
     """
     module, _, name = class_path.rpartition(".")
     return getattr(import_module(module), name)
+
+
+def own_files(config: Mapping[str, Any]) -> dict[str, str]:
+    """Hashes of the files of one's own that a configuration, or a part of one, names: of classes and of weights."""
+    from xmodal.data.readers.checksums import weights_hashes
+
+    named = [str((config.get(key) or {}).get("class_path")) for key in ("model", "data")]
+    files = weights_hashes(leaves(config.get("data") or {}, "data."))
+    return own_code(*(imported(path) for path in named if is_own(path))) | files
 
 
 def own_class(given: str, kind: str) -> Any:  # noqa: ANN401 - a method or a data module

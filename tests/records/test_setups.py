@@ -57,15 +57,27 @@ def test_older_records_are_of_the_labels_that_the_others_of_their_split_name(tmp
     assert sorted(each.relevance_hash for each in groups_of(tmp_path)) == ["not recorded"] * 2 + ["one"] * 2 + ["two"]
 
 
+def test_runs_that_learnt_from_other_data_are_another_setup(tmp_path):
+    """Training pictures that were replaced between two seeds: the queries are the same."""
+    for seed, learnt in enumerate(("one", "one", "two")):
+        write_run(tmp_path, seed=seed, training_hash=learnt)
+    write_run(tmp_path, "cca", 0.3, training_hash="one")
+    write_run(tmp_path, "cca", 0.3, seed=1)  # an older record: nobody knows
+    assert sorted(len(each.records) for each in groups_of(tmp_path)) == [1, 1, 1, 2]
+    shutil.rmtree(tmp_path / "dmsf")
+    assert [len(each.records) for each in groups_of(tmp_path)] == [2]
+
+
 def test_a_copied_run_is_no_second_seed(tmp_path):
     """Or its copies would be a deviation of 0 over many seeds, and any lead significant."""
     folder = write_run(tmp_path)
     for copy in ("emoji/64/kept-seed0", "emoji/64/seed0.bak", "backup/emoji/64/seed0"):
         shutil.copytree(folder, tmp_path / "dmsf" / copy)
+    shutil.copytree(tmp_path / "dmsf" / "emoji", tmp_path / "backup" / "emoji")  # as deep, and before it by name
     write_run(tmp_path, seed=1)
     records, left_out = collect(tmp_path)
     assert [Path(record["path"]).parent for record in records] == [folder, folder.with_name("seed1")]
-    assert len(left_out) == 3
+    assert len(left_out) == 6
     assert all(f"is of the run of {folder / 'result.json'}, with the same seed" in line for line in left_out)
 
 

@@ -38,14 +38,14 @@ def test_a_study_goes_on_with_the_configuration_that_it_was_begun_with_only(play
 def test_which_code_ran_a_trial_is_known_and_other_code_of_ones_own_ends_the_study(played, capsys, monkeypatch):  # noqa: F811
     """A study that was done long ago writes its file once more: then it names the code of the trial."""
     tuned = played.home / "experiments" / "dmsf" / "tuned" / "emoji-16.yaml"
-    monkeypatch.setattr("xmodal.cli.own_code", lambda *_: {"mine.Mine": "one"})
+    monkeypatch.setattr("xmodal.cli.own_files", lambda *_: {"mine.Mine": "one"})
     assert sweep("--trials=1") == 0
     before = tuned.read_text()
     later = {"commit": "f" * 40, "dirty": False, "diff": None}
     monkeypatch.setattr("xmodal.records.record.provenance", lambda: later)
     assert sweep("--trials=1") == 0
     assert tuned.read_text() == before
-    monkeypatch.setattr("xmodal.cli.own_code", lambda *_: {"mine.Mine": "two"})
+    monkeypatch.setattr("xmodal.cli.own_files", lambda *_: {"mine.Mine": "two"})
     assert sweep("--trials=2") == 2
     assert "the study dmsf-emoji-16 was begun with mine.Mine one, not two: restore it" in capsys.readouterr().err
 

@@ -2,14 +2,21 @@
 
 import csv
 import json
+import re
+from argparse import Namespace
+from contextlib import nullcontext
 from itertools import count, product
 
+import optuna
 import pytest
 import yaml
+from optuna.distributions import FloatDistribution
 
 from tests.records.records import write_run
 from xmodal.__main__ import main
 from xmodal.commands import compare, table
+from xmodal.errors import UserError
+from xmodal.studies.space import Parameter, Search
 
 METHODS = "dcmht,twdh"
 ARGUMENTS = ("table", f"--methods={METHODS}", "--data=emoji", "--sizes=8,16", "--trials=1", "--seeds=0,1")
@@ -97,6 +104,61 @@ def test_nobody_leads_where_rows_by_another_rule_are_left(home):
         assert len(rows(home / "tables" / "measured.csv")) == 3
 
 
+def test_a_cell_of_other_data_is_neither_filled_nor_shown(home, capsys, monkeypatch):
+    """Their configurations are the same: pictures that were replaced, say, after the first method."""
+    options = Namespace(trials="1", seeds="0", epochs=None)
+    for method in ("cca", "untrained"):
+        cell = table.Cell(method, "emoji", "bits", (64,))
+        record = write_run(home / "runs", method, 0.5, config_hash=method) / "result.json"
+        kept = {"rule": cell.rule(options), "records": {str(record.relative_to(home / "runs")): method}}
+        cell.ledger.parent.mkdir(exist_ok=True)
+        cell.ledger.write_text(json.dumps(kept | {"trials": 0, "search_minutes": 0.0}))
+
+    def fill(cell, options, pool, rule):
+        raise UserError("the data have changed")
+
+    monkeypatch.setattr(table.Cell, "fill", fill)
+    command = ["table", "--methods=cca,untrained", "--data=emoji", "--sizes=64", "--trials=1", "--seeds=0"]
+    monkeypatch.setattr(table, "changed_data", lambda record, known: None)
+    assert main(command) == 2  # embeddings
+    measured = home / "runs" / "table" / "measured.csv"
+    assert {row["method"] for row in rows(measured)} == {"cca", "untrained"}
+    of_cca = {"cca": "training_hash"}
+    monkeypatch.setattr(table, "changed_data", lambda record, known: of_cca.get(record["method"]))
+    assert main(command) == 2
+    assert [row["method"] for row in rows(measured)] == ["untrained"]
+    assert "cca-emoji-bits-64: its data have changed since it was filled, and its rows are" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("drawn", "message"),
+    [
+        ([1.0, 1.0], "the study dmsf-emoji-64 has 2 trials, and the rule gives 1: fill this table elsewhere"),
+        ([2.0], "the study dmsf-emoji-64 has trials of another space (model.lr): fill this table elsewhere"),
+        ([1.0], None),
+    ],
+)
+def test_a_cell_is_filled_by_its_rule_only(home, drawn, message):
+    """Others may have searched the same study for longer, or in a space that the sweep file had before."""
+    study = optuna.create_study()
+    for high in drawn:
+        space = {"model.lr": FloatDistribution(0, high)}
+        study.add_trial(optuna.create_trial(params={"model.lr": 0.5}, distributions=space, value=0.5))
+    sought = Search(1, None, None, None, {"model.lr": Parameter("float", (0, 1), {}, {})})
+    search = Namespace(name="dmsf-emoji-64", sought=sought, open=lambda: nullcontext(Namespace(study=study)))
+    cell = table.Cell("dmsf", "emoji", "bits", (64,))
+    with pytest.raises(UserError, match=re.escape(message)) if message else nullcontext():
+        assert len(cell._check(search)) == 1
+
+
+def test_code_of_ones_own_is_part_of_the_rule(home, monkeypatch):
+    options = Namespace(trials="1", seeds="0", epochs=None)
+    cell = table.Cell("cca", "emoji", "bits", (64,))
+    before = cell.rule(options)
+    monkeypatch.setattr(table, "own_files", lambda config: {"mine.Mine": "edited"} if "model" in config else {})
+    assert cell.rule(options) == before | {"mine.Mine": "edited"}
+
+
 def test_cells_are_listed_and_nothing_is_run(small, capsys):
     assert main([*ARGUMENTS, "--list"]) == 0
     listed = capsys.readouterr().err.splitlines()
@@ -138,7 +200,6 @@ def test_what_there_is_not_is_one_line(home, capsys, more, message):
 @pytest.mark.parametrize("seeds", ["0,1,2,3,4", "0"])
 def test_a_cell_that_cannot_be_filled_is_named_and_replaces_no_row(small, capsys, monkeypatch, seeds):
     from xmodal.commands import table as command
-    from xmodal.errors import UserError
 
     def fill(cell, options, pool, rule):
         raise UserError("seven components are all there are")

@@ -19,18 +19,20 @@ from xmodal import arguments, paths
 from xmodal.commands import compare, sweep
 from xmodal.commands.bits import nearest_tuned
 from xmodal.errors import UserError
-from xmodal.experiment import size_names
+from xmodal.experiment import own_files, size_names
 from xmodal.files import write_atomically
 from xmodal.records import provenance
 from xmodal.records.contests import contests
 from xmodal.records.page import write_page
 from xmodal.records.record import read_result
-from xmodal.records.setups import MEASURES, Setup, by_setup, collect, is_plain
+from xmodal.records.setups import DATA, MEASURES, Record, Setup, by_setup, collect, is_plain
 from xmodal.records.wandb_mode import mode
 from xmodal.run import MAX_SIZE, overrides, whole, whole_list
+from xmodal.safe_yaml import read_yaml
 from xmodal.studies.energy import gpu_energy
-from xmodal.studies.grid import Grid
+from xmodal.studies.grid import Grid, changed_data
 from xmodal.studies.processes import Pool
+from xmodal.studies.search import Sweep
 from xmodal.studies.storage import DONE
 from xmodal.studies.workers import pool_of
 
@@ -67,20 +69,23 @@ class Cell(NamedTuple):
         folder, space = paths.experiments(), paths.sweeps() / f"{self.method}.yaml"
         read = [folder / "default.yaml", folder / self.method / f"{self.data}.yaml", space]
         text = b"".join(file.read_bytes() for file in map(paths.found, read) if file.is_file())
-        given = {name: getattr(options, name) for name in ("trials", "seeds", "epochs")}
-        return {**given, "files": hashlib.sha256(text).hexdigest()[:16]}
+        given = {name: getattr(options, name) for name in RULE}
+        return {**given, "files": hashlib.sha256(text).hexdigest()[:16], **own_files(read_yaml(paths.found(read[1])))}
 
-    def kept(self, rule: dict[str, Any]) -> dict[str, Any] | None:
-        """The ledger, where the cell is filled by this rule and its records are there."""
+    def kept(self, rule: dict[str, Any], known: dict[str, Record]) -> dict[str, Any] | None:
+        """The ledger, where the cell is filled by this rule, its records are there, and the data are theirs still."""
+        kept, records = self.found()
+        return kept if records and kept["rule"] == rule and not _changed(records, known) else None
+
+    def found(self) -> tuple[dict[str, Any], list[Record]]:
+        """The ledger and the records that it names; none where there is none, or one is damaged or replaced."""
         try:
             kept: dict[str, Any] = json.loads(self.ledger.read_text())
-            same = kept["rule"] == rule and all(
-                read_result(paths.runs() / record)["config_hash"] == hashed
-                for record, hashed in kept["records"].items()
-            )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError):  # none, damaged, or replaced
-            return None
-        return kept if same else None
+            records = [read_result(paths.runs() / each) for each in kept["records"]]
+            same = [each["config_hash"] for each in records] == [*kept["records"].values()] and "rule" in kept
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError):
+            return {}, []
+        return (kept, records) if same else ({}, [])
 
     def fill(self, options: argparse.Namespace, pool: Pool, rule: dict[str, Any]) -> None:
         """Search with the budget, run the seeds, and leave the ledger; what was done already is not done again.
@@ -94,9 +99,9 @@ class Cell(NamedTuple):
             given = {name: getattr(options, name) for name in ("trials", "workers", "devices", "epochs")}
             more = [f"--{name}={value}" for name, value in given.items() if value is not None]
             for search in sweep.plan(sweep.parse([self.method, self.data, f"--{self.kind}={sizes}", *more])):
+                self._check(search)
                 sweep.tune(search, pool)
-                with search.open() as opened:
-                    finished += opened.study.get_trials(deepcopy=False, states=DONE)
+                finished += self._check(search)
         rows = {}
         for size in self.sizes:
             own = argparse.Namespace(**vars(options) | {"method": self.method, "bits": None, "dim": None})
@@ -114,6 +119,21 @@ class Cell(NamedTuple):
         }
         write_atomically(self.ledger, json.dumps(ledger, indent=1) + "\n")
 
+    def _check(self, search: Sweep) -> list[FrozenTrial]:
+        """The finished trials of a study, which have to lie within its budget and its space."""
+        with search.open() as opened:
+            finished = opened.study.get_trials(deepcopy=False, states=DONE)
+        if len(finished) > (search.sought.trials or 0):
+            what = f"{len(finished)} trials, and the rule gives {search.sought.trials}"
+        elif changed := {key for trial in finished for key in search.sought.changed([trial])}:
+            what = f"trials of another space ({', '.join(sorted(changed))})"
+        else:
+            return finished
+        raise UserError(
+            f"the study {search.name} has {what}: fill this table elsewhere (XMODAL_HOME), or remove the study with "
+            f"`optuna delete-study --study-name {search.name} --storage sqlite:///{paths.runs() / 'sweeps.db'}`."
+        )
+
 
 def main(argv: Sequence[str]) -> int:
     """`xmodal table [options]`: fill every cell that is not filled yet, then write the tables from the records.
@@ -127,9 +147,9 @@ def main(argv: Sequence[str]) -> int:
     mode()  # whether W&B answers is asked once, not by every trial
     provenance()  # of the code that is here now: the files that are written below are no change of it
     pool, failed = pool_of(options), dict[Cell, str]()
-    cells = {cell: cell.rule(options) for cell in plan(options)}
+    cells, known = {cell: cell.rule(options) for cell in plan(options)}, dict[str, Record]()
     for number, (cell, rule) in enumerate(cells.items(), 1):
-        done = cell.kept(rule) is not None
+        done = cell.kept(rule, known) is not None
         if options.list or not done:
             sys.stderr.write(f"{cell.ledger.stem}, {number} of {len(cells)}{': done' if done else ''}\n")
         if options.list or done:
@@ -144,21 +164,23 @@ def main(argv: Sequence[str]) -> int:
             sys.stderr.write(f"{cell.ledger.stem}: {(time.monotonic() - started) / 60:.1f} minutes\n")
     if options.list:
         return 0
-    defaults = parser.parse_args([])
-    whole_table = list(plan(defaults))
-    if cells.keys() <= set(whole_table) and all(getattr(options, name) == getattr(defaults, name) for name in RULE):
-        found = {cell: cell.kept(cell.rule(defaults)) for cell in whole_table}
-        left = {
-            (cell.method, cell.data) for cell, kept in found.items() if kept is None
-        }  # not at all sizes by one rule
-        full = {cell: kept for cell, kept in found.items() if kept and (cell.method, cell.data) not in left}
-        write(full, paths.home() / "results")
-    else:  # another table
-        write({cell: kept for cell, rule in cells.items() if (kept := cell.kept(rule))}, paths.runs() / "table")
+    defaults, known = parser.parse_args([]), {}
+    whole_table = {cell: cell.rule(defaults) for cell in plan(defaults)}
+    ours = cells.keys() <= whole_table.keys() and all(getattr(options, key) == getattr(defaults, key) for key in RULE)
+    shown = whole_table if ours else cells
+    found = {cell: cell.kept(rule, known) for cell, rule in shown.items()}
+    left = {(cell.method, cell.data) for cell, kept in found.items() if ours and kept is None}  # not at all sizes
+    full = {cell: kept for cell, kept in found.items() if kept and (cell.method, cell.data) not in left}
+    outdated = [cell for cell in shown if _changed(cell.found()[1], known)]
+    write(full, paths.home() / "results" if ours else paths.runs() / "table", outdated)
+    for cell in outdated:
+        failed[cell] = "its data have changed since it was filled, and its rows are left out"
+        sys.stderr.write(f"{cell.ledger.stem}: {failed[cell]}\n")
     if failed:
         raise UserError(
-            f"{len(failed)} of {len(cells)} cells are empty: {', '.join(cell.ledger.stem for cell in failed)}. The "
-            "reasons are above; the same command tries them again, and them only."
+            f"{len(failed)} of {len({*cells, *failed})} cells are empty: "
+            f"{', '.join(cell.ledger.stem for cell in failed)}. The reasons are above; the same command tries them "
+            "again, and them only."
         )
     return 0
 
@@ -196,16 +218,19 @@ def impossible(method: str, data: str, size: int) -> str | None:
     return IMPOSSIBLE.get((method, data)) or IMPOSSIBLE.get((method, data, size))
 
 
-def write(filled: dict[Cell, dict[str, Any]], folder: Path) -> None:
+def write(filled: dict[Cell, dict[str, Any]], folder: Path, outdated: Iterable[Cell] = ()) -> None:
     """The tables in a folder, the page beside the runs, and what a `tables.py` in the folder makes of them.
 
-    A cell replaces its row of `measured.csv`; the rows of others, measured by other rules, stay.
+    A cell replaces its row of `measured.csv`; the rows of others, measured by other rules, stay, but not those of
+    methods whose cells are outdated.
     """
     listed = {paths.runs() / record: kept for kept in filled.values() for record in kept["records"]}
     records = [record for record in collect(paths.runs())[0] if Path(record["path"]) in listed]
     setups = by_setup(records)
     folder.mkdir(parents=True, exist_ok=True)
-    older = list(_others(folder / "measured.csv", setups))
+    gone = {(cell.method, cell.data) for cell in outdated}
+    rows = _others(folder / "measured.csv", setups)
+    older = [row for row in rows if (row["method"], row["dataset"]) not in gone]
     _csv(folder / "measured.csv", compare.COLUMNS, [*compare.table(records), *(list(row.values()) for row in older)])
     _csv(folder / "leads.csv", LEADS, _leads(setups, older))
     cells = ((each, listed[Path(each.records[0]["path"])]) for each in setups)
@@ -260,6 +285,12 @@ def _cell(each: Setup, kept: dict[str, Any]) -> tuple[object, ...]:
     told = "" if energy is None else f"{energy:.1f}"
     costs = (kept["trials"], f"{kept['search_minutes']:.1f}", f"{minutes:.2f}", told, devices)
     return each.method, each.dataset, each.sized, *costs, *(each.spread(f"test/{name}") or "" for name in HITS)
+
+
+def _changed(records: Sequence[Record], known: dict[str, Record]) -> bool:
+    """Whether the data of some runs have changed since, or between them; older records do not say all of them."""
+    mixed = any(len({each.get(key) for each in records} - {None}) > 1 for key in DATA)
+    return mixed or (bool(records) and changed_data(records[0], known) is not None)
 
 
 def _csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -184,9 +184,7 @@ class CrossModalDataModule(TrunkInputs):
 
     @cached_property
     def _hashes(self) -> dict[str, str]:
-        judged = self._pairs.judged_hash(np.concatenate([self._split.query, self._split.database]), self.relevance)
-        inputs = self._pairs.inputs_hash(self._split.val_query)  # the test queries stay closed
-        return {"relevance_hash": judged, "inputs_hash": inputs}
+        return self._pairs.hashes(self._split, self.relevance)
 
     @classmethod
     def prepare(cls, root: str | None = None, **options: Any) -> Self:  # noqa: ANN401 - arguments of the dataset

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from xmodal.batch import SIDES, Side
-from xmodal.data.protocol import Index
+from xmodal.data.protocol import Index, Split
 from xmodal.encoders import Arrays
 from xmodal.encoders.cache import Indexed
 from xmodal.errors import UserError
@@ -91,8 +91,16 @@ class Pairs:
             None if self.group is None else torch.as_tensor(self.group[index]),
         )
 
-    def judged_hash(self, index: Index, rule: Rule) -> str:
-        """Of what some pairs are judged by; with other pictures they are other queries."""
+    def hashes(self, split: Split, rule: Rule) -> dict[str, str]:
+        """Of what queries and database are judged by, of what is learnt from, and of the validation queries' inputs."""
+        return {
+            "relevance_hash": self._judged_hash(np.concatenate([split.query, split.database]), rule),
+            "training_hash": self._judged_hash(np.concatenate([split.train, split.val_query]), rule),
+            "inputs_hash": self._inputs_hash(split.val_query),  # the test queries stay closed
+        }
+
+    def _judged_hash(self, index: Index, rule: Rule) -> str:
+        """With other pictures they are other pairs."""
         judged = self.judged(index, rule).hash
         if self.marks is None:
             return judged
@@ -107,7 +115,7 @@ class Pairs:
             mean, deviation = np.zeros_like(mean), np.ones_like(deviation)
         return torch.from_numpy(mean), torch.from_numpy(deviation)
 
-    def inputs_hash(self, index: Index) -> str:
+    def _inputs_hash(self, index: Index) -> str:
         """Of labels and inputs of some pairs: those of another encoder, or encoded on another CPU, differ."""
         found = [torch.as_tensor(self.label[index])]
         for side in SIDES:

@@ -29,10 +29,11 @@ Floats = NDArray[np.float64]
 MEASURES = {"map": "both", "map_i2t": "i2t", "map_t2i": "t2i"}  # under `test/` in a record; "both" is their mean
 PLAIN = ("base", "tuned", "tuned-edited")  # whole methods, and so is `tuned-at-64`; other variants are ablations
 QUERIES = ("dataset", "relevance", "split_hash", "relevance_hash")  # which of them were answered, and what is right
+DATA = (*QUERIES, "training_hash")  # what a run has learnt from as well
 UNSAID = "not recorded"  # of older records
 KEYS = ("method", "kind", "size", "seed", "variant", "job_type", *QUERIES, "setup_hash")
 FIELDS: dict[str, type] = {  # what setups are made by, and what a row shows
-    **dict.fromkeys(KEYS, str),
+    **dict.fromkeys((*KEYS, *DATA), str),
     **dict.fromkeys(("size", "seed"), int),
     **dict.fromkeys(("metrics", "split_sizes"), dict),
     "device": str,
@@ -162,15 +163,17 @@ def collect(folder: Path) -> tuple[list[Record], list[str]]:
         else:
             if "test/map" in record["metrics"] and record["job_type"] not in ("smoke", "test"):
                 records.append(record)
-    return _once(_of_their_labels(records), broken), broken
+    return _once(_of_their_data(records), broken), broken
 
 
 def _once(records: Sequence[Record], left_out: list[str]) -> list[Record]:
     """Each run once: a folder that was copied is not a second seed. Of copies the one in a run's own place counts."""
 
-    def place(record: Record) -> tuple[bool, int]:
+    def place(record: Record) -> tuple[bool, bool, int]:
         folder = Path(record["path"]).parent
-        return folder.name != run_name(record["variant"], record["seed"]), len(folder.parts)
+        own = record["method"], record["dataset"]
+        named = folder.name == run_name(record["variant"], record["seed"])
+        return not named, folder.parts[-4:-2] != own, len(folder.parts)
 
     kept: dict[tuple[Any, ...], Record] = {}
     for record in sorted(records, key=place):
@@ -182,19 +185,21 @@ def _once(records: Sequence[Record], left_out: list[str]) -> list[Record]:
 
 def _setup(record: Record) -> tuple[Any, ...]:
     """What the runs of a setup have in common; files of one's own are named by their content."""
-    return *(record[key] for key in KEYS if key not in ("seed", "job_type")), str(record.get("own_code") or "")
+    kept = (record[key] for key in KEYS if key not in ("seed", "job_type"))
+    return *kept, record.get(DATA[-1], UNSAID), str(record.get("own_code") or "")
 
 
-def _of_their_labels(records: Sequence[Record]) -> list[Record]:
-    """Older records, which do not say by which labels they were judged, as of those of the others of their split."""
-    known: dict[tuple[Any, ...], set[str]] = defaultdict(set)
-    for record in records:
-        known[tuple(record[key] for key in QUERIES[:-1])] |= {record[QUERIES[-1]]} - {UNSAID}
-    found = []
-    for record in records:
-        hashes = known[tuple(record[key] for key in QUERIES[:-1])]
-        older = record[QUERIES[-1]] == UNSAID and len(hashes) == 1
-        found.append(record | {QUERIES[-1]: next(iter(hashes))} if older else record)
+def _of_their_data(records: Sequence[Record]) -> list[Record]:
+    """Older records, which do not say what their labels were, as of those of the others of their split."""
+    found = list(records)
+    for place in (3, 4):
+        known: dict[tuple[Any, ...], set[str]] = defaultdict(set)
+        for record in found:
+            known[tuple(record[key] for key in DATA[:place])] |= {record[DATA[place]]} - {UNSAID}
+        for number, record in enumerate(found):
+            hashes = known[tuple(record[key] for key in DATA[:place])]
+            if record[DATA[place]] == UNSAID and len(hashes) == 1:
+                found[number] = record | {DATA[place]: next(iter(hashes))}
     return found
 
 
@@ -234,8 +239,8 @@ def differences(pairs: Sequence[tuple[Setup, Setup]]) -> list[dict[str, SeededTe
 
 def _complete(record: Record) -> Record:
     """The record, if everything that tables and the page are made from is there and is a number where it is one."""
-    defaults: Record = {"seconds": 0, "commit": None, "dirty": None, "wandb_id": None, "relevance_hash": UNSAID}
-    record = defaults | record  # of foreign hands, or older
+    older: Record = {"seconds": 0, "commit": None, "dirty": None, "wandb_id": None, **dict.fromkeys(DATA[-2:], UNSAID)}
+    record = older | record  # or of foreign hands
 
     def check(key: str, value: Any, *, sound: bool) -> None:  # noqa: ANN401 - what a file holds
         if not sound:

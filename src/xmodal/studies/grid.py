@@ -9,18 +9,18 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
 from xmodal import paths
 from xmodal.checks import MAX_SEED
 from xmodal.errors import UserError
-from xmodal.experiment import configuration, experiment
+from xmodal.experiment import CARRIED, configuration, experiment
 from xmodal.progress import bar
 from xmodal.records import read_results
 from xmodal.records.record import is_of, mixed_versions
-from xmodal.records.setups import QUERIES, Record, Setup
+from xmodal.records.setups import DATA, Record, Setup
 from xmodal.run import whole_list
 from xmodal.safe_yaml import read_yaml
 from xmodal.studies.processes import Pool, Task, whole_run
@@ -102,7 +102,10 @@ class Grid:
                 or the data have changed since a run that would be used again.
         """
         with _alone(self.folder):
-            missing = [run for run in self.labels if run.record() is None]
+            there = [(run, run.record()) for run in self.labels]
+            missing = [run for run, record in there if record is None]
+            for kept in [record for _, record in there if record is not None][:1]:  # the others are compared with it
+                check_data(kept)
             failed = self._run(missing) if missing else []
         if failed:
             raise UserError(
@@ -112,11 +115,9 @@ class Grid:
         found = {name: Setup(tuple(run.record() or {} for run in runs)) for name, runs in self.rows.items()}
         first, *others = (record for setup in found.values() for record in setup.records)
         for record in others:
-            if any(len({first.get(key), record.get(key)} - {None}) > 1 for key in QUERIES):  # older ones lack one
+            if any(len({first.get(key), record.get(key)} - {None}) > 1 for key in DATA):  # older ones lack one
                 one, two = (Path(each["path"]).parent for each in (first, record))
-                raise UserError(f"{one} and {two} answered other queries: remove the one on older data, and run again.")
-        if not missing:  # those that are run now would differ from the others
-            check_data(first)
+                raise UserError(f"{one} and {two} are of other data: remove the one on older data, and run again.")
         return found
 
     def _run(self, missing: Sequence[Run]) -> list[str]:
@@ -171,16 +172,25 @@ def check_data(record: Record) -> None:
         raise UserError(f"the data have changed since {folder} ({key}): remove the folder, and run again.")
 
 
-def changed_data(record: Record) -> str | None:
-    """In what the data of a run have changed since, a key of its record; data that are gone tell nothing."""
+def changed_data(record: Record, known: dict[str, Record] | None = None) -> str | None:
+    """In what the data of a run have changed since, a key of its record; data that are gone tell nothing.
+
+    Args:
+        record: of the run.
+        known: what is found out, by what is asked of the data: records of many methods share it.
+    """
     from xmodal.data import CrossModalDataModule
     from xmodal.keys import built
 
-    folder, here = Path(record["path"]).parent, dict[str, Any]()
-    with suppress(UserError, OSError, KeyError):
-        config = read_yaml(folder / "config.yaml")["data"]
-        here = built(CrossModalDataModule, {key: config[key] for key in ("class_path", "init_args")}).describe()
-    return next((key for key in QUERIES if here and record.get(key, here[key]) != here[key]), None)  # older lack one
+    known = {} if known is None else known
+    here: Record = {}
+    with suppress(UserError, OSError, KeyError, ImportError):
+        config = read_yaml(Path(record["path"]).with_name("config.yaml"))["data"]
+        asked = {key: value for key, value in config["init_args"].items() if key not in (*CARRIED, "seed")}
+        data = {key: config[key] for key in ("class_path", "init_args")}
+        here = known.get(text := str((config["class_path"], asked))) or built(CrossModalDataModule, data).describe()
+        known[text] = here
+    return next((key for key in DATA if here and record.get(key, here[key]) != here[key]), None)  # older lack one
 
 
 @contextmanager
