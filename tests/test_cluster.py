@@ -1,14 +1,13 @@
 """The launch lines of docs/cluster.md: two processes of this machine stand for two nodes."""
 
 import json
-import os
 import re
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests import forks
 
 PAGE = (Path(__file__).parents[1] / "docs" / "cluster.md").read_text()
 NODES = 2
@@ -38,17 +37,15 @@ def slurm(node, port):
 
 
 def lines(launcher, node, port):
-    """The command of the page for one node, on the CPU and short."""
+    """The module that the page's command for one node runs, and its words, on the CPU and short."""
     (command,) = re.findall(rf"^ *({launcher} (?:.*\\\n)*.*)", PAGE, re.MULTILINE)
     words = command.replace("\\\n", " ").replace("$NODE", str(node)).replace("$MAIN:29500", f"127.0.0.1:{port}").split()
-    own = {"torchrun": [sys.executable, "-m", "torch.distributed.run"], "srun": []}[launcher]
-    words = [*own, *words[1:]]
+    module, words = "torch.distributed.run", [word.replace("node=8", "node=1") for word in words[1:]]
     if launcher == "srun":  # tasks that it would start
-        words = words[words.index("python") :]
-    replaced = {"python": sys.executable, "--nproc-per-node=8": "--nproc-per-node=1"}
-    words = [replaced.get(word, word) for word in words]
+        python, m, module, *words = words[words.index("python") :]
+        assert (python, m) == ("python", "-m")
     words[words.index("--devices") + 1] = "1"
-    return [*words, "--epochs", "1", "--trainer.accelerator=cpu", "--data.subset=64", "--gallery=false"]
+    return module, [*words, "--epochs", "1", "--trainer.accelerator=cpu", "--data.subset=64", "--gallery=false"]
 
 
 @pytest.mark.ddp
@@ -57,13 +54,13 @@ def test_two_nodes_make_one_run(launcher, home):
     port = free_port()
     started = []
     for node in range(NODES):
-        environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo"} | (slurm(node, port) if launcher == "srun" else {})
-        command = lines(launcher, node, port)
-        started.append(
-            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        )
-    outputs = [process.communicate(timeout=280) for process in started]
-    assert [process.returncode for process in started] == [0, 0], [error[-2000:] for _, error in outputs]
+        more = {"GLOO_SOCKET_IFNAME": "lo"} | (slurm(node, port) if launcher == "srun" else {})
+        module, words = lines(launcher, node, port)
+        started.append(forks.start(*words, module=module, out=home / f"log{node}", **more))
+    for process in started:
+        process.join(280)
+    logs = [(home / f"log{node}").read_text()[-2000:] for node in range(NODES)]
+    assert [process.exitcode for process in started] == [0, 0], logs
     (record,) = home.glob("runs/dagan/emoji/*/*/result.json")
     result = json.loads(record.read_text())
     assert result["devices"] == NODES

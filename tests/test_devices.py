@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests import forks
 from tests.studies.kills import processes
 from xmodal.cli import XmodalCLI
 from xmodal.errors import UserError
@@ -18,6 +19,7 @@ from xmodal.trainer import OverDevices, first_decides
 
 pytestmark = pytest.mark.usefixtures("offline")
 
+PYTHON = sys.executable.encode()  # W&B has processes of its own
 TWO = ["--bits=16", "--devices=2", "--data.subset=64", "--data.batch_size=8", "--gallery=false"]
 
 
@@ -30,16 +32,15 @@ TWO = ["--bits=16", "--devices=2", "--data.subset=64", "--data.batch_size=8", "-
     ],
 )
 def test_a_terminated_run_leaves_no_process(home, method, begun):
-    words = [sys.executable, "-m", "xmodal", "train", method, "emoji", *TWO, "--epochs=300"]
-    with (home / "log").open("w") as log:
-        process = subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True)
+    process = forks.start("train", method, "emoji", *TWO, "--epochs=300", out=home / "log")
     awaited = home / "runs" / method / "emoji" / "16" / "seed0" / begun
-    while not (awaited.exists() and sum(b"\0train\0" in line for line in processes(home).values()) == 2):
-        assert process.poll() is None, (home / "log").read_text()
+    while not (awaited.exists() and sum(line.startswith(PYTHON) for line in processes(home).values()) == 2):
+        assert process.is_alive(), (home / "log").read_text()
         time.sleep(0.02)
     process.terminate()
     ended = time.monotonic()
-    assert process.wait(10) == -signal.SIGTERM, (home / "log").read_text()
+    process.join(10)
+    assert process.exitcode == -signal.SIGTERM, (home / "log").read_text()
     while processes(home) and time.monotonic() < ended + 10:
         time.sleep(0.05)
     left = processes(home)

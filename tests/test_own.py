@@ -2,12 +2,12 @@
 
 import json
 import os
-import subprocess
 import sys
 
 import pytest
 import yaml
 
+from tests import forks
 from tests.data.make import jpeg
 from tests.data.test_folder import make
 from tests.studies.conftest import SMALL, inline  # noqa: F401 - a fixture
@@ -212,9 +212,7 @@ def test_the_generated_method_works_and_beats_chance_at_once(home, monkeypatch, 
         "sweeps/mine.yaml",
         "test_mine.py",
     ]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(home), *sys.path])}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_mine.py"]
-    done = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, check=False)
+    done = forks.run("-q", "-p", "no:cacheprovider", "test_mine.py", module="pytest")
     assert "1 passed" in done.stdout, done.stdout
     assert size_names("mine") == ("bits",)
     small = ["mine", "emoji", "--bits=8", *SMALL]

@@ -1,13 +1,13 @@
 """A killed command goes on by itself: on two processes, with early stopping, with a score that peaks at once."""
 
 import json
-import subprocess
-import sys
+import os
 
 import pytest
 import torch
 import yaml
 
+from tests import forks
 from tests.conftest import CHECKOUT
 from xmodal.checkpoint import read_checkpoint
 
@@ -23,14 +23,8 @@ def test_a_killed_run_of_two_processes_goes_on_where_it_was(home):
     words += ["--gallery=false", "--devices=2", "--config", str(home / "stopping.yaml")]
 
     def command(dies, variant):
-        ran = subprocess.run(
-            [sys.executable, "-m", "tests.peaks", dies, *words, f"--variant={variant}"],
-            cwd=CHECKOUT,
-            capture_output=True,
-            text=True,
-            timeout=250,
-            check=False,
-        )
+        path = f"{CHECKOUT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+        ran = forks.run(dies, *words, f"--variant={variant}", module="tests.peaks", timeout=250, PYTHONPATH=path)
         assert (ran.returncode == 0) == (dies == "never"), ran.stderr[-3000:]
 
     def left(variant):

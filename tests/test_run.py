@@ -2,9 +2,6 @@
 
 import hashlib
 import json
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests import forks
 from xmodal import paths
 from xmodal.__main__ import main
 from xmodal.commands.evaluate import evaluate_file
@@ -158,17 +156,16 @@ def test_a_checkpoint_older_than_an_argument_evaluates_to_the_same_numbers(home,
 def test_a_killed_run_goes_on_and_ends_the_same(home, method, capsys):
     """Killed by SIGKILL after its second epoch, then the same command: bit-equal to the run that was left alone."""
     arguments = ["train", method, "emoji", "--bits=16", "--epochs=4", "--data.batch_size=8", *SMALL]
-    code = "import sys, torch; torch.set_num_threads(1); from xmodal.__main__ import main; sys.exit(main(sys.argv[1:]))"
     folder = Path(run(capsys, *arguments)[1].splitlines()[-1]).parent
     expected = json.loads((folder / "result.json").read_text())["metrics"], weights(folder)
     (folder / "result.json").unlink()
     for name in ("best.ckpt", "last.ckpt"):
         (folder / "checkpoints" / name).unlink()
-    process = subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=-3, stdout=-3)
-    while not (folder / "checkpoints" / "last.ckpt").is_file() and process.poll() is None:
+    process = forks.start(*arguments, out=home / "log")
+    while not (folder / "checkpoints" / "last.ckpt").is_file() and process.is_alive():
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     assert not (folder / "result.json").is_file()
     assert "going on from" in run(capsys, *arguments)[2]
     assert (json.loads((folder / "result.json").read_text())["metrics"], weights(folder)) == expected

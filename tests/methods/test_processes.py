@@ -1,7 +1,7 @@
 """One process and several give the same numbers: gradients, states, metrics, and each goes on where the other stopped.
 
-Everything is in float64, so that the order of a sum is all that may differ. Dropout is on. A process of its own imports
-the suite and is forked for three processes (every method), two and eight (some). 16 pairs do not divide among three,
+Everything is in float64, so that the order of a sum is all that may differ. Dropout is on. A process that has imported
+the suite is forked for three processes (every method), two and eight (some). 16 pairs do not divide among three,
 and an epoch ends with a batch of two pairs: the third process has none of it. `XMODAL_TWO_GPUS=1 pytest
 tests/methods/test_processes.py` does the same by NCCL on two GPUs, against one, within the same tolerance.
 """
@@ -18,6 +18,7 @@ import torch.distributed as dist
 from lightning import Callback, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from tests import forks
 from tests.methods import toy
 from tests.methods.test_every_method import pytestmark as harmless
 from tests.methods.toy import CLOSED, REGISTRY, build
@@ -162,7 +163,7 @@ def work(rank, world, folder):
 
 
 def host(folder):
-    """Imported once, forked often; nothing has run in it that does not survive a fork."""
+    """Forked often; nothing has run in it that does not survive a fork."""
     context = multiprocessing.get_context("spawn" if GPUS else "fork")
     for world in WORLDS:
         processes = [context.Process(target=work, args=(rank, world, folder)) for rank in range(world)]
@@ -177,7 +178,7 @@ def runs(tmp_path_factory):
     """Of every case what one process found, and what each of several did."""
     folder = tmp_path_factory.mktemp("runs")
     alone = {case: run(case, folder / case / "1") for case in CASES}
-    process = multiprocessing.get_context("spawn").Process(target=host, args=(folder,))
+    process = forks.CONTEXT.Process(target=host, args=(folder,))
     process.start()
     try:
         process.join(timeout=500)

@@ -14,7 +14,6 @@ import os
 import random
 import signal
 import sqlite3
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,6 +24,7 @@ import numpy as np
 import optuna
 import yaml
 
+from tests import forks
 from xmodal.checkpoint import read_checkpoint
 
 TRIALS = 4
@@ -32,22 +32,24 @@ TRIALS = 4
 
 def command(home, **more):
     """A search of seconds, in a session of its own."""
-    words = [sys.executable, "-m", "xmodal", "sweep", "dmsf", "emoji", "--bits=16", f"--trials={TRIALS}", "--workers=2"]
-    with (home / "log").open("a") as log:
-        return subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True, env={**os.environ, **more})
+    words = ["sweep", "dmsf", "emoji", "--bits=16", f"--trials={TRIALS}", "--workers=2"]
+    return forks.start(*words, out=home / "log", **more)
 
 
 def processes(home):
-    """Process id and command line of what works in this home."""
-    mark, found = f"XMODAL_HOME={home}".encode(), {}
+    """Process id and command line of what works in this home: its folder is the home's, and a dead one has none."""
+    found = {}
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if (
-                mark in (entry / "environ").read_bytes().split(b"\0")
-                and b"State:\tZ" not in (entry / "status").read_bytes()
-            ):
+            if (entry / "cwd").readlink() == home.resolve():
                 found[int(entry.name)] = (entry / "cmdline").read_bytes()
     return found
+
+
+def ended(process):
+    """The exit status of a command that ends by itself."""
+    process.join(300)
+    return process.exitcode
 
 
 def all_gone(home):
@@ -78,18 +80,19 @@ def kill_and_go_on(home, seed):
     process = command(home)
     deadline = time.monotonic() + 200
     while len(ask(home, "SELECT * FROM trials WHERE state != 'WAITING'") or ()) < begun:  # trials that have begun
-        assert process.poll() is None
+        assert process.is_alive()
         assert time.monotonic() < deadline
         time.sleep(0.02)
     time.sleep(delay)
-    workers = [pid for pid, line in processes(home).items() if pid != process.pid and b"xmodal\0sweep" in line]
+    there = processes(home)
+    workers = [pid for pid in there if pid != process.pid and there[pid] == there.get(process.pid)]  # forks of it
     if victim == "worker" and workers:
         os.kill(draw.choice(workers), signal.SIGKILL)
-        assert process.wait(300) == 0, (home / "log").read_text()  # the command goes on by itself
+        assert ended(process) == 0, (home / "log").read_text()  # the command goes on by itself
     else:
         with contextlib.suppress(ProcessLookupError):  # it has ended
             os.killpg(process.pid, signal.SIGKILL) if victim == "session" else process.kill()
-        process.wait()
+        process.join()
     left = all_gone(home)
     before = ask(home, "SELECT number, state FROM trials") or []
     assert (ask(home, "PRAGMA integrity_check") or [("ok",)]) == [("ok",)]
@@ -97,7 +100,7 @@ def kill_and_go_on(home, seed):
         with contextlib.closing(sqlite3.connect(home / "runs" / "sweeps.db")) as connection, connection:
             connection.execute("UPDATE trial_heartbeats SET heartbeat = datetime(heartbeat, '-1 hour')")
     again = command(home)
-    assert again.wait(300) == 0, (home / "log").read_text()
+    assert ended(again) == 0, (home / "log").read_text()
     assert not processes(home)
     assert ask(home, "PRAGMA integrity_check") == [("ok",)]
     trials = optuna.load_study(study_name="dmsf-emoji-16", storage=f"sqlite:///{home / 'runs' / 'sweeps.db'}").trials
@@ -130,11 +133,9 @@ def whole(home):
 
 def kill_run_and_go_on(home, seed, alone={}):  # noqa: B006 - the run that is left alone is made once
     """Kill one run, see that its files are whole, and run it again; what was killed and when comes back."""
-    words = [sys.executable, "-m", "xmodal", "train", "dmsf", "emoji", "--bits=16"]
 
     def start(*more):
-        with (home / "log").open("a") as log:
-            return subprocess.Popen([*words, *more], stdout=log, stderr=log, start_new_session=True)
+        return forks.start("train", "dmsf", "emoji", "--bits=16", *more, out=home / "log")
 
     def left(folder):
         state = {name: read_checkpoint(folder / "checkpoints" / f"{name}.ckpt") for name in ("best", "last")}
@@ -146,18 +147,18 @@ def kill_run_and_go_on(home, seed, alone={}):  # noqa: B006 - the run that is le
     folder = home / "runs" / "dmsf" / "emoji" / "16"
     if not alone:
         begun = time.monotonic()
-        assert start("--variant=alone").wait(300) == 0, (home / "log").read_text()
+        assert ended(start("--variant=alone")) == 0, (home / "log").read_text()
         alone |= {"left": left(folder / "alone-seed0"), "seconds": time.monotonic() - begun}
     delay = random.Random(seed).uniform(0.4, 1.0) * alone["seconds"]
     process = start()
     time.sleep(delay)
     with contextlib.suppress(ProcessLookupError):  # it has ended
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.join()
     gone = all_gone(home)
     whole(home)
     stages = sorted(path.name for path in (folder / "seed0").rglob("*") if path.is_file() and "W&B" not in str(path))
-    assert start().wait(300) == 0, (home / "log").read_text()
+    assert ended(start()) == 0, (home / "log").read_text()
     whole(home)
     assert left(folder / "seed0") == alone["left"]
     assert not list(home.rglob("*.partial"))

@@ -1,15 +1,13 @@
 """Ablations through the command line: what is run, what is found again, and what the table says."""
 
 import json
-import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 from filelock import FileLock
 
+from tests import forks
 from tests.studies.conftest import SMALL, keep
 from xmodal.__main__ import main
 from xmodal.commands import ablate
@@ -84,12 +82,12 @@ def test_an_untuned_method_is_what_train_runs_and_a_failure_does_not_end_the_oth
 def test_killed_in_mid_run_it_goes_on(home, started):
     keep(home, "dmsf", "no_graph")
     command = ["ablate", "dmsf", "emoji", "--bits=32", "--seeds=0", *SMALL, "--epochs=15"]
-    process = subprocess.Popen([sys.executable, "-m", "xmodal", *command], stderr=subprocess.DEVNULL)
+    process = forks.start(*command, out=home / "log")
     runs, deadline = home / "runs/dmsf/emoji/32", time.monotonic() + 200
     while not (runs / "no_graph-seed0" / "config.yaml").is_file() and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)  # the run at work ends with it
-    process.wait()
+    process.kill()  # the run at work ends with it
+    process.join()
     before = (runs / "tuned-seed0" / "result.json").stat().st_mtime_ns
     assert not (runs / "no_graph-seed0" / "result.json").exists()
     assert main(command) == 0

@@ -5,36 +5,35 @@ import subprocess
 import sys
 import time
 from argparse import Namespace
+from collections import deque
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from tests.conftest import CHECKOUT
+from tests import forks
+from tests.studies.jobs import die, last, refuse, where
+from xmodal import paths
 from xmodal.experiment import configuration
-from xmodal.records import forget_peak, machine
+from xmodal.records import forget_peak, loggers, machine
 from xmodal.studies import trial, workers
-from xmodal.studies.processes import THREADS, device_groups, share_of_cores
+from xmodal.studies.processes import THREADS, Pool, device_groups, share_of_cores
 
 pytestmark = pytest.mark.usefixtures("offline")
 
-TASKS = """
-from collections import deque
-from tests.studies.jobs import die, refuse, where
-from xmodal.studies.processes import Pool
-pool = Pool(2)
-print(pool.threads)
-for (function, _), outcome in filter(None, pool.run(deque((each, ()) for each in (where, die, where, refuse, where)))):
-    print(function.__name__, type(outcome).__name__, *(outcome if isinstance(outcome, tuple) else [outcome]))
-"""
+
+def tasks():
+    pool = Pool(2)
+    print(pool.threads)
+    todo = deque((each, ()) for each in (where, die, where, refuse, where))
+    for (function, _), outcome in filter(None, pool.run(todo)):
+        print(function.__name__, type(outcome).__name__, *(outcome if isinstance(outcome, tuple) else [outcome]))
 
 
-def test_tasks_are_done_side_by_side_on_their_own_devices():
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "6,7"}
-    done = subprocess.run(
-        [sys.executable, "-c", TASKS], cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=True
-    )
+def test_tasks_are_done_side_by_side_on_their_own_devices(tmp_path):
+    done = forks.run(module=None, prepare=tasks, folder=tmp_path, CUDA_VISIBLE_DEVICES="6,7")
+    assert done.returncode == 0, done.stderr
     threads, *lines = [line.split(maxsplit=2) for line in done.stdout.splitlines()]
     told = {name: words for name, *words in lines}
     assert sorted(name for name, *_ in lines) == ["die", "refuse", "where", "where", "where"]
@@ -46,19 +45,17 @@ def test_tasks_are_done_side_by_side_on_their_own_devices():
     assert {each for *_, each in found} == set(threads)
 
 
-LASTING = """
-from collections import deque
-from tests.studies.jobs import last
-from xmodal.studies.processes import Pool
-list(Pool(1).run(deque([(last, ())])))
-"""
+def lasting():
+    list(Pool(1).run(deque([(last, ())])))
 
 
-def test_no_process_outlives_a_killed_command():
-    command = subprocess.Popen([sys.executable, "-c", LASTING], stdout=subprocess.PIPE, text=True, cwd=CHECKOUT)
-    with command:
-        task, grandchild = map(int, command.stdout.readline().split())
-        command.kill()
+def test_no_process_outlives_a_killed_command(tmp_path):
+    command = forks.start(module=None, prepare=lasting, folder=tmp_path, out=tmp_path / "out")
+    while not ((tmp_path / "out").exists() and (tmp_path / "out").read_text().endswith("\n")):
+        assert command.is_alive()
+        time.sleep(0.02)
+    task, grandchild = map(int, (tmp_path / "out").read_text().split())
+    command.kill()
     deadline = time.monotonic() + 10
     while (_lives(task) or _lives(grandchild)) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -73,13 +70,15 @@ def _lives(pid):
         return False
 
 
+def replaced():
+    print(loggers.start_service(paths.runs()))
+
+
 def test_a_wandb_service_that_is_gone_is_replaced(home, monkeypatch):
     monkeypatch.delenv("WANDB_SERVICE", raising=False)
     start = "import os, wandb; wandb.setup(); print(os.environ['WANDB_SERVICE'])"
     gone = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, check=True).stdout.strip()
-    code = "import xmodal.records.loggers as l; from xmodal import paths; print(l.start_service(paths.runs()))"
-    environment = os.environ | {"WANDB_SERVICE": gone}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    done = forks.run(module=None, prepare=replaced, WANDB_SERVICE=gone)
     assert done.stdout.splitlines()[-1] == "offline"
 
 

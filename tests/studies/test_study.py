@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import optuna
@@ -11,10 +9,12 @@ import pytest
 import yaml
 from optuna.trial import TrialState
 
+from tests import forks
 from tests.conftest import CHECKOUT
 from tests.studies.kills import kill_and_go_on
 from tests.studies.kills import small as few_pairs
 from xmodal.__main__ import main
+from xmodal.methods import DMSF
 
 pytestmark = pytest.mark.usefixtures("offline")
 
@@ -35,9 +35,10 @@ def small(home):
     return home
 
 
-def sweep(home, *options, check=True, **more):
-    command = [sys.executable, "-m", "xmodal", "sweep", "dmsf", "emoji", *options]
-    return subprocess.run(command, capture_output=True, text=True, check=check, env={**os.environ, **more}, timeout=200)
+def sweep(*options, status=0, **more):
+    done = forks.run("sweep", "dmsf", "emoji", *options, **more)
+    assert done.returncode == status, done.stderr
+    return done
 
 
 def study(home, bits=16):
@@ -46,7 +47,7 @@ def study(home, bits=16):
 
 @pytest.mark.slow
 def test_a_sweep_tunes_on_validation_and_evaluates_once(small):
-    done = sweep(small, "--bits=16,8")
+    done = sweep("--bits=16,8")
     assert "best" in done.stderr
     table = [line.split() for line in done.stdout.splitlines() if line.strip()[:2] in ("16", "8 ")]
     assert [row[0] for row in table] == ["16", "8"]
@@ -69,7 +70,7 @@ def test_a_sweep_tunes_on_validation_and_evaluates_once(small):
     assert record["metrics"]["val/map"] == pytest.approx(best.value, abs=1e-12)  # the same run again
     assert f"{record['metrics']['test/map_i2t']:.4f}" == table[0][1]
     before = (small / "runs/dmsf/emoji/16/tuned-seed0/result.json").stat().st_mtime_ns
-    again = sweep(small, "--bits=16")
+    again = sweep("--bits=16")
     assert len(study(small).trials) == 3
     assert (small / "runs/dmsf/emoji/16/tuned-seed0/result.json").stat().st_mtime_ns == before  # evaluated once
     assert table[0] == next(line.split() for line in again.stdout.splitlines() if line.strip().startswith("16"))
@@ -99,20 +100,16 @@ def test_killed_anywhere_it_goes_on(small, seed):
     kill_and_go_on(small, seed)
 
 
+def long_ones_die():
+    start = DMSF.on_fit_start
+    DMSF.on_fit_start = lambda self: os._exit(9) if self.hparams["bits"] == 4095 else start(self)
+
+
 def test_a_trial_that_dies_does_not_end_the_study(small):
     content = SPACE | {"space": SPACE["space"] | {"model.bits": {"choice": [16, 4095]}}}
     content |= {"trials": 2, "sampler": {"name": "random", "seed": 3}}  # whose second trial has 4095 bits
     (small / "sweeps" / "dmsf.yaml").write_text(yaml.safe_dump(content))
-    code = (
-        "import os; from xmodal.methods import DMSF\n"
-        "start = DMSF.on_fit_start\n"
-        "def dies(self):\n"
-        "    if self.hparams['bits'] == 4095: os._exit(9)\n"
-        "    start(self)\n"
-        "DMSF.on_fit_start = dies\n"
-    )
-    (small / "sitecustomize.py").write_text(code)
-    done = sweep(small, "--bits=16", "--trials=2", PYTHONPATH=f"{small}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    done = sweep("--bits=16", "--trials=2", prepare=long_ones_die)
     trials = study(small).trials
     failed = [trial for trial in trials if trial.state == TrialState.FAIL]
     assert sum(trial.state == TrialState.COMPLETE for trial in trials) == 2
@@ -128,8 +125,7 @@ def test_failures_in_a_row_end_the_sweep_with_the_reason(small):
     content["data"]["init_args"]["root"] = str(small / "nowhere.txt")
     (small / "nowhere.txt").write_text("a file")
     path.write_text(yaml.safe_dump(content))
-    done = sweep(small, "--bits=16", check=False)
-    assert done.returncode == 2
+    done = sweep("--bits=16", status=2)
     assert "cannot write the feature cache" in done.stderr
     assert "3 trials of dmsf-emoji-16 failed one after the other" in done.stderr
     assert "Traceback" not in done.stderr
