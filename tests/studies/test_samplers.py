@@ -7,6 +7,7 @@ import pytest
 from optuna.trial import TrialState
 
 from xmodal.studies.samplers import PRUNERS, SAMPLERS, make_pruner, make_sampler
+from xmodal.studies.storage import retry
 
 ARGUMENTS = {"percentile": {"percentile": 25.0}, "threshold": {"lower": 0.5}}
 
@@ -61,6 +62,21 @@ def test_a_study_that_goes_on_draws_what_the_uninterrupted_one_draws(tmp_path):
     searched("random", 5, url)
     broken = searched("random", 5, url)  # a new process has a new sampler
     assert [trial.params for trial in broken.trials] == [trial.params for trial in searched("random", 10).trials]
+
+
+@pytest.mark.parametrize("name", ["random", "tpe"])
+@pytest.mark.parametrize("dead", [0, 2, 6])
+def test_a_study_that_was_killed_ends_with_the_trials_of_one_that_was_left_alone(name, dead):
+    whole = searched(name, 8, **({"n_startup_trials": 3} if name == "tpe" else {}))
+    broken = optuna.create_study(direction="maximize", sampler=whole.sampler)
+    broken.optimize(objective, n_trials=dead)
+    trial = broken.ask()
+    objective(trial)  # killed before it says what came out
+    broken.tell(trial, state=TrialState.FAIL)
+    retry(broken, broken.trials[-1])
+    broken.optimize(objective, n_trials=8 - dead)
+    done = broken.get_trials(states=(TrialState.COMPLETE,))
+    assert [(each.params, each.value) for each in done] == [(each.params, each.value) for each in whole.trials]
 
 
 @pytest.mark.parametrize("name", PRUNERS)

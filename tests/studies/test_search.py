@@ -3,7 +3,10 @@
 import contextlib
 import csv
 import json
+import os
 import sqlite3
+import subprocess
+import sys
 import time
 
 import optuna
@@ -12,6 +15,7 @@ import yaml
 from optuna.trial import TrialState
 
 from xmodal.__main__ import main
+from xmodal.parent import has_ended, myself
 from xmodal.studies import storage, trial
 from xmodal.studies.processes import TrialError, device_groups
 
@@ -257,6 +261,27 @@ def test_a_trial_that_was_running_when_its_study_was_copied_is_tried_again(playe
     study.ask().set_user_attr(storage.WORKER, "elsewhere")  # copy_study takes no signs of life along
     assert sweep("--trials=2") == 0
     assert sorted(trial.state.name for trial in trials(played.home)) == ["COMPLETE"] * 2 + ["FAIL"]
+
+
+def test_a_trial_of_a_command_that_has_ended_is_tried_again_at_once(played):
+    """And before any other, as if nothing had happened; what other machines run is left alone."""
+    ended = subprocess.run(
+        [sys.executable, "-c", "from xmodal.parent import myself; print(myself())"],
+        stdout=subprocess.PIPE, text=True, check=True,
+    ).stdout.strip()  # fmt: skip
+    assert has_ended(ended)
+    assert not has_ended(myself())
+    place, pid, begun = ended.split()
+    assert has_ended(f"{place} {os.getpid()} {begun}"), "another process of the same number"
+    assert not has_ended(f"elsewhere {pid} {begun}")
+    assert not has_ended("")
+    assert sweep("--trials=1") == 0
+    url = f"sqlite:///{played.home / 'runs' / 'sweeps.db'}"
+    study = optuna.load_study(study_name="dmsf-emoji-16", storage=url)
+    study.ask().set_user_attr(storage.WORKER, f"worker {ended}")
+    assert sweep("--trials=2") == 0
+    assert [each.state.name for each in trials(played.home)] == ["COMPLETE", "FAIL", "COMPLETE"]
+    assert storage.RetryHeartbeatStaleTrialCallback.retried_trial_number(trials(played.home)[2]) == 1
 
 
 def test_sqlites_journal_file_is_kept_unless_somebody_chose_another_mode(played):

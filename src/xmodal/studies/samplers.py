@@ -10,6 +10,7 @@ from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
+from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 
 from xmodal.errors import UserError
@@ -34,10 +35,11 @@ EXTRA = "pip install 'xmodal[sweeps]'"
 
 
 class SeededPerTrial(BaseSampler):
-    """A fresh sampler for every trial, seeded by (seed, trial number).
+    """A fresh sampler for every trial, seeded by (seed, trial number); trials that repeat a dead one are not counted.
 
     A sampler with one stream of random numbers starts it anew when a study goes on, and draws its first points again;
-    two machines with one seed draw the same points from the start. The number of a trial is unique in its study.
+    two machines with one seed draw the same points from the start. The number of a trial is unique in its study. A
+    search by one worker that was killed ends with the trials of one that was left alone.
 
     Args:
         name: of `SAMPLERS`.
@@ -49,37 +51,39 @@ class SeededPerTrial(BaseSampler):
         self._name, self._arguments, self._seed = name, arguments, seed
         self._samplers: dict[int, BaseSampler] = {}  # of the trials that run
 
-    def _of(self, trial: FrozenTrial) -> BaseSampler:
+    def _of(self, study: optuna.Study, trial: FrozenTrial) -> BaseSampler:
         if trial.number not in self._samplers:
-            state = np.random.SeedSequence([self._seed, trial.number]).generate_state(1)
+            before = study.get_trials(deepcopy=False)[: trial.number]
+            repeated = sum(RetryHeartbeatStaleTrialCallback.retried_trial_number(each) is not None for each in before)
+            state = np.random.SeedSequence([self._seed, trial.number - repeated]).generate_state(1)
             self._samplers[trial.number] = SAMPLERS[self._name](seed=int(state[0]), **self._arguments)
         return self._samplers[trial.number]
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """See Optuna; so the others below."""
-        self._of(trial).before_trial(study, trial)
+        self._of(study, trial).before_trial(study, trial)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """See Optuna."""
-        return self._of(trial).infer_relative_search_space(study, trial)
+        return self._of(study, trial).infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """See Optuna."""
-        return self._of(trial).sample_relative(study, trial, search_space)
+        return self._of(study, trial).sample_relative(study, trial, search_space)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:  # noqa: ANN401 - Optuna's own
         """See Optuna."""
-        return self._of(trial).sample_independent(study, trial, param_name, param_distribution)
+        return self._of(study, trial).sample_independent(study, trial, param_name, param_distribution)
 
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
         """See Optuna."""
-        self._of(trial).after_trial(study, trial, state, values)
+        self._of(study, trial).after_trial(study, trial, state, values)
         del self._samplers[trial.number]
 
 

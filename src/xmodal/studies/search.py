@@ -76,7 +76,7 @@ class Sweep:
         """Run trials until the budget is used up.
 
         Args:
-            worker: a name that no other worker has.
+            worker: a name that no other worker has, and after a space that of its command.
             end: time after which no trial is started.
 
         Raises:
@@ -231,7 +231,7 @@ class Slots:
         study, lock = self.opened.study, self.opened.lock
         while True:
             lock.acquire()
-            self.opened.bury(None, None)
+            self.opened.bury_left()
             fail_stale_trials(study)
             if not self.beaten:  # without one, as `optuna.copy_study` leaves them, a dead trial would run for ever
                 for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):

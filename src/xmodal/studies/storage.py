@@ -19,6 +19,7 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from xmodal import paths
 from xmodal.errors import UserError
+from xmodal.parent import has_ended
 from xmodal.studies.lock import Lock, lock_of
 from xmodal.studies.samplers import EXTRA
 from xmodal.studies.space import Search, Value
@@ -99,6 +100,13 @@ class OpenStudy(NamedTuple):
             self.storage.set_trial_state_values(self.trial_id(trial.number), TrialState.FAIL)
             retry(self.study, trial)
         return [trial.number for trial in dead]
+
+    def bury_left(self) -> None:
+        """Bury what is left of commands of this machine that have ended, at once; call it under the lock."""
+        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        for worker in {trial.user_attrs.get(WORKER) for trial in running}:
+            if worker is None or has_ended(worker.partition(" ")[2]):
+                self.bury(worker, None)
 
 
 def study_name(method: str, dataset: str, sizes: Sequence[int], against: str | None) -> str:

@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from xmodal import paths
 from xmodal.errors import UserError
+from xmodal.parent import myself
 from xmodal.progress import bar
 from xmodal.records.record import read_result
 from xmodal.studies.grid import changed_data
@@ -42,7 +43,7 @@ def supervise(sweep: Sweep, opened: OpenStudy, pool: Pool) -> None:
         return
     sys.stderr.write(f"study {sweep.name}: {done} of {trials or 'any number of'} trials are done\n")
     end = time.time() + 60 * sweep.sought.minutes if sweep.sought.minutes else None
-    names = [uuid4().hex for _ in range(pool.workers)]
+    names = [f"{uuid4().hex} {myself()}" for _ in range(pool.workers)]
     with Display(sweep, study) as display:
         try:
             tasks = deque[Task]((sweep.work, (name, end)) for name in names)
