@@ -46,7 +46,8 @@ def study(home, bits=16):
 
 
 @pytest.mark.slow
-def test_a_sweep_tunes_on_validation_and_evaluates_once(small):
+def test_a_sweep_tunes_on_validation_and_evaluates_once(small, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "disabled")  # those that are killed end offline
     done = sweep("--bits=16,8")
     assert "best" in done.stderr
     table = [line.split() for line in done.stdout.splitlines() if line.strip()[:2] in ("16", "8 ")]

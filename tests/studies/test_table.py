@@ -30,6 +30,7 @@ def small(home):
         content = yaml.safe_load(file.read_text())
         content["data"].setdefault("init_args", {})["subset"] = 64
         content.setdefault("trainer", {})["max_epochs"] = 1
+        content["gallery"] = False
         file.write_text(yaml.safe_dump(content))
         for tuned in (home / "experiments" / method / "tuned").glob("*"):
             tuned.unlink()

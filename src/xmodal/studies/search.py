@@ -8,8 +8,9 @@ import argparse
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.storages import fail_stale_trials
@@ -36,6 +37,9 @@ from xmodal.studies.storage import (
     open_study,
     study_name,
 )
+
+if TYPE_CHECKING:  # importing it takes seconds
+    from xmodal.cli import Parsed
 
 
 class Sweep:
@@ -144,6 +148,13 @@ class Sweep:
             raise optuna.TrialPruned
         return (value, front.second(self.against, path)) if self.against else value
 
+    @cached_property
+    def untuned(self) -> "Parsed":
+        """The configuration that is searched from."""
+        from xmodal.cli import Parsed
+
+        return Parsed(self.arguments)
+
     def points(self) -> list[dict[str, Value]]:
         """Parse one configuration with every key of the space; the points to try first come back.
 
@@ -160,7 +171,7 @@ class Sweep:
                     raise UserError(
                         f"the sweep space of {self.options.method} has {key} = {value!r}, which is refused: {error}"
                     ) from error
-        return [self._point(Parsed(self.arguments))]  # the untuned method: tuning never ends below it
+        return [self._point(self.untuned)]  # the untuned method: tuning never ends below it
 
     def check_base(self, study: optuna.Study) -> None:
         """Trials of a study differ in the axes of its space only: what else they are trained by is kept with it.
@@ -168,10 +179,7 @@ class Sweep:
         Raises:
             UserError: the experiment file, or an option such as `--epochs`, is not what the study was begun with.
         """
-        from xmodal.cli import Parsed
-
-        parsed = Parsed(self.arguments)
-        here = settings(parsed.config_dump) | parsed.own_code
+        here = settings(self.untuned.config_dump) | self.untuned.own_code
         was = study.user_attrs.get(BASE)
         if was is None:
             study.set_user_attr(BASE, here)
