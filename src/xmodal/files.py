@@ -58,3 +58,20 @@ def remove_leftovers(folder: Path) -> None:
     for depth in ("", "*/", "*/*/"):
         for leftover in folder.glob(f"{depth}.*.{'[0-9a-f]' * 32}{PARTIAL}"):
             leftover.unlink(missing_ok=True)
+
+
+def below(folder: Path, name: str) -> list[Path]:
+    """The files of a name in a folder and below, sorted, also behind links to other disks; each folder once."""
+    found, seen = list[Path](), set[tuple[int, int]]()
+    for root, folders, files in os.walk(folder, followlinks=True):
+        place = Path(root)
+        links = {each for each in folders if (place / each).is_symlink()}
+        folders.sort(key=links.__contains__)  # the second name of a folder comes last
+        with contextlib.suppress(FileNotFoundError):  # another process clears it just now
+            status = place.stat()
+            if (here := (status.st_dev, status.st_ino)) in seen:
+                folders.clear()
+            elif name in files:
+                found.append(place / name)
+            seen.add(here)
+    return sorted(found)

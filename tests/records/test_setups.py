@@ -81,6 +81,16 @@ def test_a_copied_run_is_no_second_seed(tmp_path):
     assert all(f"is of the run of {folder / 'result.json'}, with the same seed" in line for line in left_out)
 
 
+def test_runs_that_were_moved_to_another_disk_are_found(tmp_path):
+    write_run(tmp_path / "runs")
+    (tmp_path / "runs" / "dmsf").rename(tmp_path / "moved")
+    (tmp_path / "runs" / "dmsf").symlink_to(tmp_path / "moved")
+    (tmp_path / "moved" / "emoji" / "64" / "aside").symlink_to(tmp_path / "moved" / "emoji")  # a circle
+    assert [record["path"] for record in collect(tmp_path / "runs")[0]] == [
+        str(tmp_path / "runs" / "dmsf" / "emoji" / "64" / "seed0" / "result.json")
+    ]
+
+
 def test_runs_of_other_code_of_ones_own_are_another_setup(tmp_path):
     for seed, code in enumerate(("one", "one", "two")):
         write_run(tmp_path, seed=seed, own_code={"mine.Mine": code})

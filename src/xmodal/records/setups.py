@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmodal.errors import UserError
+from xmodal.files import below
 from xmodal.records.record import read_result, read_settings, run_name
 from xmodal.significance import Interval, SeededTest, bootstrap_intervals, seeded_tests
 
@@ -155,7 +156,7 @@ def collect(folder: Path) -> tuple[list[Record], list[str]]:
     Trials, smoke runs and the second evaluation of a checkpoint by `xmodal test` are no results and left out.
     """
     records, broken = [], []
-    for path in sorted(folder.rglob("result.json")):
+    for path in below(folder, "result.json"):
         try:
             record = _complete(read_result(path))
         except UserError as error:
@@ -197,8 +198,7 @@ def _of_their_data(records: Sequence[Record]) -> list[Record]:
         for record in found:
             known[tuple(record[key] for key in DATA[:place])] |= {record[DATA[place]]} - {UNSAID}
         for number, record in enumerate(found):
-            hashes = known[tuple(record[key] for key in DATA[:place])]
-            if record[DATA[place]] == UNSAID and len(hashes) == 1:
+            if record[DATA[place]] == UNSAID and len(hashes := known[tuple(record[key] for key in DATA[:place])]) == 1:
                 found[number] = record | {DATA[place]: next(iter(hashes))}
     return found
 
