@@ -16,6 +16,7 @@ from tests.records.records import write_run
 from xmodal.__main__ import main
 from xmodal.commands import compare, table
 from xmodal.errors import UserError
+from xmodal.studies.grid import Run
 from xmodal.studies.space import Parameter, Search
 
 METHODS = "dcmht,twdh"
@@ -129,6 +130,22 @@ def test_a_cell_of_other_data_is_neither_filled_nor_shown(home, capsys, monkeypa
     assert main(command) == 2
     assert [row["method"] for row in rows(measured)] == ["untrained"]
     assert "cca-emoji-bits-64: its data have changed since it was filled, and its rows are" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("left", [None, 0.5, 1.0])
+def test_what_has_no_values_of_its_queries_is_run_again(home, left):
+    """They are lost, or a copy was cut: no lead of such a run can be tested."""
+    cell = table.Cell("cca", "emoji", "bits", (64,))
+    folder = write_run(home / "runs", "cca", 0.5, config_hash="here")
+    cell.ledger.parent.mkdir()
+    name = str((folder / "result.json").relative_to(home / "runs"))
+    cell.ledger.write_text(json.dumps({"rule": {}, "records": {name: "here"}}))
+    whole = (folder / "evaluation.npz").read_bytes()
+    (folder / "evaluation.npz").write_bytes(whole[: int(len(whole) * (left or 0))])
+    if left is None:
+        (folder / "evaluation.npz").unlink()
+    run = Run((), folder, "here", "")
+    assert (len(cell.found()[1]), run.record() is not None) == ((1, True) if left == 1 else (0, False))
 
 
 @pytest.mark.parametrize(

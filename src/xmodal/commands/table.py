@@ -30,7 +30,7 @@ from xmodal.records.wandb_mode import mode
 from xmodal.run import MAX_SIZE, overrides, whole, whole_list
 from xmodal.safe_yaml import read_yaml
 from xmodal.studies.energy import gpu_energy
-from xmodal.studies.grid import Grid, changed_data
+from xmodal.studies.grid import Grid, changed_data, has_queries
 from xmodal.studies.processes import Pool
 from xmodal.studies.search import Sweep
 from xmodal.studies.storage import DONE
@@ -83,6 +83,7 @@ class Cell(NamedTuple):
             kept: dict[str, Any] = json.loads(self.ledger.read_text())
             records = [read_result(paths.runs() / each) for each in kept["records"]]
             same = [each["config_hash"] for each in records] == [*kept["records"].values()] and "rule" in kept
+            same = same and all(map(has_queries, records))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError):
             return {}, []
         return (kept, records) if same else ({}, [])

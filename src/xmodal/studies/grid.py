@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
+from zipfile import is_zipfile
 
 from filelock import FileLock, Timeout
 
@@ -61,9 +62,13 @@ class Run(NamedTuple):
 
     def record(self) -> Record | None:
         """What the run left, if it was evaluated under this very configuration, by these files of one's own."""
-        kept = (self.folder / "evaluation.npz").is_file()
         found = (each for each in read_results(self.folder) if is_of(each, self.hash, dict(self.own_code)))
-        return next((record for record in found if kept and "test/map" in record["metrics"]), None)
+        return next((each for each in found if "test/map" in each["metrics"] and has_queries(each)), None)
+
+
+def has_queries(record: Record) -> bool:
+    """Whether the values of each query lie beside a record, without which no lead of it can be tested."""
+    return is_zipfile(Path(record["path"]).with_name("evaluation.npz"))
 
 
 class Grid:
