@@ -40,7 +40,7 @@ def set_discrepancy(first: Tensor, second: Tensor) -> Tensor:
 def _distances(first: Tensor, second: Tensor) -> Tensor:
     """(N, K), (N', K) -> (N, N') Euclidean, in parts: on CUDA the backward pass of each holds (rows, N', K) at once."""
     rows = max(1, AT_ONCE // max(1, second.numel()))
-    parts = first.split(rows)
+    parts = first.split(rows)  # type: ignore[no-untyped-call]
     return torch.cat([torch.cdist(part, second, compute_mode="donot_use_mm_for_euclid_dist") for part in parts])
 
 
