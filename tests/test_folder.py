@@ -3,6 +3,7 @@
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -156,7 +157,8 @@ def test_finished_runs_of_other_data_are_not_rows_of_one_table(home, monkeypatch
 
 def test_a_finished_run_of_other_code_of_ones_own_is_run_again(tmp_path, monkeypatch):
     record = {"config_hash": "same", "own_code": {"mine.Mine": "as it was"}, "metrics": {"test/map": 0.5}}
-    (tmp_path / "evaluation.npz").touch()
+    record["path"] = str(tmp_path / "result.json")
+    np.savez(tmp_path / "evaluation.npz", ap_i2t=np.zeros(2))
     monkeypatch.setattr("xmodal.studies.grid.read_results", lambda folder: iter([record]))
     for now, same in ({"mine.Mine": "as it was"}, True), ({"mine.Mine": "edited"}, False), ({}, False):
         assert (Run((), tmp_path, "same", "", tuple(now.items())).record() is record) is same
