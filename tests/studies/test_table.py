@@ -96,14 +96,20 @@ def test_nobody_leads_where_rows_by_another_rule_are_left(home):
         record = write_run(home / "runs", method, level).relative_to(home / "runs") / "result.json"
         kept = {"records": [str(record)], "trials": 24, "search_minutes": 1.0}
         filled[table.Cell(method, "emoji", "bits", (64,))] = kept
-    for relevance, size, leads in (("label", "32 bits", 3), ("finest", "64 bits", 3), ("label", "64 bits", 0)):
-        older = ["scahn", "emoji", size, "tuned-at-64", *("0" for _ in compare.COLUMNS[4:])]
+    for method, relevance, size, leads, left in (
+        ("scahn", "label", "32 bits", 3, 3),
+        ("scahn", "finest", "64 bits", 3, 3),
+        ("scahn", "label", "64 bits", 0, 3),
+        ("dmsf", "finest", "64 bits", 3, 3),
+        ("dmsf", "label", "64 bits", 3, 2),  # replaced
+    ):
+        older = [method, "emoji", size, "tuned-at-64", *("0" for _ in compare.COLUMNS[4:])]
         older[compare.COLUMNS.index("relevance")] = relevance
         (home / "tables").mkdir(exist_ok=True)
         (home / "tables" / "measured.csv").write_text("\n".join([",".join(compare.COLUMNS), ",".join(older), ""]))
         table.write(filled, home / "tables")
         assert len(rows(home / "tables" / "leads.csv")) == leads
-        assert len(rows(home / "tables" / "measured.csv")) == 3
+        assert len(rows(home / "tables" / "measured.csv")) == left
 
 
 def test_a_cell_of_other_data_is_neither_filled_nor_shown(home, capsys, monkeypatch):

@@ -249,11 +249,12 @@ def write(filled: dict[Cell, dict[str, Any]], folder: Path, outdated: Iterable[C
 
 def _others(path: Path, setups: Sequence[Setup]) -> Iterator[dict[str, str]]:
     """Rows of a table but those of the cells that are filled."""
-    filled = {(each.method, each.dataset, each.sized) for each in setups}
+    filled = {(each.method, each.dataset, each.sized, each.relevance) for each in setups}
+    keys = ("method", "dataset", "size", "relevance")
     if path.is_file():
         with path.open(newline="") as file:
             for row in csv.DictReader(file):
-                if not is_plain(row["variant"]) or (row["method"], row["dataset"], row["size"]) not in filled:
+                if not is_plain(row["variant"]) or tuple(row[key] for key in keys) not in filled:
                     yield {column: row[column] for column in compare.COLUMNS}
 
 
