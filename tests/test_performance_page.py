@@ -1,5 +1,6 @@
 """The tables of docs/performance.md are those of the CSV."""
 
+import csv
 import sys
 from pathlib import Path
 
@@ -50,3 +51,10 @@ def test_a_table_takes_the_place_of_a_row_or_adds_one(page, tmp_path):
         ["plain", "6", "3", "8"],
         ["xmodal", "12", "6", "8"],
     ]
+
+
+def test_the_readme_says_what_the_table_says():
+    path = ROOT / "results" / "end_to_end_speed.csv"
+    times = [float(row["over_yardstick"]) for row in csv.DictReader(path.read_text().splitlines())]
+    faster = [int(each) for each in times if each > 1]
+    assert f"is {min(faster)} to {max(faster)} times as fast on one H200" in (ROOT / "README.md").read_text()
