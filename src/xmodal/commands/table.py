@@ -25,12 +25,12 @@ from xmodal.records import provenance
 from xmodal.records.contests import contests
 from xmodal.records.page import write_page
 from xmodal.records.record import read_result
-from xmodal.records.setups import DATA, MEASURES, Record, Setup, by_setup, collect, is_plain
+from xmodal.records.setups import MEASURES, Record, Setup, by_setup, collect, is_plain
 from xmodal.records.wandb_mode import mode
 from xmodal.run import MAX_SIZE, overrides, whole, whole_list
 from xmodal.safe_yaml import read_yaml
 from xmodal.studies.energy import gpu_energy
-from xmodal.studies.grid import Grid, changed_data, has_queries
+from xmodal.studies.grid import Grid, changed_data, has_queries, mixed
 from xmodal.studies.processes import Pool
 from xmodal.studies.search import Sweep
 from xmodal.studies.storage import DONE
@@ -72,10 +72,11 @@ class Cell(NamedTuple):
         given = {name: getattr(options, name) for name in RULE}
         return {**given, "files": hashlib.sha256(text).hexdigest()[:16], **own_files(read_yaml(paths.found(read[1])))}
 
-    def kept(self, rule: dict[str, Any], known: dict[str, Record]) -> dict[str, Any] | None:
-        """The ledger, where the cell is filled by this rule, its records are there, and the data are theirs still."""
+    def kept(self, rule: dict[str, Any], known: dict[str, Record]) -> tuple[dict[str, Any] | None, bool]:
+        """The ledger, where the cell is filled by this rule and its records are there; and whether its data changed."""
         kept, records = self.found()
-        return kept if records and kept["rule"] == rule and not _changed(records, known) else None
+        changed = mixed(records) or (bool(records) and changed_data(records[0], known) is not None)
+        return (kept if records and kept["rule"] == rule and not changed else None), changed
 
     def found(self) -> tuple[dict[str, Any], list[Record]]:
         """The ledger and the records that it names; none where there is none, or one is damaged or replaced."""
@@ -150,7 +151,7 @@ def main(argv: Sequence[str]) -> int:
     pool, failed = pool_of(options), dict[Cell, str]()
     cells, known = {cell: cell.rule(options) for cell in plan(options)}, dict[str, Record]()
     for number, (cell, rule) in enumerate(cells.items(), 1):
-        done = cell.kept(rule, known) is not None
+        done = cell.kept(rule, known)[0] is not None
         if options.list or not done:
             sys.stderr.write(f"{cell.ledger.stem}, {number} of {len(cells)}{': done' if done else ''}\n")
         if options.list or done:
@@ -170,9 +171,9 @@ def main(argv: Sequence[str]) -> int:
     ours = cells.keys() <= whole_table.keys() and all(getattr(options, key) == getattr(defaults, key) for key in RULE)
     shown = whole_table if ours else cells
     found = {cell: cell.kept(rule, known) for cell, rule in shown.items()}
-    left = {(cell.method, cell.data) for cell, kept in found.items() if ours and kept is None}  # not at all sizes
-    full = {cell: kept for cell, kept in found.items() if kept and (cell.method, cell.data) not in left}
-    outdated = [cell for cell in shown if _changed(cell.found()[1], known)]
+    left = {(cell.method, cell.data) for cell, (kept, _) in found.items() if ours and kept is None}  # not at all sizes
+    full = {cell: kept for cell, (kept, _) in found.items() if kept and (cell.method, cell.data) not in left}
+    outdated = [cell for cell, (_, changed) in found.items() if changed]
     write(full, paths.home() / "results" if ours else paths.runs() / "table", outdated)
     for cell in outdated:
         failed[cell] = "its data have changed since it was filled, and its rows are left out"
@@ -287,12 +288,6 @@ def _cell(each: Setup, kept: dict[str, Any]) -> tuple[object, ...]:
     told = "" if energy is None else f"{energy:.1f}"
     costs = (kept["trials"], f"{kept['search_minutes']:.1f}", f"{minutes:.2f}", told, devices)
     return each.method, each.dataset, each.sized, *costs, *(each.spread(f"test/{name}") or "" for name in HITS)
-
-
-def _changed(records: Sequence[Record], known: dict[str, Record]) -> bool:
-    """Whether the data of some runs have changed since, or between them; older records do not say all of them."""
-    mixed = any(len({each.get(key) for each in records} - {None}) > 1 for key in DATA)
-    return mixed or (bool(records) and changed_data(records[0], known) is not None)
 
 
 def _csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -109,7 +109,7 @@ class Grid:
         with _alone(self.folder):
             there = [(run, run.record()) for run in self.labels]
             missing = [run for run, record in there if record is None]
-            for kept in [record for _, record in there if record is not None][:1]:  # the others are compared with it
+            if kept := next((record for _, record in there if record), None):  # the others are compared with it
                 check_data(kept)
             failed = self._run(missing) if missing else []
         if failed:
@@ -120,7 +120,7 @@ class Grid:
         found = {name: Setup(tuple(run.record() or {} for run in runs)) for name, runs in self.rows.items()}
         first, *others = (record for setup in found.values() for record in setup.records)
         for record in others:
-            if any(len({first.get(key), record.get(key)} - {None}) > 1 for key in DATA):  # older ones lack one
+            if mixed([first, record]):
                 one, two = (Path(each["path"]).parent for each in (first, record))
                 raise UserError(f"{one} and {two} are of other data: remove the one on older data, and run again.")
         return found
@@ -175,6 +175,11 @@ def check_data(record: Record) -> None:
     if key := changed_data(record):
         folder = Path(record["path"]).parent
         raise UserError(f"the data have changed since {folder} ({key}): remove the folder, and run again.")
+
+
+def mixed(records: Sequence[Record]) -> bool:
+    """Whether some runs are of different data; older records do not say all of them."""
+    return any(len({each.get(key) for each in records} - {None}) > 1 for key in DATA)
 
 
 def changed_data(record: Record, known: dict[str, Record] | None = None) -> str | None:
