@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from tests.methods.training import SIZES, Toy, fit
 from xmodal.errors import UserError
 from xmodal.layers import SoftMoE, TokenFilters
-from xmodal.losses import graded_triplet, ndcg_gain, set_discrepancy, set_diversity, sets, sign, smooth_chamfer
+from xmodal.losses import graded_triplet, ndcg_gain, pairwise, set_discrepancy, set_diversity, sign, smooth_chamfer
 from xmodal.methods import DIMCH, UMoED
 from xmodal.methods.dimch import DIMCHWeights, dimch_terms
 from xmodal.methods.umoed import UMoEDWeights, binary_digits, umoed_terms
@@ -118,11 +118,11 @@ def test_the_discrepancy_of_large_batches_is_taken_in_parts(monkeypatch):
     whole = set_discrepancy(image, text)
     (gradient,) = torch.autograd.grad(whole, image)
     asked, distances = [], torch.cdist
-    monkeypatch.setattr(sets, "AT_ONCE", 5 * 12 * 8)
+    monkeypatch.setattr(pairwise, "AT_ONCE", 5 * 12 * 8)
     monkeypatch.setattr(torch, "cdist", lambda a, b, **how: asked.append(len(a) * b.numel()) or distances(a, b, **how))
     parts = set_discrepancy(image, text)
     assert len(asked) == 9
-    assert max(asked) <= sets.AT_ONCE
+    assert max(asked) <= pairwise.AT_ONCE
     assert parts.item() == pytest.approx(whole.item(), rel=1e-12)
     assert torch.allclose(torch.autograd.grad(parts, image)[0], gradient, rtol=1e-12)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from xmodal.batch import SIDES, Side
 
 Similarity = Literal["shared", "dice", "cosine"]
+AT_ONCE = 2**28  # numbers that a backward pass may hold, 1 GiB of float32
 
 
 def label_similarity(label: Tensor, other: Tensor, kind: Similarity = "shared") -> Tensor:
@@ -72,6 +73,16 @@ def pairwise_likelihood(code: Tensor, other: Tensor, similar: Tensor) -> Tensor:
     return (F.softplus(theta) - similar * theta).mean()
 
 
+def euclidean(first: Tensor, second: Tensor) -> Tensor:
+    """(N, K), (N', K) -> (N, N') distances, in parts: on CUDA the backward pass of each holds (rows, N', K) at once.
+
+    The slope at a distance of 0 is 0; an expanded product would miss its zeros.
+    """
+    rows = max(1, AT_ONCE // max(1, second.numel()))
+    parts = first.split(rows)  # type: ignore[no-untyped-call]
+    return torch.cat([torch.cdist(part, second, compute_mode="donot_use_mm_for_euclid_dist") for part in parts])
+
+
 def distance_margin(code: Tensor, other: Tensor, similar: Tensor, margin: float) -> tuple[Tensor, Tensor]:
     """DCHMT's contrastive loss on soft codes: similar pairs together, the others at least `margin` apart.
 
@@ -87,6 +98,5 @@ def distance_margin(code: Tensor, other: Tensor, similar: Tensor, margin: float)
     Returns:
         Two scalars, mean S d^2 and mean (1 - S) relu(margin - d)^2, both over all N M pairs.
     """
-    # (N, M), whose slope at a distance of 0 is 0; an expanded product would miss its zeros
-    distance = torch.cdist(code, other, compute_mode="donot_use_mm_for_euclid_dist") / math.sqrt(2)
+    distance = euclidean(code, other) / math.sqrt(2)
     return (similar * distance.square()).mean(), ((1 - similar) * (margin - distance).clamp_min(0).square()).mean()

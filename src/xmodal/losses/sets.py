@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-AT_ONCE = 2**28  # numbers that a backward pass may hold, 1 GiB of float32
+from xmodal.losses.pairwise import euclidean
 
 
 def smooth_chamfer(first: Tensor, second: Tensor, sharpness: float) -> Tensor:
@@ -33,15 +33,8 @@ def set_discrepancy(first: Tensor, second: Tensor) -> Tensor:
         Scalar; 0 where both sides hold the same instances.
     """
     a, b = first.flatten(0, 1), second.flatten(0, 1)
-    own, cross, other = (torch.exp(-_distances(x, y) / 2).mean() for x, y in ((a, a), (a, b), (b, b)))
+    own, cross, other = (torch.exp(-euclidean(x, y) / 2).mean() for x, y in ((a, a), (a, b), (b, b)))
     return own - 2 * cross + other
-
-
-def _distances(first: Tensor, second: Tensor) -> Tensor:
-    """(N, K), (N', K) -> (N, N') Euclidean, in parts: on CUDA the backward pass of each holds (rows, N', K) at once."""
-    rows = max(1, AT_ONCE // max(1, second.numel()))
-    parts = first.split(rows)  # type: ignore[no-untyped-call]
-    return torch.cat([torch.cdist(part, second, compute_mode="donot_use_mm_for_euclid_dist") for part in parts])
 
 
 def set_diversity(instance: Tensor, *, across: bool = False) -> Tensor:
