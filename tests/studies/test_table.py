@@ -252,20 +252,23 @@ def test_a_method_that_is_filled_replaces_its_rows_of_the_results_and_no_others(
     for name, value in (("TABLED", "emoji"), ("SIZES", "8,16"), ("TRIALS", "1"), ("SEEDS", "0")):
         monkeypatch.setattr(f"xmodal.arguments.runs.{name}", value)
     old = {
-        ("dcmht", "tuned-at-64"): False,  # replaced
-        ("dcmht", "no_quantization"): True,
-        ("mith", "tuned"): True,
+        ("dcmht", "tuned-at-64", "label"): False,  # replaced
+        ("dcmht", "tuned", "finest"): True,  # another contest
+        ("dcmht", "no_quantization", "label"): True,
+        ("mith", "tuned", "label"): True,
     }
-    lines = [[method, "emoji", "8 bits", name, *("old" for _ in compare.COLUMNS[4:])] for method, name in old]
     (small / "results").mkdir()
-    (small / "results" / "measured.csv").write_text(
-        "\n".join([*(",".join(line) for line in [compare.COLUMNS, *lines]), ""])
-    )
+    with (small / "results" / "measured.csv").open("w", newline="") as file:
+        table = csv.DictWriter(file, compare.COLUMNS, restval="old")
+        table.writeheader()
+        for method, variant, relevance in old:
+            setup = {"method": method, "dataset": "emoji", "size": "8 bits", "variant": variant}
+            table.writerow({**setup, "relevance": relevance})
     for sizes, replaced in (("8", False), ("16", True)):
         assert main(["table", "--methods=dcmht", f"--sizes={sizes}"]) == 0
         found = rows(small / "results" / "measured.csv")
         assert any(row["mean"] != "old" for row in found) == replaced
-    assert [(row["method"], row["variant"]) for row in found if row["mean"] == "old"] == [
+    assert [(row["method"], row["variant"], row["relevance"]) for row in found if row["mean"] == "old"] == [
         key for key, stays in old.items() if stays
     ]
     assert [(row["method"], row["size"]) for row in found if row["mean"] != "old"] == [
