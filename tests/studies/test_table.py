@@ -14,8 +14,9 @@ from optuna.distributions import FloatDistribution
 
 from tests.records.records import write_run
 from xmodal.__main__ import main
-from xmodal.commands import compare, table
+from xmodal.commands import table
 from xmodal.errors import UserError
+from xmodal.records.published import CELLS, COLUMNS, LEADS, write
 from xmodal.studies.grid import Run
 from xmodal.studies.space import Parameter, Search
 
@@ -103,13 +104,34 @@ def test_nobody_leads_where_rows_by_another_rule_are_left(home):
         ("dmsf", "finest", "64 bits", 3, 3),
         ("dmsf", "label", "64 bits", 3, 2),  # replaced
     ):
-        older = [method, "emoji", size, "tuned-at-64", *("0" for _ in compare.COLUMNS[4:])]
-        older[compare.COLUMNS.index("relevance")] = relevance
+        older = [method, "emoji", size, "tuned-at-64", *("0" for _ in COLUMNS[4:])]
+        older[COLUMNS.index("relevance")] = relevance
         (home / "tables").mkdir(exist_ok=True)
-        (home / "tables" / "measured.csv").write_text("\n".join([",".join(compare.COLUMNS), ",".join(older), ""]))
-        table.write(filled, home / "tables")
+        (home / "tables" / "measured.csv").write_text("\n".join([",".join(COLUMNS), ",".join(older), ""]))
+        write(filled.values(), home / "tables")
         assert len(rows(home / "tables" / "leads.csv")) == leads
         assert len(rows(home / "tables" / "measured.csv")) == left
+
+
+def test_what_other_machines_have_written_stays(home):
+    """A command fills a part of the table, here and there: what it does not touch is kept, leads and costs too."""
+    ledgers = []
+    for method, level in (("dmsf", 0.5), ("dcmht", 0.6)):
+        record = write_run(home / "runs", method, level).relative_to(home / "runs") / "result.json"
+        ledgers.append({"records": [str(record)], "trials": 24, "search_minutes": 1.0})
+    contested = [("emoji", "label", "64 bits"), ("emoji", "finest", "64 bits"), ("fashion", "label", "64 bits")]
+    cost = [("dmsf", "emoji", "64 bits"), ("scahn", "emoji", "64 bits"), ("cca", "fashion", "64 bits")]
+    (home / "tables").mkdir()
+    for name, columns, keys in (("leads", LEADS, contested), ("cells", CELLS, cost)):
+        with (home / "tables" / f"{name}.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([columns, *((*key, *("old" for _ in columns[3:])) for key in keys)])
+    for gone, left in (((), 2), ({("cca", "fashion")}, 1)):
+        write(ledgers, home / "tables", gone)
+        leads, cells = (rows(home / "tables" / f"{name}.csv") for name in ("leads", "cells"))
+        assert [tuple(row.values())[:3] for row in leads if row["p"] == "old"] == contested[1:][:left]
+        assert len(leads) == 3 + left
+        assert [tuple(row.values())[:3] for row in cells if row["device"] == "old"] == cost[1:][:left]
+        assert len(cells) == 2 + left
 
 
 def test_a_cell_of_other_data_is_neither_filled_nor_shown(home, capsys, monkeypatch):
@@ -233,8 +255,8 @@ def test_a_cell_that_cannot_be_filled_is_named_and_replaces_no_row(small, capsys
     monkeypatch.setattr("xmodal.arguments.runs.SIZES", "8")
     kept = small / "results" / "measured.csv"
     kept.parent.mkdir()
-    row = ["cca", "emoji", "8 bits", "base", *("0" for _ in command.compare.COLUMNS[4:])]
-    kept.write_text("\n".join([",".join(command.compare.COLUMNS), ",".join(row), ""]))
+    row = ["cca", "emoji", "8 bits", "base", *("0" for _ in COLUMNS[4:])]
+    kept.write_text("\n".join([",".join(COLUMNS), ",".join(row), ""]))
     before = kept.read_text()
     assert main(["table", "--methods=cca", f"--seeds={seeds}"]) == 2
     err = capsys.readouterr().err
@@ -247,8 +269,6 @@ def test_a_cell_that_cannot_be_filled_is_named_and_replaces_no_row(small, capsys
 
 @pytest.mark.slow
 def test_a_method_that_is_filled_replaces_its_rows_of_the_results_and_no_others(small, started, monkeypatch):
-    from xmodal.commands import compare
-
     for name, value in (("TABLED", "emoji"), ("SIZES", "8,16"), ("TRIALS", "1"), ("SEEDS", "0")):
         monkeypatch.setattr(f"xmodal.arguments.runs.{name}", value)
     old = {
@@ -259,7 +279,7 @@ def test_a_method_that_is_filled_replaces_its_rows_of_the_results_and_no_others(
     }
     (small / "results").mkdir()
     with (small / "results" / "measured.csv").open("w", newline="") as file:
-        table = csv.DictWriter(file, compare.COLUMNS, restval="old")
+        table = csv.DictWriter(file, COLUMNS, restval="old")
         table.writeheader()
         for method, variant, relevance in old:
             setup = {"method": method, "dataset": "emoji", "size": "8 bits", "variant": variant}

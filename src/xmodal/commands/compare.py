@@ -2,19 +2,16 @@
 
 import csv
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from xmodal import arguments, paths
 from xmodal.errors import UserError
 from xmodal.experiment import dataset_name
 from xmodal.records.page import write_page
+from xmodal.records.published import COLUMNS, table
 from xmodal.records.record import mixed_versions
 from xmodal.records.setups import Record, by_setup, collect
 
-COLUMNS = [
-    *("method", "dataset", "size", "variant", "seeds", "i2t", "t2i", "mean", "val"),
-    *("split", "relevance", "device", "threads"),
-]
 NOTES = """i2t, t2i, mean: mAP@all on the query set. val: the validation score by which epochs and settings were chosen.
 threads: of the CPU, in which a run was computed; another number gives slightly other sums, as another CPU does.
 """
@@ -73,24 +70,3 @@ def _print_table(rows: Sequence[tuple[str, ...]], form: str) -> None:
     for row in shown:
         sys.stdout.write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n")
     sys.stderr.write(NOTES)
-
-
-def table(records: Iterable[Record]) -> list[tuple[str, ...]]:
-    """Rows of `COLUMNS`, by dataset, split, size and falling mean; runs that differ in their seed share a row."""
-    return [
-        (
-            each.method,
-            each.dataset,
-            each.sized,
-            each.variant,
-            ",".join(str(record["seed"]) for record in each.records),
-            *(str(each.spread(name) or "") for name in ("test/map_i2t", "test/map_t2i", "test/map", "val/map")),
-            each.split_hash[:8],
-            each.relevance,
-            *(
-                " and ".join(sorted({str(record.get(key, "not recorded")) for record in each.records}))
-                for key in ("device", "threads")
-            ),
-        )
-        for each in by_setup(records)
-    ]

@@ -1,14 +1,11 @@
 """`xmodal table`: every method on every dataset at every size, by one rule: all that README and results page show."""
 
 import argparse
-import csv
 import hashlib
-import io
 import json
-import runpy
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,16 +13,15 @@ from typing import Any, NamedTuple
 from optuna.trial import FrozenTrial
 
 from xmodal import arguments, paths
-from xmodal.commands import compare, sweep
+from xmodal.commands import sweep
 from xmodal.commands.bits import nearest_tuned
 from xmodal.errors import UserError
 from xmodal.experiment import own_files, size_names
 from xmodal.files import write_atomically
 from xmodal.records import provenance
-from xmodal.records.contests import contests
-from xmodal.records.page import write_page
+from xmodal.records.published import write
 from xmodal.records.record import read_result
-from xmodal.records.setups import MEASURES, Record, Setup, by_setup, collect, is_plain
+from xmodal.records.setups import Record
 from xmodal.records.wandb_mode import mode
 from xmodal.run import MAX_SIZE, overrides, whole, whole_list
 from xmodal.safe_yaml import read_yaml
@@ -37,14 +33,11 @@ from xmodal.studies.storage import DONE
 from xmodal.studies.workers import pool_of
 
 UNSEARCHED = ("cca", "untrained")  # closed forms, whose experiment files say all there is to set
-HITS = [f"hit@{rank}_{direction}" for direction in ("i2t", "t2i") for rank in (1, 5, 10)]
 RULE = ("trials", "seeds", "epochs")  # of every cell
 IMPOSSIBLE = {  # what no run can fill, by method, dataset and, where one only is, size
     ("cca", "wikipedia"): "the texts have 10 dimensions, so there are 10 components",
     ("alscor", "emoji", 128): "a batch of at least 1,029 pairs is needed, and there are no more",
 }
-LEADS = ("dataset", "relevance", "size", "direction", "best", "second", "lead", "low", "high", "p", "seeds", "verdict")
-CELLS = ("method", "dataset", "size", "trials", "search minutes", "minutes a run", "GPU kJ", "device", *HITS)
 
 
 class Cell(NamedTuple):
@@ -174,7 +167,8 @@ def main(argv: Sequence[str]) -> int:
     left = {(cell.method, cell.data) for cell, (kept, _) in found.items() if ours and kept is None}  # not at all sizes
     full = {cell: kept for cell, (kept, _) in found.items() if kept and (cell.method, cell.data) not in left}
     outdated = [cell for cell, (_, changed) in found.items() if changed]
-    write(full, paths.home() / "results" if ours else paths.runs() / "table", outdated)
+    gone = {(cell.method, cell.data) for cell in outdated}
+    write(full.values(), paths.home() / "results" if ours else paths.runs() / "table", gone)
     for cell in outdated:
         failed[cell] = "its data have changed since it was filled, and its rows are left out"
         sys.stderr.write(f"{cell.ledger.stem}: {failed[cell]}\n")
@@ -218,79 +212,3 @@ def plan(options: argparse.Namespace) -> Iterator[Cell]:
 def impossible(method: str, data: str, size: int) -> str | None:
     """Why no run can fill a cell, or None."""
     return IMPOSSIBLE.get((method, data)) or IMPOSSIBLE.get((method, data, size))
-
-
-def write(filled: dict[Cell, dict[str, Any]], folder: Path, outdated: Iterable[Cell] = ()) -> None:
-    """The tables in a folder, the page beside the runs, and what a `tables.py` in the folder makes of them.
-
-    A cell replaces its row of `measured.csv`; the rows of others, measured by other rules, stay, but not those of
-    methods whose cells are outdated.
-    """
-    listed = {paths.runs() / record: kept for kept in filled.values() for record in kept["records"]}
-    records = [record for record in collect(paths.runs())[0] if Path(record["path"]) in listed]
-    setups = by_setup(records)
-    folder.mkdir(parents=True, exist_ok=True)
-    gone = {(cell.method, cell.data) for cell in outdated}
-    rows = _others(folder / "measured.csv", setups)
-    older = [row for row in rows if (row["method"], row["dataset"]) not in gone]
-    _csv(folder / "measured.csv", compare.COLUMNS, [*compare.table(records), *(list(row.values()) for row in older)])
-    _csv(folder / "leads.csv", LEADS, _leads(setups, older))
-    cells = ((each, listed[Path(each.records[0]["path"])]) for each in setups)
-    _csv(folder / "cells.csv", CELLS, (_cell(each, kept) for each, kept in cells))
-    write_page(paths.runs() / "table.html", setups, [])
-    if (folder / "tables.py").is_file():  # which draws as well
-        runpy.run_path(str(folder / "tables.py"), run_name="__main__")
-    else:
-        from xmodal.records.ranks import average_ranks, draw_ranks  # matplotlib takes a second
-
-        for ranks in average_ranks(contests(setups)):
-            draw_ranks(folder / f"ranks-{ranks.unit}.svg", ranks)
-    sys.stdout.write(f"{folder}\n{paths.runs() / 'table.html'}\n")
-
-
-def _others(path: Path, setups: Sequence[Setup]) -> Iterator[dict[str, str]]:
-    """Rows of a table but those of the cells that are filled."""
-    filled = {(each.method, each.dataset, each.sized, each.relevance) for each in setups}
-    keys = ("method", "dataset", "size", "relevance")
-    if path.is_file():
-        with path.open(newline="") as file:
-            for row in csv.DictReader(file):
-                if not is_plain(row["variant"]) or tuple(row[key] for key in keys) not in filled:
-                    yield {column: row[column] for column in compare.COLUMNS}
-
-
-def _leads(setups: Sequence[Setup], older: Sequence[Mapping[str, str]]) -> Iterator[tuple[object, ...]]:
-    """Who leads each contest in each direction, by how much, and whether it means anything; none among older rows."""
-    open_still = {(row["dataset"], row["size"], row["relevance"]) for row in older if is_plain(row["variant"])}
-    for contest in contests(setups):
-        if (contest.setup.dataset, contest.setup.sized, contest.setup.relevance) in open_still:
-            continue
-        for measure, words in MEASURES.items():
-            best, *others = contest.ranking[measure]
-            if not others:
-                continue
-            test = others[0].behind[measure]
-            first, second = (row.setup.spread(f"test/{measure}") for row in (best, others[0]))
-            verdict = "untested" if not test else "one seed" if test.seeds == 1 else "significant" * test.significant
-            sure = (f"{test.low:.4f}", f"{test.high:.4f}", f"{test.p_value:.4f}", test.seeds) if test else ("",) * 4
-            lead = f"{first.mean - second.mean:.4f}" if first and second else ""
-            yield (
-                *(contest.setup.dataset, contest.setup.relevance, f"{contest.setup.output_size} {contest.setup.unit}"),
-                *(words, best.setup.method, others[0].setup.method, lead, *sure, verdict or "not significant"),
-            )
-
-
-def _cell(each: Setup, kept: dict[str, Any]) -> tuple[object, ...]:
-    whole = [record for record in each.records if not record.get("earlier")] or each.records  # not resumed
-    minutes = sum(record["seconds"] for record in whole) / len(whole) / 60
-    devices = " and ".join(sorted({str(record["device"]) for record in each.records}))
-    energy = kept.get("energy_kj")  # not in older ledgers
-    told = "" if energy is None else f"{energy:.1f}"
-    costs = (kept["trials"], f"{kept['search_minutes']:.1f}", f"{minutes:.2f}", told, devices)
-    return each.method, each.dataset, each.sized, *costs, *(each.spread(f"test/{name}") or "" for name in HITS)
-
-
-def _csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([columns, *rows])
-    write_atomically(path, text.getvalue())
