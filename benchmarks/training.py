@@ -29,7 +29,7 @@ from xmodal.batch import SIDES, single
 from xmodal.cli import LINKED
 from xmodal.cuda_graphs import CudaGraphs
 from xmodal.data import CrossModalDataModule, Pairs
-from xmodal.data.protocol import make_split
+from xmodal.data.split import make_split
 
 REGISTRY = methods.registry()
 TRAINED = [name for name, method in REGISTRY.items() if not issubclass(method, methods.CCA)]  # no closed form

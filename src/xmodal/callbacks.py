@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from xmodal.checkpoint import read_checkpoint
 from xmodal.data import CrossModalDataModule
 from xmodal.data.loading import epoch_seed
-from xmodal.data.protocol import Index
+from xmodal.data.split import Index
 from xmodal.errors import DivergedError, UserError
 from xmodal.records.record import leaves, machine, provenance
 

@@ -15,7 +15,7 @@ from xmodal.batch import SIDES
 from xmodal.callbacks import SeedEpoch
 from xmodal.checkpoint import WholeCheckpoints, keepers, read_checkpoint, resumable
 from xmodal.commands.evaluate import evaluate_file
-from xmodal.data.protocol import Split
+from xmodal.data.split import Split
 from xmodal.errors import UserError
 from xmodal.metrics import retrieval_metrics
 

@@ -23,8 +23,8 @@ from tests.methods import toy
 from tests.methods.test_every_method import pytestmark as harmless
 from tests.methods.toy import CLOSED, REGISTRY, build
 from tests.methods.training import make_trainer
-from xmodal.data.protocol import Split
 from xmodal.data.raw import TrunkTraining
+from xmodal.data.split import Split
 from xmodal.encoders import TimmImage
 from xmodal.trainer import OverDevices
 

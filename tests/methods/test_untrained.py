@@ -6,7 +6,7 @@ import torch
 
 from tests.methods.training import HARMLESS, make_trainer
 from xmodal.data import CrossModalDataModule, Pairs
-from xmodal.data.protocol import make_split
+from xmodal.data.split import make_split
 from xmodal.errors import UserError
 from xmodal.methods import Untrained
 

@@ -8,7 +8,7 @@ import torch
 from xmodal import methods
 from xmodal.cli import LINKED
 from xmodal.data import CrossModalDataModule, Pairs
-from xmodal.data.protocol import Split
+from xmodal.data.split import Split
 
 SIZE, CLASSES = 96, 4  # pairs; two groups of two classes each
 REGISTRY = methods.registry()

@@ -7,7 +7,7 @@ import torch
 from lightning import Callback, Trainer, seed_everything
 
 from xmodal.data import CrossModalDataModule, Pairs
-from xmodal.data.protocol import make_split
+from xmodal.data.split import make_split
 
 SIZES = {"image_dim": 12, "text_dim": 10, "image_token_dim": 12, "text_token_dim": 10, "num_labels": 6}
 HARMLESS = (  # what the command line silences too, and what forked processes say

@@ -2,7 +2,6 @@
 
 from xmodal.data.module import CrossModalDataModule
 from xmodal.data.pairs import Pairs
-from xmodal.data.protocol import Split
 from xmodal.data.sets.emoji import Emoji
 from xmodal.data.sets.fashion import Fashion
 from xmodal.data.sets.fashionvc import FashionVC
@@ -18,6 +17,7 @@ from xmodal.data.sets.pascal_sentence import PascalSentence
 from xmodal.data.sets.ssense import Ssense
 from xmodal.data.sets.wikipedia import Wikipedia
 from xmodal.data.sets.xmedianet import XMediaNet
+from xmodal.data.split import Split, make_split
 
 __all__ = [
     "IAPRTC12",
@@ -38,4 +38,5 @@ __all__ = [
     "Ssense",
     "Wikipedia",
     "XMediaNet",
+    "make_split",
 ]

@@ -18,8 +18,8 @@ from xmodal import paths
 from xmodal.batch import SIDES, Batch, Features, Side
 from xmodal.data.loading import EpochSampler, LabelSampler, batch_loader, in_memory_loader
 from xmodal.data.pairs import Pairs
-from xmodal.data.protocol import Index, Split
 from xmodal.data.raw import RawPairs, Resident, TrunkTraining
+from xmodal.data.split import Index, Split
 from xmodal.data.trunk_inputs import Role, TrunkInputs
 from xmodal.encoders import label_embeddings
 from xmodal.errors import UserError

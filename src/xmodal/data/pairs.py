@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from xmodal.batch import SIDES, Side
-from xmodal.data.protocol import Index, Split
+from xmodal.data.split import Index, Split
 from xmodal.encoders import Arrays
 from xmodal.encoders.cache import Indexed
 from xmodal.errors import UserError

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from xmodal.batch import Batch, Raw, Side
 from xmodal.data.loading import EpochSampler, LabelSampler, on_device_of, take
-from xmodal.data.protocol import Index
+from xmodal.data.split import Index
 from xmodal.encoders import ImageEncoder, PatchProduct, TextEncoder, Trunk, View, draws
 from xmodal.errors import UserError
 

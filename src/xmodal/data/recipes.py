@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from xmodal.data.protocol import Drawing, Index, Split, make_split
+from xmodal.data.split import Drawing, Index, Split, make_split
 from xmodal.errors import UserError
 
 Roles = Mapping[str, Index]

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 
 from xmodal.data.loading import EpochSampler, batch_loader
 from xmodal.data.pairs import Pictures
-from xmodal.data.protocol import Index
+from xmodal.data.split import Index
 from xmodal.encoders import View, location
 from xmodal.errors import UserError
 from xmodal.files import write_atomically

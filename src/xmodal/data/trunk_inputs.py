@@ -11,8 +11,8 @@ from lightning import LightningDataModule
 
 from xmodal.batch import SIDES, Side
 from xmodal.data.pairs import Pairs, Pictures
-from xmodal.data.protocol import Index
 from xmodal.data.raw import Read, Reader, Resident, TrunkTraining
+from xmodal.data.split import Index
 from xmodal.data.store import PictureForms, PixelStore
 from xmodal.encoders import Trunk
 from xmodal.encoders.trunk import located

@@ -13,11 +13,11 @@
 
 from xmodal.metrics.curves import Curve, curve_by_radius, curve_by_rank, interpolated_curve, precision_recall_within
 from xmodal.metrics.definitions import average_precision, hit_at, hits_at, ndcg_at, precision_at, recall_at
-from xmodal.metrics.functional import cosine_ranking, hamming_ranking
 from xmodal.metrics.ranking import Ranking, random_ranking, ranking_from_histogram
 from xmodal.metrics.report import Cutoffs, describe
 from xmodal.metrics.retrieval import CosineRetrieval, HammingRetrieval, retrieval_metrics
 from xmodal.metrics.statistics import code_statistics
+from xmodal.metrics.tensor_rankings import cosine_ranking, hamming_ranking
 from xmodal.significance import bootstrap_interval, paired_test
 
 __all__ = [

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xmodal.data.protocol import Index
 from xmodal.data.readers.tables import ROLES, Columns, read_table
+from xmodal.data.split import Index
 from xmodal.errors import UserError
 
 NAMES = {

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xmodal.data.protocol import Index
 from xmodal.data.readers.arrays import finite
 from xmodal.data.readers.files import Photos, Pixels
 from xmodal.data.readers.listing import MOST
+from xmodal.data.split import Index
 from xmodal.encoders import Arrays
 from xmodal.errors import UserError
 

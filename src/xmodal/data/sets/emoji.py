@@ -19,8 +19,8 @@ from PIL import Image
 
 from xmodal.data.module import CrossModalDataModule, Pairs
 from xmodal.data.pairs import Pictures
-from xmodal.data.protocol import Split, make_split
 from xmodal.data.readers.files import Pixels
+from xmodal.data.split import Split, make_split
 from xmodal.encoders import (
     Arrays,
     BagOfWords,

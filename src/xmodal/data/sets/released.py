@@ -14,11 +14,11 @@ from PIL import Image
 from xmodal import paths
 from xmodal.data.module import CrossModalDataModule, Pairs
 from xmodal.data.pairs import Pictures
-from xmodal.data.protocol import Index, Split
 from xmodal.data.readers.checksums import checksums, fingerprint, marks
 from xmodal.data.readers.files import Photos, Pixels
 from xmodal.data.readers.release import Release
 from xmodal.data.recipes import Recipe
+from xmodal.data.split import Index, Split
 from xmodal.data.store import PictureForms, PixelStore
 from xmodal.encoders import (
     DECODING,

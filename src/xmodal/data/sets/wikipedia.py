@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmodal.data.module import CrossModalDataModule, Pairs
-from xmodal.data.protocol import Index, Split
 from xmodal.data.readers import dialects
 from xmodal.data.readers.arrays import Variable, finite
 from xmodal.data.readers.files import Forms, expected
 from xmodal.data.readers.release import Release
 from xmodal.data.readers.text import decoded, split_lines
 from xmodal.data.recipes import Official
+from xmodal.data.split import Index, Split
 from xmodal.encoders import Arrays
 from xmodal.errors import UserError
 

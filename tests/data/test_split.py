@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from xmodal.data.protocol import Split, make_split
+from xmodal.data.split import Split, make_split
 from xmodal.errors import UserError
 
 LABEL = np.ones((20, 2), np.uint8)
