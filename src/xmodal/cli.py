@@ -22,13 +22,13 @@ from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 from xmodal import data, fast, methods, paths
 from xmodal.callbacks import EndAtOnce, Finite, Origin, SameData, SeedEpoch, StaysStopped
 from xmodal.checkpoint import Best, WholeCheckpoints, keepers
-from xmodal.checks import MAX_SEED, check_name, check_numbers
+from xmodal.checks import MAX_SEED, check_name, check_numbers, fits, words_of
 from xmodal.data.readers.checksums import table_hash
 from xmodal.errors import DivergedError, UserError
 from xmodal.experiment import imported, own_files
 from xmodal.files import remove_leftovers, write_atomically
 from xmodal.folder import clear, hold, release
-from xmodal.keys import BASES, Given, refuse_null
+from xmodal.keys import BASES, Given
 from xmodal.records.loggers import close, loggers
 from xmodal.records.record import PER_RUN, config_hash, run_name
 from xmodal.safe_yaml import LOADER
@@ -209,8 +209,9 @@ class XmodalCLI(LightningCLI):
         for first in BASES:
             arguments = self.config[first].init_args.as_dict()
             for name, value in arguments.items():
-                if value is None and (kind := self.given.known.get(key := f"{first}.{name}")) not in (None, ...):
-                    refuse_null(key, kind)
+                kind = self.given.known.get(f"{first}.{name}", Any)
+                if value is None and not fits(value, kind):  # the parser takes null for every argument
+                    raise UserError(f"{first}.{name} is null: give {words_of(kind)}.")
             check_numbers(first, arguments)
         model, module = (imported(self.config[key].class_path) for key in ("model", "data"))
         key = module.labels_from

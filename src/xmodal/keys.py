@@ -9,7 +9,7 @@ from functools import cache
 from importlib import import_module
 from inspect import Parameter, signature
 from pathlib import Path
-from types import NoneType, UnionType
+from types import UnionType
 from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser
@@ -237,16 +237,6 @@ def _takes_class(kind: Any) -> bool:  # noqa: ANN401 - a type
     if get_origin(kind) in (Union, UnionType, list) or get_args(kind):
         return any(_takes_class(each) for each in get_args(kind))
     return kind is Any or (isinstance(kind, type) and kind not in WORDS and not is_dataclass(kind))
-
-
-def refuse_null(key: str, kind: Any) -> None:  # noqa: ANN401 - a type
-    """Refuse null where the type has none; the parser takes it for every argument.
-
-    Raises:
-        UserError: it has none.
-    """
-    if kind is not Any and kind is not NoneType and NoneType not in get_args(kind):
-        raise UserError(f"{key} is null: give {words_of(kind)}.")
 
 
 def _short(text: str, length: int = LENGTH) -> str:
