@@ -58,14 +58,14 @@ def experiment(method: str, data: str) -> Experiment:
     path = paths.found(paths.experiments() / name / f"{dataset}.yaml")
     if path.is_file() and not own_data:
         return Experiment(path, name, dataset)
-    folders = sorted({path.parent.name for path in paths.listed(paths.experiments(), "*/*.yaml")})
+    folders = paths.methods()
     if not own_method and name not in folders:
         raise UserError(
             f"METHOD is {method!r}{meant(method, folders)}; the methods are: {', '.join(folders) or 'none'}; or "
             "name a class of your own, as my_package.MyMethod or my_method.py."
         )
     if not own_method and content is None:
-        there = sorted({path.stem for path in paths.listed(paths.experiments(), f"{name}/*.yaml")})
+        there = paths.datasets(name)
         raise UserError(
             f"DATA is {data!r}{meant(data, there)}; {name} has experiment files for: {', '.join(there)}. Write "
             f"{paths.experiments() / name / data}.yaml for another, or give a YAML file of your own data."
@@ -245,11 +245,9 @@ def _made(method: str | None, name: str, data: str, dataset: str, content: dict[
         found = own_class(method, "model")
         base["model"] = {**base.get("model", {}), "class_path": f"{found.__module__}.{found.__qualname__}"}
     if content is None:
-        known = {getattr(getattr(sets, each), "name", None): each for each in sets.__all__}
-        if data not in known:
-            there = sorted(filter(None, known))
-            raise UserError(f"DATA is {data!r}{meant(data, there)}; the datasets are: {', '.join(there)}.")
-        content = {"data": {"class_path": known[data]}}
+        if data not in (known := sets.registry()):
+            raise UserError(f"DATA is {data!r}{meant(data, known)}; the datasets are: {', '.join(known)}.")
+        content = {"data": {"class_path": known[data].__name__}}
     takes = arguments_of(_data_class(content["data"]["class_path"]))
     args = (base.pop("data", None) or {}).get("init_args", {})
     base["data"] = {"init_args": {key: value for key, value in args.items() if key in CARRIED and key in takes}}

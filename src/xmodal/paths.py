@@ -56,6 +56,16 @@ def listed(own: Path, pattern: str) -> list[Path]:
     return [path for _, path in sorted({str(p.relative_to(f)): p for f in folders for p in f.glob(pattern)}.items())]
 
 
+def methods(data: str = "*") -> list[str]:
+    """The methods with an experiment file for a dataset, or for any, in the working folder or the package."""
+    return sorted({path.parent.name for path in listed(experiments(), f"*/{data}.yaml")})
+
+
+def datasets(method: str = "*") -> list[str]:
+    """The datasets for which a method, or any, has an experiment file, in the same folders."""
+    return sorted({path.stem for path in listed(experiments(), f"{method}/*.yaml")})
+
+
 def shown(file: Path) -> str:
     """How an experiment file is called in a table: without the folders that all have in common."""
     above = (experiments(), PACKAGE / "experiments", home())

@@ -11,16 +11,6 @@ METHODS, DATA = (dict.fromkeys(("bash", "zsh"), f"_xmodal_{kind}") for kind in (
 FOLDERS = {"bash": "_shtab_compgen_dirs", "zsh": "_files -/"}  # shtab.DIRECTORY, without its import
 
 
-def method_names() -> list[str]:
-    """Methods with experiment files in the working folder or the package."""
-    return sorted({path.parent.name for path in paths.listed(paths.experiments(), "*/*.yaml")})
-
-
-def data_names() -> list[str]:
-    """Datasets with experiment files in the working folder or the package."""
-    return sorted({path.stem for path in paths.listed(paths.experiments(), "*/*.yaml")})
-
-
 def named(name: str, words: str, example: str) -> ArgumentParser:
     """A command line whose help shows an example."""
     return ArgumentParser(prog=f"xmodal {name}", description=words, epilog=f"Example: {example}", allow_abbrev=False)
@@ -29,7 +19,7 @@ def named(name: str, words: str, example: str) -> ArgumentParser:
 def pair(own: ArgumentParser, *, several: bool = False, needed: bool = True) -> None:
     """METHOD and DATA."""
     more = "; several as dmsf,dcmh; or all" if several else ""
-    words = f"one of {', '.join(method_names())}; or a class of your own, as my_package.MyMethod or my_method.py{more}"
+    words = f"one of {', '.join(paths.methods())}; or a class of your own, as my_package.MyMethod or my_method.py{more}"
     own.add_argument("method", nargs=None if needed else "?", help=words).complete = METHODS  # type: ignore[attr-defined]
-    words = f"one of {', '.join(data_names())}; or a YAML file of your own data, as `xmodal init data` writes it"
+    words = f"one of {', '.join(paths.datasets())}; or a YAML file of your own data, as `xmodal init data` writes it"
     own.add_argument("data", nargs=None if needed else "?", help=words).complete = DATA  # type: ignore[attr-defined]

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 import shtab
 
-from xmodal import arguments
-from xmodal.arguments.common import data_names, method_names
+from xmodal import arguments, paths
 
 PREAMBLE = {  # names as they are now, and files for classes and data of one's own
     "bash": '{name}() {{ compgen -W "{words}" -- "$1"; compgen -f -- "$1"; }}\n',
@@ -19,7 +18,7 @@ PREAMBLE = {  # names as they are now, and files for classes and data of one's o
 def main(argv: Sequence[str]) -> int:
     """Print the script; `eval "$(xmodal completion bash)"` in a shell's start file uses it."""
     options = arguments.parser("completion").parse_args(list(argv))
-    known = {"_xmodal_methods": method_names(), "_xmodal_data": data_names()}
+    known = {"_xmodal_methods": paths.methods(), "_xmodal_data": paths.datasets()}
     preamble = "".join(
         PREAMBLE[options.shell].format(
             name=name, words=" ".join(word for word in words if re.fullmatch(r"[\w.-]+", word))

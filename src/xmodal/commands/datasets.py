@@ -19,24 +19,16 @@ def main(argv: Sequence[str]) -> int:
     if options.protocols:
         sys.stdout.write(protocol_table())
         return 0
-    known = modules()
     if options.name:
         sys.stdout.write(about(module_of(options.name)))
         return 0
-    for name, module in known.items():
+    from xmodal import data
+
+    for name, module in data.registry().items():
         lines = (sizes(module), state(module), f"protocols: {protocols(module)}")
         sys.stdout.write(f"{name:16} " + f"\n{'':17}".join(lines) + "\n")
     sys.stdout.write("`xmodal datasets NAME` says which files are expected, where they come from, and the protocols.\n")
     return 0
-
-
-def modules() -> dict[str, Any]:
-    """The data modules by the name of their dataset."""
-    from xmodal import data
-
-    found = (getattr(data, each) for each in data.__all__)
-    named = {module.name: module for module in found if isinstance(getattr(module, "name", None), str)}
-    return dict(sorted(named.items()))
 
 
 def module_of(name: str) -> Any:  # noqa: ANN401 - a data module's class
@@ -45,10 +37,11 @@ def module_of(name: str) -> Any:  # noqa: ANN401 - a data module's class
     Raises:
         UserError: there is none of that name.
     """
-    known = modules()
+    from xmodal import data
+
     if is_own(name):
         raise UserError(f"`xmodal prepare {name}` says what data of your own hold.")
-    if name not in known:
+    if name not in (known := data.registry()):
         raise UserError(f"no dataset {name!r}{meant(name, known)}; the datasets are: {', '.join(known)}.")
     return known[name]
 

@@ -36,7 +36,7 @@ def each_method(
     chosen, left_out = options.method.split(","), list[str]()
     if options.method == "all":
         file = PATTERN if "." in options.data else options.data  # of data of one's own: all that run on such data
-        there = sorted({path.parent.name for path in paths.listed(paths.experiments(), f"*/{file}.yaml")})
+        there = paths.methods(file)
         chosen = [name for name in there if ready(name) and _fits(options, name)]
         left_out = [name for name in there if name not in chosen]
     if not chosen or len(set(chosen)) < len(chosen):
