@@ -12,7 +12,7 @@ from filelock import FileLock
 from xmodal.cli import XmodalCLI
 from xmodal.errors import UserError
 from xmodal.records.record import PER_RUN, read_result
-from xmodal.records.setups import DATA
+from xmodal.records.setups import other_data
 from xmodal.safe_yaml import read_yaml
 from xmodal.trainer import started_outside
 
@@ -54,8 +54,7 @@ def _trained(cli: XmodalCLI) -> Path | None:
 
 def _same(cli: XmodalCLI, record: dict[str, Any]) -> bool:
     """Whether a run had the files of one's own that are here now, and the same data; older records do not say."""
-    here = {**cli.datamodule.describe(), "own_code": cli.own_code}
-    return all(record.get(key, here[key]) == here[key] for key in (*DATA, "own_code"))
+    return record.get("own_code", cli.own_code) == cli.own_code and not other_data(record, cli.datamodule.describe())
 
 
 def _without_length(config: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import pytest
 
 from xmodal.errors import UserError
 from xmodal.run import train
-from xmodal.studies import grid
+from xmodal.studies import trial
 from xmodal.studies.processes import Pool, TrialDiedError, TrialError
 
 SMALL = ("--epochs=1", "--data.subset=64", "--gallery=false")
@@ -51,7 +51,7 @@ def started(monkeypatch, inline):
         found.append(path.parent.name)
         return str(path)
 
-    monkeypatch.setattr(grid, "whole_run", run_here)
+    monkeypatch.setattr(trial, "run_whole", run_here)
     return found
 
 

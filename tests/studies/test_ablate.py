@@ -13,7 +13,7 @@ from xmodal.__main__ import main
 from xmodal.commands import ablate
 from xmodal.errors import UserError
 from xmodal.records.setups import Setup
-from xmodal.studies import grid
+from xmodal.studies import trial
 from xmodal.studies.processes import TrialError
 
 
@@ -58,14 +58,14 @@ def test_the_tuned_method_and_its_variants_are_run_once(home, capsys, started):
 def test_an_untuned_method_is_what_train_runs_and_a_failure_does_not_end_the_others(home, capsys, started, monkeypatch):
     keep(home, "dscmr", "no_invariance", "no_pairwise")
     assert main(["train", "dscmr", "emoji", "--dim=8", "--seed=4", *SMALL]) == 0
-    run_here = grid.whole_run
+    run_here = trial.run_whole
 
     def fails(arguments, *rest):
         if "--variant=no_invariance" in arguments and "no_pairwise-seed4" not in started:
             raise TrialError("out of paper")
         return run_here(arguments, *rest)
 
-    monkeypatch.setattr(grid, "whole_run", fails)
+    monkeypatch.setattr(trial, "run_whole", fails)
     command = ["ablate", "dscmr", "emoji", "--dim=8", "--seeds=4", *SMALL]
     assert main(command) == 2
     assert started == ["no_pairwise-seed4"]  # the full method's run was there

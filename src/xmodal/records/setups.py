@@ -145,6 +145,11 @@ class Setup:
         return np.stack([(i2t + t2i) / 2, i2t, t2i], 2)
 
 
+def other_data(record: Record, here: Record) -> str | None:
+    """In what a run is of other data than are `here` (as a data module describes them), a key; older runs lack some."""
+    return next((key for key in DATA if record.get(key, here[key]) != here[key]), None)
+
+
 def is_plain(variant: str) -> bool:
     """Whether a variant is the whole method and no ablation of it; see `Setup.is_plain`."""
     return variant in PLAIN or variant.startswith("tuned-at-")

@@ -21,10 +21,10 @@ from xmodal.experiment import CARRIED, configuration, experiment
 from xmodal.progress import bar
 from xmodal.records import read_results
 from xmodal.records.record import is_of, mixed_versions
-from xmodal.records.setups import DATA, Record, Setup
+from xmodal.records.setups import DATA, Record, Setup, other_data
 from xmodal.run import whole_list
 from xmodal.safe_yaml import read_yaml
-from xmodal.studies.processes import Pool, Task, whole_run
+from xmodal.studies.processes import Pool, Task
 
 
 def full_method(method: str, dataset: str, size: int, base: Path | None = None) -> tuple[Path, list[str]]:
@@ -127,10 +127,12 @@ class Grid:
 
     def _run(self, missing: Sequence[Run]) -> list[str]:
         """Run them side by side; the labels of those that failed."""
+        from xmodal.studies.trial import run_whole
+
         failed: list[str] = []
         total, done = len(self.labels), len(self.labels) - len(missing)
         sys.stderr.write(f"{done} of {total} runs are done\n")
-        tasks = deque[Task]((whole_run, (run.arguments, self.pool.devices)) for run in missing)
+        tasks = deque[Task]((run_whole, (run.arguments, self.pool.devices)) for run in missing)
         runs = {run.arguments: run for run in missing}
         with bar(total=total, initial=done, unit="run") as shown, closing(self.pool.run(tasks)) as outcomes:
             for (_, (arguments, _)), outcome in filter(None, outcomes):
@@ -200,7 +202,7 @@ def changed_data(record: Record, known: dict[str, Record] | None = None) -> str 
         data = {key: config[key] for key in ("class_path", "init_args")}
         here = known.get(text := str((config["class_path"], asked))) or built(CrossModalDataModule, data).describe()
         known[text] = here
-    return next((key for key in DATA if here and record.get(key, here[key]) != here[key]), None)  # older lack one
+    return other_data(record, here) if here else None
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import os
 import signal
 import traceback
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from multiprocessing import Pipe, connection, get_context
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -163,10 +163,3 @@ def _do(pipe: Any, parent: int, environment: dict[str, str], visible: str | None
     except Exception:
         outcome = TrialError(traceback.format_exc())
     pipe.send(outcome)
-
-
-def whole_run(arguments: Sequence[str], devices: int) -> str:
-    """A task: see `trial.run_whole`, which takes seconds to import."""
-    from xmodal.studies.trial import run_whole
-
-    return run_whole(arguments, devices)

@@ -18,7 +18,7 @@ from xmodal.records import read_results
 from xmodal.records.record import is_of, tuned_text
 from xmodal.run import overrides
 from xmodal.studies.grid import check_data
-from xmodal.studies.processes import Pool, whole_run
+from xmodal.studies.processes import Pool
 from xmodal.studies.search import Sweep
 from xmodal.studies.space import experiment_with
 from xmodal.studies.storage import DONE, SOURCE
@@ -66,6 +66,7 @@ def evaluate(sweep: Sweep, tuned: Path, size: int, pool: Pool) -> dict[str, Any]
         UserError: the evaluation failed.
     """
     from xmodal.cli import Parsed
+    from xmodal.studies.trial import run_whole
 
     options = argparse.Namespace(**vars(sweep.options) | {"bits": None, "dim": None})
     marks = [f"--group={options.method}-{options.data}-{size}", "--job_type=tuned"]
@@ -75,7 +76,7 @@ def evaluate(sweep: Sweep, tuned: Path, size: int, pool: Pool) -> dict[str, Any]
         if is_of(record, parsed.hash, parsed.own_code):
             check_data(record)
             return record
-    for _, outcome in filter(None, pool.run(deque([(whole_run, (arguments, sweep.devices))]))):
+    for _, outcome in filter(None, pool.run(deque([(run_whole, (arguments, sweep.devices))]))):
         if isinstance(outcome, Exception):
             sys.stderr.write(f"{outcome}\n")
             raise UserError(
