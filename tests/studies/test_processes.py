@@ -7,8 +7,10 @@ import time
 from argparse import Namespace
 from collections import deque
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pynvml
 import pytest
 import torch
 
@@ -119,9 +121,12 @@ def test_auto_is_what_cores_and_memory_hold(monkeypatch, tmp_path, devices, gpus
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(12)), raising=False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 0, GPU-a, 22528\necho 1, GPU-b, 81000\n")
-    (tmp_path / "nvidia-smi").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    for name, answer in {
+        "nvmlInit": lambda: None,
+        "nvmlDeviceGetHandleByIndex": lambda index: index,
+        "nvmlDeviceGetMemoryInfo": lambda gpu: SimpleNamespace(free=(22528, 81000)[gpu] * 2**20),
+    }.items():
+        monkeypatch.setattr(pynvml, name, answer)
     monkeypatch.setattr(workers, "_free_host_memory", lambda: host * 2**30)
     base = tmp_path / "emoji.yaml"
     base.write_text(f"data: {{class_path: Emoji, init_args: {{trunk: {trunk or 'null'}}}}}\n")

@@ -1,12 +1,12 @@
 """`WORKERS=` of a command line: how many trainings go side by side, by word or by what the machine holds."""
 
 import argparse
-import subprocess
 import sys
 from pathlib import Path
 
 from xmodal.run import whole
 from xmodal.safe_yaml import read_yaml
+from xmodal.studies.energy import free_gpu_memory
 from xmodal.studies.processes import Pool, device_groups, share_of_cores
 
 AUTO = "auto"
@@ -57,7 +57,7 @@ def _auto(devices: int, sharing: int, base: Path | None) -> int:
     workers = min(share_of_cores(devices * sharing), _free_host_memory() // sharing // HOST_MEMORY)
     groups = [group for group in dict.fromkeys(device_groups(256, devices)) if group is not None]
     if groups:
-        free = _free_gpu_memory()
+        free = free_gpu_memory()
         held = sum(min(free.get(name, 0) for name in group.split(",")) // GPU_MEMORY for group in groups)
         workers = min(workers, len(groups) if base and _trains_trunks(base) else held)
     return max(workers, 1)
@@ -76,14 +76,3 @@ def _free_host_memory() -> int:
         return int(lines["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
         return 2**50
-
-
-def _free_gpu_memory() -> dict[str, int]:
-    """Bytes by the GPU's number and by its UUID, as the driver says; CUDA may not begin in a process that forks."""
-    asked = ["nvidia-smi", "--query-gpu=index,uuid,memory.free", "--format=csv,noheader,nounits"]
-    try:
-        answer = subprocess.run(asked, capture_output=True, text=True, timeout=30, check=True).stdout
-        rows = [line.split(", ") for line in answer.splitlines()]
-        return {name: int(free) * 2**20 for number, uuid, free in rows for name in (number, uuid)}
-    except (OSError, ValueError, subprocess.SubprocessError):
-        return {}
