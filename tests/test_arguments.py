@@ -11,7 +11,6 @@ from xmodal import arguments
 from xmodal.__main__ import COMMANDS, LISTED, main
 from xmodal.arguments import codes, common
 from xmodal.search.engine import KINDS
-from xmodal.studies.front import AGAINST
 from xmodal.studies.samplers import PRUNERS, SAMPLERS
 
 HEAVY = {"torch", "numpy", "lightning", "optuna", "jsonargparse", "scipy", "matplotlib", "wandb", "pyarrow", "yaml"}
@@ -51,11 +50,10 @@ def test_help_lists_the_choices(capsys):
     with pytest.raises(SystemExit):
         main(["sweep", "--help"])
     shown = " ".join(capsys.readouterr().out.split())
-    for word in ("acmr", "text_guided_clip", "emoji", "wikipedia", *SAMPLERS, *PRUNERS, *AGAINST):
+    for word in ("acmr", "text_guided_clip", "emoji", "wikipedia", *SAMPLERS, *PRUNERS, *common.AGAINST):
         assert word in shown
     assert set(common.SAMPLERS) == SAMPLERS.keys()
     assert set(common.PRUNERS) == PRUNERS.keys()
-    assert common.AGAINST == AGAINST
     assert codes.KINDS == KINDS
 
 

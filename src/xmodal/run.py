@@ -2,7 +2,6 @@
 
 import argparse
 import hashlib
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from xmodal.checks import MAX_SEED
 from xmodal.errors import UserError
 from xmodal.experiment import configuration, size_names
 from xmodal.files import write_atomically
+from xmodal.records.record import read_result
 
 if TYPE_CHECKING:  # importing these takes seconds; the arguments are checked before
     from lightning import Callback
@@ -37,7 +37,7 @@ def main(command: str, argv: Sequence[str]) -> int:
     given += ["--overwrite"] if options.overwrite else []
     path = evaluate(given, checkpoint) if checkpoint else train(given, test=command == "train")
     if path.is_file():  # on another machine of the run there may be none
-        sys.stdout.write(f"{scores(json.loads(path.read_text())['metrics'])}\n")
+        sys.stdout.write(f"{scores(read_result(path)['metrics'])}\n")
     sys.stdout.write(f"{path}\n")
     return 0
 
@@ -218,7 +218,7 @@ def leave_outputs(cli: "XmodalCLI") -> None:
 
 
 def leave_record(cli: "XmodalCLI", started: float, metrics: dict[str, float], epochs: int | None = None) -> Path:
-    """Write `result.json` (see DESIGN: what a run leaves), with `epochs` if the last was cut short; say its path.
+    """Write `result.json`, the record, with `epochs` if the last was cut short; say its path.
 
     Commit, versions, machine and seconds are of this process; `earlier` names those that trained the weights before it.
     """

@@ -1,6 +1,5 @@
 """`xmodal smoke`: one epoch of every registered method on 64 pairs of emoji, then an evaluation."""
 
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -8,6 +7,7 @@ from collections.abc import Sequence
 from xmodal import arguments, paths
 from xmodal.errors import UserError
 from xmodal.experiment import configuration, experiment, size_names
+from xmodal.records.record import read_result
 from xmodal.run import train
 from xmodal.safe_yaml import read_yaml
 
@@ -31,8 +31,7 @@ def main(argv: Sequence[str]) -> int:
         chosen = read_yaml(file)["model"].get("init_args", {})
         if unit not in chosen:  # a size that the file chose is the size of its trunks
             rest.append(f"--model.{unit}={SIZE}")
-        record = json.loads(train([*configuration(None, None, [file]), *rest]).read_text())
-        score = record["metrics"]["test/map"]
+        score = read_result(train([*configuration(None, None, [file]), *rest]))["metrics"]["test/map"]
         if not 0 < score <= 1:
             raise UserError(f"{name}: test/map is {score} after the smoke run.")
         sys.stdout.write(f"{name:26} test/map {score:.4f}  {time.perf_counter() - started:.1f} s\n")

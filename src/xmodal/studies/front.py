@@ -2,35 +2,19 @@
 
 import csv
 import io
-import json
-from dataclasses import replace
 from pathlib import Path
 
 import optuna
 
 from xmodal import paths
-from xmodal.errors import UserError
 from xmodal.files import write_atomically
-from xmodal.studies.space import Parameter, Search
-
-AGAINST = ("size", "latency")
+from xmodal.records.record import read_result
 
 
 def second(against: str, path: str) -> float:
     """The second objective of a trial, from its record: size of what leaves the encoder, or milliseconds of a query."""
-    record = json.loads(Path(path).read_text())
+    record = read_result(Path(path))
     return float(record.get("output_size", record["size"]) if against == "size" else record["metrics"]["val/latency"])
-
-
-def with_axis(search: Search, key: str, axis: Parameter) -> Search:
-    """The space with the sizes of the codes or embeddings as an axis.
-
-    Raises:
-        UserError: the sweep file has that axis already.
-    """
-    if key in search.space:
-        raise UserError(f"{key} is an axis of the sweep file already: name one size, or take it out there.")
-    return replace(search, space={key: axis, **search.space})
 
 
 def leave_front(study: optuna.Study, method: str, data: str, against: str) -> str:

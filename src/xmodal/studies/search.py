@@ -8,6 +8,7 @@ import argparse
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from xmodal.errors import UserError
 from xmodal.experiment import configuration
 from xmodal.folder import difference, settings
 from xmodal.records import provenance
-from xmodal.run import overrides, whole
+from xmodal.run import overrides
 from xmodal.studies import front
 from xmodal.studies.processes import SpentError, TrialDivergedError, TrialError
 from xmodal.studies.space import Parameter, Search, Value
@@ -37,6 +38,7 @@ from xmodal.studies.storage import (
     open_study,
     study_name,
 )
+from xmodal.studies.workers import device_count
 
 if TYPE_CHECKING:  # importing it takes seconds
     from xmodal.cli import Parsed
@@ -64,12 +66,14 @@ class Sweep:
         self.base, self.kind, self.sizes = base, kind, tuple(sizes)
         self.against: str | None = options.against
         if self.against and len(sizes) > 1:
-            axis = Parameter("choice", tuple(sizes), {}, {})
-            search = front.with_axis(search, f"model.{kind}", axis)
+            if (key := f"model.{kind}") in search.space:
+                raise UserError(f"{key} is an axis of the sweep file already: name one size, or take it out there.")
+            axis = Parameter("choice", tuple(sizes), {}, {})  # the sizes are an axis of the space
+            search = replace(search, space={key: axis, **search.space})
         self.sought = search
         self.name = study_name(options.method, options.data, sizes, self.against)
         self.arguments = [*configuration(None, None, [base]), *overrides(self.options)]
-        self.devices = whole("DEVICES", options.devices or "1", 1, 1024)
+        self.devices = device_count(options)
 
     def open(self, first: Sequence[dict[str, Value]] = (), *, forks: bool = False) -> AbstractContextManager[OpenStudy]:
         """Open the study: with points to try before any other, and in a process that forks others meanwhile."""
