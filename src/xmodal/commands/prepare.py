@@ -1,6 +1,5 @@
 """`xmodal prepare NAME`: check and convert a dataset, encode it once, and say what there is."""
 
-import inspect
 import sys
 import time
 from collections.abc import Sequence
@@ -21,15 +20,15 @@ def main(argv: Sequence[str]) -> int:
     parsed = arguments.parser("prepare").parse_args(list(argv))
     given = {option: getattr(parsed, option) for option in PREPARED if getattr(parsed, option) is not None}
     name, kind, own = data_of(parsed.name)
-    takes = {name for base in kind.__mro__ for name in inspect.signature(base.__init__).parameters}
-    if unknown := sorted(given.keys() - takes):
+    from xmodal.keys import arguments_of, built
+
+    if unknown := sorted(given.keys() - arguments_of(kind)):
         raise UserError(f"{name} has no option {', '.join(unknown)}.")
     if parsed.root and not Path(parsed.root).is_dir():
         raise UserError(f"there is no folder {parsed.root}.")
     started = time.perf_counter()
     if own:  # such as encoders, which are built as a run builds them
         from xmodal.data.module import CrossModalDataModule
-        from xmodal.keys import built
 
         path = f"{kind.__module__}.{kind.__qualname__}"
         given = {**own, **given, **({"root": parsed.root} if parsed.root else {})}

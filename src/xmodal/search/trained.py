@@ -24,7 +24,7 @@ from xmodal.data.trunk_inputs import Role
 from xmodal.encoders import BagOfWords, ImageEncoder, TextEncoder, words_of
 from xmodal.errors import UserError
 from xmodal.experiment import CARRIED, imported
-from xmodal.keys import built
+from xmodal.keys import arguments_of, built
 from xmodal.methods import RetrievalMethod
 from xmodal.metrics.packing import embedding_rows
 from xmodal.relevance import Relevance
@@ -201,8 +201,7 @@ class Trained:
         encoders = {f"{side}_encoder": self.encoder(side) for side in SIDES}
         if getattr(encoders["text_encoder"], "fits", False):
             raise UserError(f"this run knows the words of {self.data.name} only: index that, or a folder.")
-        takes = {name for base in kind.__mro__ for name in signature(base.__init__).parameters}
-        if not encoders.keys() <= takes:
+        if not encoders.keys() <= arguments_of(kind):
             raise UserError(f"{kind.name} brings features of its own: this run reads pictures and texts.")
         options: dict[str, Any] = {**arguments, **encoders, "tokens": self.data.tokens, "trunk": self.data.trunk}
         return cast("CrossModalDataModule", kind(**options | {"image_scaling": "none", "text_scaling": "none"}))
