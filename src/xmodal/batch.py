@@ -7,6 +7,7 @@ from torch import Tensor
 
 Side = Literal["image", "text"]
 SIDES: tuple[Side, Side] = ("image", "text")
+OTHER: dict[Side, Side] = {"image": "text", "text": "image"}
 
 
 class Features(TypedDict):

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xmodal.errors import UserError
+from xmodal.layers.attention import masked_mean
 from xmodal.layers.dropout import Dropout
 
 
@@ -101,10 +102,7 @@ class TokenTransformer(nn.Module):
         x = self.map(tokens)
         if self.blocks is not None:
             x = self.blocks(x, src_key_padding_mask=None if mask is None else ~mask)
-        if mask is None or self.padding:
-            return F.normalize(x.mean(1))
-        real = mask[:, :, None].to(x.dtype)
-        return F.normalize((x * real).sum(1) / real.sum(1).clamp_min(1))
+        return F.normalize(masked_mean(x, None if self.padding else mask))
 
 
 class RegionTransformer(nn.Module):

@@ -8,6 +8,7 @@ the contrastive form, and ranking by cosine as everywhere in this suite (docs/me
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
@@ -112,10 +113,8 @@ class ACMR(RetrievalMethod):
         positive = label_similarity(label, label) > 0
         terms: dict[str, Tensor] = {}
         if self.label_head is not None:
-            logits = self.label_head(image), self.label_head(text)
-            terms["label"] = sum(
-                (label_prediction(logit, label, self.prediction) for logit in logits), label.new_zeros(())
-            )
+            logits = (self.label_head(each) for each in (image, text))
+            terms["label"] = torch.stack([label_prediction(each, label, self.prediction) for each in logits]).sum()
         if w.triplet:
             far_text, far_image = text[hardest_other(raw_image, positive)], image[hardest_other(raw_text, positive)]
             terms["triplet"] = squared_triplet(

@@ -119,9 +119,7 @@ class ALSCOR(RetrievalMethod):
             terms["correlation"] = -total_correlation(image, text, self.regularization).to(image.dtype) / self.dim
         if self.weights.label:
             logits = self.label_heads[0](image), self.label_heads[1](text)
-            terms["label"] = sum(
-                (label_prediction(logit, label, self.prediction) for logit in logits), label.new_zeros(())
-            )
+            terms["label"] = torch.stack([label_prediction(each, label, self.prediction) for each in logits]).sum()
         if self.critic is not None:
             hidden = reversed_on_schedule(self.progress(), image, text)
             terms["adversarial"] = discrimination(*map(self.critic, hidden))

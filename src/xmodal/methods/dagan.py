@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from xmodal.batch import SIDES, Batch, Features, Side, chunks, rows_of
+from xmodal.batch import OTHER, SIDES, Batch, Features, Side, chunks, rows_of
 from xmodal.errors import UserError
 from xmodal.layers import AttendedFeature, AttentionBlock, GroupAttention, Tokens, decoder, discriminator, perceptron
 from xmodal.losses import Prediction, discrimination, fooling, label_prediction, label_similarity, ranking_hinge
@@ -206,7 +206,7 @@ class DAGAN(RetrievalMethod):
     def _teach(self, tokens: Mapping[Side, Tokens], pooled: Sides, output: Sides, label: Tensor) -> Tensor:
         """Pair attention: a branch that reads the partner's tokens learns the labels, and the embeddings follow it."""
         loss = label.new_zeros(())
-        for side, other in (SIDES, SIDES[::-1]):
+        for side, other in OTHER.items():
             attended = self.pair[side](pooled[side][:, None], *tokens[other])[:, 0]
             (u,) = self.gather_batch(self.keep * pooled[side] + (1 - self.keep) * attended)
             teacher = self.common(self.own[side](u))

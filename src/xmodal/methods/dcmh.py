@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from xmodal.batch import Batch, Features, Side
+from xmodal.batch import OTHER, Batch, Features, Side
 from xmodal.layers import CodeTables, perceptron
 from xmodal.losses import bit_balance, label_similarity, pairwise_likelihood, quantization, sign
 from xmodal.methods.base import RetrievalMethod
@@ -108,7 +108,7 @@ class DCMH(RetrievalMethod):
         for side, relaxed in outputs.items():
             tables.store(side, rows, relaxed)
         terms: dict[str, list[Tensor]] = {"likelihood": [], "quantization": [], "balance": []}
-        for side, other in (("image", "text"), ("text", "image")):
+        for side, other in OTHER.items():
             relaxed = outputs[side]
             if w.likelihood:
                 terms["likelihood"].append(pairwise_likelihood(relaxed, tables.table(other), similar))

@@ -84,8 +84,7 @@ class DCMHT(RetrievalMethod):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """All terms over the global batch."""
-        image = self.gather_rows(self.encode("image", batch["image"]), gradient=True)
-        text = self.gather_rows(self.encode("text", batch["text"]), gradient=True)
+        image, text = self.gather_batch(self.encode("image", batch["image"]), self.encode("text", batch["text"]))
         label, terms = self.gather_rows(batch["label"]), dict[str, Tensor]()
         similar = label_similarity(label, label)
         if self.weights.inter:

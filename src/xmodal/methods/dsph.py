@@ -93,8 +93,7 @@ class DSPH(RetrievalMethod):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """One backward over the global batch, then a step of the heads and one of the proxies."""
-        image = self.gather_rows(self.encode("image", batch["image"]), gradient=True)
-        text = self.gather_rows(self.encode("text", batch["text"]), gradient=True)
+        image, text = self.gather_batch(self.encode("image", batch["image"]), self.encode("text", batch["text"]))
         label, terms = self.gather_rows(batch["label"]), dict[str, Tensor]()
         if self.proxy is not None:
             parts = [multilabel_proxy(h, self.proxy, label, self.zeta) for h in (image, text)]

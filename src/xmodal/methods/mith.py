@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from xmodal.batch import SIDES, Batch, Features, Side
+from xmodal.batch import OTHER, SIDES, Batch, Features, Side
 from xmodal.checks import check_tokens
 from xmodal.layers import CodeTables, ConceptLearner, ConceptTransformer, JointSpace, aggregate_tokens
 from xmodal.losses import info_nce, label_similarity, pairwise_likelihood, sign
@@ -63,8 +63,7 @@ def mith_terms(
     if wanted["token"]:
         terms["token"] = [pairwise_likelihood(token[side], tables[f"{side}_token"], similar) for side in SIDES]
     if wanted["coarse"]:
-        crossed = ("image", "text"), ("text", "image")
-        terms["coarse"] = [pairwise_likelihood(coarse[a], tables[f"{b}_coarse"], similar) for a, b in crossed]
+        terms["coarse"] = [pairwise_likelihood(coarse[a], tables[f"{b}_coarse"], similar) for a, b in OTHER.items()]
     if wanted["quantization"]:
         total = 0.99 * (coarse["image"] + coarse["text"]) + 0.01 * (token["image"] + token["text"])
         means = [(coarse[side] + token[side]) / 2 for side in SIDES]
@@ -153,10 +152,8 @@ class MITH(RetrievalMethod):
         tables, wanted = self.tables, asdict(self.weights)
         rows = self.gather_rows(tables.rows(batch["index"]))
         image, text = self._encode("image", batch["image"]), self._encode("text", batch["text"])
-        parts = [
-            {"image": self.gather_rows(a, gradient=True), "text": self.gather_rows(b, gradient=True)}
-            for a, b in zip(image, text, strict=True)
-        ]
+        both = [self.gather_batch(*each) for each in zip(image, text, strict=True)]
+        parts: list[dict[str, Tensor]] = [dict(zip(SIDES, each, strict=True)) for each in both]
         for kind, codes in zip(("coarse", "token"), parts, strict=False):
             for side in SIDES:
                 tables.store(f"{side}_{kind}", rows, codes[side])

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from xmodal.batch import SIDES, Batch, Features, Side
+from xmodal.batch import OTHER, SIDES, Batch, Features, Side
 from xmodal.checks import check_tokens
 from xmodal.layers import (
     CodeDiscriminators,
@@ -225,8 +225,10 @@ class SCAHN(RetrievalMethod):
         if not self.paco and not w.inter:
             return {}
         if not self.paco:
-            sides, ranked = (SIDES, SIDES[::-1]), h["contrast"] == "ranked_triplet"
-            losses = [cosine_triplet(relaxed[a], relaxed[b], label, h["margin"], ranked=ranked) for a, b in sides]
+            ranked = h["contrast"] == "ranked_triplet"
+            losses = [
+                cosine_triplet(relaxed[a], relaxed[b], label, h["margin"], ranked=ranked) for a, b in OTHER.items()
+            ]
             return {"inter": torch.stack(losses).sum()}
         if h["codes"] == "scaled":
             relaxed = {side: code / code.shape[1] ** 0.5 for side, code in relaxed.items()}
@@ -235,7 +237,7 @@ class SCAHN(RetrievalMethod):
         terms: dict[str, Tensor] = {}
         for term, weight in (("inter", w.inter), ("intra", w.intra)):
             losses = []
-            for side, other in (SIDES, SIDES[::-1]) if weight else ():
+            for side, other in OTHER.items() if weight else ():
                 source = other if term == "inter" else side
                 code, queue = relaxed[side], cast("CodeQueue", self.queue[source])
                 key, key_label, present = queue.extend(torch.cat([code, relaxed[source].detach()]), label.repeat(2, 1))

@@ -6,19 +6,19 @@ Every card shows the picture and its text, so that a reader can judge a hit; wha
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch.nn.functional import normalize
 
+from xmodal.batch import OTHER, Side
 from xmodal.files import write_atomically
 from xmodal.relevance import Relevance
 
 RIGHT, WRONG, QUERY = "#2e9e4f", "#c8553d", "#3b5b92"
 INK, PALE = "#7b8494", 0.4  # of the title, on any ground; how strong the side is that was not asked or found
-SIDES: tuple[tuple[Literal["image", "text"], Literal["image", "text"]], ...] = (("image", "text"), ("text", "image"))
 
 
 class Hits(NamedTuple):
@@ -30,7 +30,7 @@ class Hits(NamedTuple):
         found: position and rightness of the nearest items, nearest first.
     """
 
-    asked: Literal["image", "text"]
+    asked: Side
     query: int
     found: tuple[tuple[int, bool], ...]
 
@@ -52,7 +52,7 @@ def first_hits(outputs: Mapping[str, Any], rows: int = 4, hits: int = 6) -> list
     )
     chosen = torch.from_numpy(np.linspace(0, len(query.index) - 1, rows).astype(int))
     listed = []
-    for asked, found in SIDES:
+    for asked, found in OTHER.items():
         distinct = database.distinct(found)
         items = torch.arange(len(database.index)) if distinct is None else distinct
         right = query.at(chosen).relevant(database.at(items))
@@ -89,11 +89,10 @@ def draw_gallery(
     figure.suptitle(title, fontsize=11, color=INK, y=1 - 0.2 / size[1])
     axes = figure.add_axes((0, 0, 1, 1.5 * len(hits) / size[1]), xlim=(0, width), ylim=(len(hits), 0))
     axes.set_axis_off()  # cards on one pair of axes, a unit each: axes of their own take ten times as long
-    other = dict(SIDES)
     for row, each in enumerate(hits):
         _card(axes, 0, row, each.asked, each.query, picture, caption, QUERY)
         for column, (position, right) in enumerate(each.found, 1):
-            _card(axes, column, row, other[each.asked], position, picture, caption, RIGHT if right else WRONG)
+            _card(axes, column, row, OTHER[each.asked], position, picture, caption, RIGHT if right else WRONG)
     write_atomically(path, lambda file: figure.savefig(file, dpi=90, facecolor="none"))
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from xmodal import paths
-from xmodal.batch import SIDES, Features, Side
+from xmodal.batch import OTHER, SIDES, Features, Side
 from xmodal.data.module import CrossModalDataModule
 from xmodal.data.readers.files import Files
 from xmodal.encoders import open_picture
@@ -28,7 +28,6 @@ from xmodal.search.trained import Trained
 
 FORM = 2  # of the files; another number is another form
 TOGETHER = 64  # queries that are decoded and encoded at a time
-OTHER: dict[Side, Side] = {"image": "text", "text": "image"}
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ class Answers(Sequence[list[Hit]]):
 
 
 class Index:
-    """A folder of one or two searchable sides; `Index.build` writes one, `Index.open` reads it.
+    """A folder of one or two searchable sides; `build_index` writes one, `Index.open` reads it.
 
     Args:
         folder: of the index.
