@@ -11,6 +11,7 @@ from xmodal.records.page import write_page
 from xmodal.records.published import COLUMNS, table
 from xmodal.records.record import mixed_versions
 from xmodal.records.setups import Record, by_setup, collect
+from xmodal.records.tables import aligned, piped
 
 NOTES = """i2t, t2i, mean: mAP@all on the query set. val: the validation score by which epochs and settings were chosen.
 threads: of the CPU, in which a run was computed; another number gives slightly other sums, as another CPU does.
@@ -62,11 +63,7 @@ def _print_table(rows: Sequence[tuple[str, ...]], form: str) -> None:
     if form == "csv":
         csv.writer(sys.stdout, lineterminator="\n").writerows(shown)
         return
-    if form == "markdown":
-        shown.insert(1, ("---",) * len(COLUMNS))
-        sys.stdout.writelines(f"| {' | '.join(row)} |\n" for row in shown)
-        return
-    widths = [max(len(row[column]) for row in shown) for column in range(len(COLUMNS))]
-    for row in shown:
-        sys.stdout.write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n")
-    sys.stderr.write(NOTES)
+    lines = piped(shown) if form == "markdown" else aligned(shown)
+    sys.stdout.writelines(f"{line}\n" for line in lines)
+    if form == "text":
+        sys.stderr.write(NOTES)

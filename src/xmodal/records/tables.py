@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,18 +31,11 @@ class Table:
 
     def text(self) -> str:
         """Aligned columns."""
-        shown = [self.columns, *(tuple(map(str, row)) for row in self.rows)]
-        widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in shown
-        ]
-        return "\n".join([self.title, "", *lines, "", *self.notes]) + "\n"
+        return "\n".join([self.title, "", *aligned([self.columns, *self.rows]), "", *self.notes]) + "\n"
 
     def markdown(self) -> str:
         """A Markdown table between title and notes."""
-        shown = [self.columns, ("---",) * len(self.columns), *self.rows]
-        lines = [f"| {' | '.join(map(str, row))} |" for row in shown]
-        return "\n\n".join([self.title, "\n".join(lines), *self.notes]) + "\n"
+        return "\n\n".join([self.title, "\n".join(piped([self.columns, *self.rows])), *self.notes]) + "\n"
 
     def csv(self) -> str:
         """Numbers in full precision; the deviation over seeds has a column of its own."""
@@ -86,6 +80,19 @@ class Table:
         for suffix, form in forms.items():
             write_atomically(stem.with_suffix(suffix), form())
         return [stem.with_suffix(suffix) for suffix in forms]
+
+
+def aligned(rows: Sequence[Sequence[Cell]]) -> list[str]:
+    """Lines with the cells of a column one below the other."""
+    shown = [[str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in shown]
+
+
+def piped(rows: Sequence[Sequence[Cell]]) -> list[str]:
+    """Lines of a Markdown table, whose first row is its head."""
+    head, *body = [f"| {' | '.join(map(str, row))} |" for row in rows]
+    return [head, f"| {' | '.join(['---'] * len(rows[0]))} |", *body]
 
 
 def _latex(cell: Cell) -> str:
