@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
-from xmodal.cuda_graphs import CudaGraphs
+from xmodal.cuda_graphs import CudaGraphs, unfit
 
 WORTH = 20  # times a write: an epoch that is longer waits for it
 
@@ -36,7 +36,7 @@ def choose(trainer: Any, model: Any, trunk: Any, kwargs: dict[str, Any]) -> None
         trainer.precision, words = "bf16-mixed", ["bf16-mixed"]
     recorded = any(isinstance(callback, CudaGraphs) for callback in trainer.callbacks)
     if not recorded and trunk.record:
-        why = unfit(trainer, model)
+        why = unfit(model, trainer, several=trainer.devices not in (1, "1"))
         if not why:
             trainer.callbacks.append(CudaGraphs())
         recorded, words = not why, [*words, f"steps not recorded, because {why}"] if why else words
@@ -47,17 +47,6 @@ def choose(trainer: Any, model: Any, trunk: Any, kwargs: dict[str, Any]) -> None
         plugins[-1] = Behind(plugins[-1])
         words.append("checkpoints of short epochs written beside the training")
     rank_zero_only(sys.stderr.write)(f"trained trunks on {torch.cuda.get_device_name()}: {'; '.join(words)}\n")
-
-
-def unfit(trainer: Any, model: Any) -> str:  # noqa: ANN401
-    """Why the steps of a run cannot be recorded; empty if they can."""
-    if not model.automatic_optimization and trainer.devices not in (1, "1"):
-        return f"{type(model).__name__} optimises by hand, which is recorded on one device only"
-    if waits := getattr(model, "waits", ""):  # for its device, within a step
-        return str(waits)
-    if trainer.precision == "16-mixed":
-        return "16-mixed scales the loss anew in each step"
-    return "it adds up gradients of several batches" if trainer.accumulate_grad_batches not in (None, 1) else ""
 
 
 class Behind(CheckpointIO):

@@ -48,16 +48,10 @@ class CudaGraphs(Callback):
                 f"{type(trainer.strategy).__name__} shares it out over several devices",
             ),
             (
-                trainer.world_size > 1 and _uneven(trainer),
+                trainer.world_size > 1 and bool(getattr(getattr(trainer, "datamodule", None), "per_label", 0)),
                 "the batches of several devices differ in size with per_label",
             ),
-            (trainer.accumulate_grad_batches > 1, "it adds up gradients of several batches"),
-            (
-                trainer.world_size > 1 and not pl_module.automatic_optimization,
-                f"{type(pl_module).__name__} optimises by hand, which is recorded on one device only",
-            ),
-            (bool(waits := getattr(pl_module, "waits", "")), waits),
-            (trainer.precision == "16-mixed", "16-mixed scales the loss anew in each step (bf16-mixed does not)"),
+            (bool(rest := unfit(pl_module, trainer, several=trainer.world_size > 1)), rest),
         ):
             if wrong:
                 raise UserError(f"CudaGraphs records steps on GPUs, but {why}.")
@@ -174,5 +168,18 @@ class CudaGraphs(Callback):
             optimizer.zero_grad()
 
 
-def _uneven(trainer: Trainer) -> bool:
-    return bool(getattr(getattr(trainer, "datamodule", None), "per_label", 0))
+def unfit(module: Any, trainer: Any, *, several: bool) -> str:  # noqa: ANN401 - a trainer, or its keys
+    """Why the steps of a run cannot be recorded; empty if they can.
+
+    Args:
+        module: that is trained.
+        trainer: or its keys.
+        several: whether it runs on several devices.
+    """
+    if not module.automatic_optimization and several:
+        return f"{type(module).__name__} optimises by hand, which is recorded on one device only"
+    if waits := getattr(module, "waits", ""):  # for its device, within a step
+        return str(waits)
+    if trainer.precision == "16-mixed":
+        return "16-mixed scales the loss anew in each step (bf16-mixed does not)"
+    return "it adds up gradients of several batches" if trainer.accumulate_grad_batches not in (None, 1) else ""
