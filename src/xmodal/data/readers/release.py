@@ -1,7 +1,7 @@
 """What a reader found in a dataset's files, before anything is encoded; and the checks that every reader needs."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -114,6 +114,15 @@ def multi_hot(values: NDArray[Any], what: str, classes: int | None = None) -> ND
     if classes is not None and label.shape[1] != classes:
         raise UserError(f"{what} holds {label.shape[1]} labels, the dataset has {classes}: is it another variant?")
     return label
+
+
+def indicator(rows: Sequence[Iterable[str]], names: Sequence[str]) -> NDArray[np.uint8]:
+    """(N, C) which of C names, each there once, occur in every row; other words of a row count for nothing."""
+    column = {name: place for place, name in enumerate(names)}
+    found = np.zeros((len(rows), len(names)), np.uint8)
+    for row, words in enumerate(rows):
+        found[row, [column[word] for word in words if word in column]] = 1
+    return found
 
 
 def layers(label: NDArray[np.uint8], sizes: Sequence[int], what: str) -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from xmodal.data.readers.arrays import Variable, finite
 from xmodal.data.readers.files import Entry, Files, Photos
-from xmodal.data.readers.release import Release
+from xmodal.data.readers.release import Release, indicator
 from xmodal.data.readers.text import csv_rows, decoded, split_lines
 from xmodal.data.sets.benchmark import Benchmark
 from xmodal.encoders import Arrays
@@ -162,12 +162,9 @@ def content_words(captions: Sequence[Sequence[str]], train: Sequence[int]) -> tu
     ]
     counts = Counter(word for row in train for word in words[row])
     names = sorted(counts, key=lambda word: (-counts[word], word))[:WORDS]
-    column = {word: k for k, word in enumerate(names)}
-    label = np.zeros((len(captions), len(names) + 1), np.uint8)
-    for row, each in enumerate(words):
-        label[row, [column[word] for word in each if word in column]] = 1
-    label[:, -1] = ~label.any(1)
-    return label, (*names, "none of these words")
+    label = indicator(words, names)
+    none = ~label.any(1, keepdims=True)
+    return np.concatenate([label, none.astype(np.uint8)], 1), (*names, "none of these words")
 
 
 def _rows(content: str, path: str) -> list[tuple[str, str]]:

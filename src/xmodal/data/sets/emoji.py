@@ -20,6 +20,7 @@ from PIL import Image
 from xmodal.data.module import CrossModalDataModule, Pairs
 from xmodal.data.pairs import Pictures
 from xmodal.data.readers.files import Pixels
+from xmodal.data.readers.release import indicator
 from xmodal.data.split import Split, make_split
 from xmodal.encoders import (
     Arrays,
@@ -184,17 +185,13 @@ def _text(names: list[str], labels: set[str]) -> str:
 
 def _tabulate(concepts: list[Concept]) -> dict[str, NDArray[Any]]:
     names = sorted({name for concept in concepts for name in concept["label"]})
-    column = {name: position for position, name in enumerate(names)}
-    label = np.zeros((len(concepts), len(names)), np.uint8)
-    for row, concept in enumerate(concepts):
-        label[row, [column[name] for name in concept["label"]]] = 1
     layers = [sorted({concept["hierarchy"][layer] for concept in concepts}) for layer in (0, 1)]
     hierarchy = [[layers[layer].index(concept["hierarchy"][layer]) for layer in (0, 1)] for concept in concepts]
     return {
         "code": np.array([concept["code"] for concept in concepts]),
         "name": np.array([concept["name"] for concept in concepts]),
         "text": np.array([concept["text"] for concept in concepts]),
-        "label": label,
+        "label": indicator([concept["label"] for concept in concepts], names),
         "label_names": np.array(names),
         "hierarchy": np.array(hierarchy, np.int64),
     }

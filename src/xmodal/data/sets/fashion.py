@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmodal.data.readers.files import Files, Forms, Photos
-from xmodal.data.readers.release import Release, off_tree
+from xmodal.data.readers.release import Release, indicator, off_tree
 from xmodal.data.readers.text import csv_rows
 from xmodal.data.sets.benchmark import Benchmark
 from xmodal.data.sets.protocols import PROTOCOLS
@@ -75,7 +75,8 @@ class Fashion(Benchmark):
             names = tuple(name for name, kept in zip(names, rare, strict=True) if kept)
             return Release("original", photos, titles, label[:, rare], names, notes=notes)
         label, names = _columns(products, LAYERS)
-        hierarchy = np.stack([_codes([product[layer] for product in products]) for layer in LAYERS], 1)
+        classes = [[product[layer] for product in products] for layer in LAYERS]
+        hierarchy = np.stack([np.unique(each, return_inverse=True)[1] for each in classes], 1)
         release = Release("original", photos, titles, label, names, hierarchy=hierarchy)
         return strict_tree(release)
 
@@ -109,19 +110,9 @@ def strict_tree(release: Release) -> Release:
     return replace(release, hierarchy=renumbered, label=release.label[:, used], label_names=names)
 
 
-def _codes(values: list[str]) -> NDArray[np.int64]:
-    names = sorted(set(values))
-    number = {name: k for k, name in enumerate(names)}
-    return np.array([number[value] for value in values], np.int64)
-
-
 def _columns(products: list[dict[str, str]], layers: tuple[str, ...]) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     """Multi-hot over the values of some columns; an empty cell is no label."""
     names = [
         f"{layer}:{value}" for layer in layers for value in sorted({product[layer] for product in products} - {""})
     ]
-    column = {name: k for k, name in enumerate(names)}
-    label = np.zeros((len(products), len(names)), np.uint8)
-    for row, product in enumerate(products):
-        label[row, [column[f"{layer}:{product[layer]}"] for layer in layers if product[layer]]] = 1
-    return label, tuple(names)
+    return indicator([[f"{layer}:{product[layer]}" for layer in layers] for product in products], names), tuple(names)

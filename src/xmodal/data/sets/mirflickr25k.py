@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from xmodal.data.readers.files import Entry, Files, Forms, Photos
-from xmodal.data.readers.release import Release
+from xmodal.data.readers.release import Release, indicator
 from xmodal.data.sets.benchmark import Benchmark
 from xmodal.data.sets.protocols import PROTOCOLS
 from xmodal.errors import UserError
@@ -78,10 +78,7 @@ class MIRFlickr25K(Benchmark):
         common = files.find("common_tags.txt")
         if common is None:
             raise UserError(f"{self.root} lacks doc/common_tags.txt, the frequent tags: it is in mirflickr25k.zip.")
-        column_of = {line.split()[0]: k for k, line in enumerate(files.lines(common))}
-        vector = np.zeros((len(numbers), len(column_of)), np.float32)
-        for position, each in enumerate(words):
-            vector[position, [column_of[word] for word in each if word in column_of]] = 1
+        vector = indicator(words, [line.split()[0] for line in files.lines(common)]).astype(np.float32)
         text: Any = vector if self.text == "vector" else [" ".join(each) for each in words]
         release = Release("original", photos, text, label, names)
         if self.selection == "labels":
