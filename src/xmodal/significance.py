@@ -57,7 +57,7 @@ def bootstrap_interval(values: ArrayLike, level: float = 0.95, draws: int = 10_0
     Raises:
         ValueError: no values, or a level outside (0, 1).
     """
-    return bootstrap_intervals(_values(values, "values")[:, None], level, draws, seed)[0]
+    return bootstrap_intervals(_rows(values, "values", 1)[:, None], level, draws, seed)[0]
 
 
 def bootstrap_intervals(values: ArrayLike, level: float = 0.95, draws: int = 10_000, seed: int = 0) -> list[Interval]:
@@ -66,7 +66,7 @@ def bootstrap_intervals(values: ArrayLike, level: float = 0.95, draws: int = 10_
     Raises:
         ValueError: no queries, or a level outside (0, 1).
     """
-    columns = _columns(values, "values")
+    columns = _rows(values, "values", 2)
     bounds = _percentiles(columns, level, draws, seed)
     return [Interval(*row) for row in np.vstack([columns.mean(0), bounds]).T.tolist()]
 
@@ -94,7 +94,7 @@ def paired_test(
         >>> round(test.difference, 3), test.p_value < 0.05
         (0.2, True)
     """
-    one, other = _values(first, "first"), _values(second, "second")
+    one, other = _rows(first, "first", 1), _rows(second, "second", 1)
     if len(one) != len(other):
         raise ValueError(f"a paired test needs the same queries in both runs, got {len(one)} and {len(other)}")
     difference, generator, extreme = one - other, np.random.default_rng(seed), 0
@@ -142,11 +142,8 @@ def seeded_tests(first: ArrayLike, second: ArrayLike, level: float = 0.95) -> li
     ratio = np.divide(np.abs(difference), error, out=np.where(difference == 0, 0, np.inf), where=some)
     p_values = 2 * stdtr(degrees, -ratio)
     reach = error * stdtrit(degrees, (1 + level) / 2)
-    seeds, rows = (
-        min(len(one), len(other)),
-        zip(difference, difference - reach, difference + reach, p_values, strict=True),
-    )
-    return [SeededTest(float(lead), float(low), float(high), float(p), seeds) for lead, low, high, p in rows]
+    seeds, rows = min(len(one), len(other)), np.stack([difference, difference - reach, difference + reach, p_values], 1)
+    return [SeededTest(lead, low, high, p, seeds) for lead, low, high, p in rows.tolist()]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -163,18 +160,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _values(values: ArrayLike, name: str) -> Floats:
-    column = np.asarray(values, np.float64)
-    if column.ndim != 1 or not len(column):
-        raise ValueError(f"{name} must hold one value for each query, got shape {column.shape}")
-    return column
-
-
-def _columns(values: ArrayLike, name: str) -> Floats:
-    columns = np.asarray(values, np.float64)
-    if columns.ndim != 2 or not len(columns):
-        raise ValueError(f"{name} must hold one row for each query, got shape {columns.shape}")
-    return columns
+def _rows(values: ArrayLike, name: str, axes: int) -> Floats:
+    """(Q,) values or (Q, K) rows, of one query at least."""
+    rows = np.asarray(values, np.float64)
+    if rows.ndim != axes or not len(rows):
+        each = "value" if axes == 1 else "row"
+        raise ValueError(f"{name} must hold one {each} for each query, got shape {rows.shape}")
+    return rows
 
 
 def _percentiles(columns: Floats, level: float, draws: int, seed: int) -> Floats:

@@ -204,12 +204,12 @@ class CrossModalDataModule(TrunkInputs):
         side whose trunk is trained has no features here: pictures are left out, texts are token ids.
         """
         if role not in self._on_device:
-            self._on_device[role] = self._batch(getattr(self._split, role), self._device)
+            self._on_device[role] = self._batch(self.positions(role), self._device)
         return self._on_device[role]
 
     def batches(self, role: Role) -> Iterable[Batch]:
         """One role in order and whole on every process, in the batches of an evaluation."""
-        loader = self._batches(role, EpochSampler(len(getattr(self._split, role)), self._evaluation_size))
+        loader = self._batches(role, EpochSampler(len(self.positions(role)), self._evaluation_size))
         return (self.transfer_batch_to_device(batch, self._device, 0) for batch in loader)
 
     @property
@@ -244,7 +244,7 @@ class CrossModalDataModule(TrunkInputs):
         return [self._loader("query"), self._loader("database")]
 
     def _loader(self, role: Role, *, shuffle: bool = False) -> DataLoader[Batch]:
-        pairs, world = len(getattr(self._split, role)), self.trainer.world_size if self.trainer else 1
+        pairs, world = len(self.positions(role)), self.trainer.world_size if self.trainer else 1
         size = self.batch_size if shuffle else self._evaluation_size
         shard = {"seed": self.seed, "rank": self.trainer.global_rank if self.trainer else 0, "world": world}
         if shuffle and self.per_label:
@@ -258,7 +258,7 @@ class CrossModalDataModule(TrunkInputs):
     def _batches(self, role: Role, sampler: EpochSampler | LabelSampler, *, shuffle: bool = False) -> DataLoader[Batch]:
         if not self.trunk.trains("image"):
             return in_memory_loader(self.role(role), sampler)
-        index, view = getattr(self._split, role), self._readers["image"].view
+        index, view = self.positions(role), self._readers["image"].view
         rows, form = self._pairs.of("image", index), "wide" if shuffle and self.trunk.augments else "whole"
         if form == "wide" and view is None:
             raise UserError("data.trunk.crop and flip need a trunk that sees the middle of a picture or all of it.")

@@ -183,10 +183,6 @@ class Engine:
         )
 
 
-def _flat_codes(rows: Array) -> Any:  # noqa: ANN401 - an index of FAISS
-    return faiss().IndexBinaryFlat(8 * rows.shape[1])
-
-
 def _ivf_codes(rows: Array) -> Any:  # noqa: ANN401 - an index of FAISS
     library, width = faiss(), 8 * rows.shape[1]
     lists = max(1, min(round(len(rows) ** 0.5), len(rows) // 39))  # FAISS wants 39 points for a centre
@@ -200,8 +196,12 @@ def _ivf_codes(rows: Array) -> Any:  # noqa: ANN401 - an index of FAISS
     return index
 
 
-def _hnsw_codes(rows: Array) -> Any:  # noqa: ANN401 - an index of FAISS
-    index = faiss().IndexBinaryHNSW(8 * rows.shape[1], NEIGHBOURS)
+def _hnsw(rows: Array) -> Any:  # noqa: ANN401 - an index of FAISS
+    library = faiss()
+    if rows.dtype == np.uint8:
+        index = library.IndexBinaryHNSW(8 * rows.shape[1], NEIGHBOURS)
+    else:
+        index = library.IndexHNSWFlat(rows.shape[1], NEIGHBOURS, library.METRIC_INNER_PRODUCT)
     index.hnsw.efConstruction = EFFORT
     return index
 
@@ -212,22 +212,15 @@ def _multihash(rows: Array) -> Any:  # noqa: ANN401 - an index of FAISS
     return faiss().IndexBinaryMultiHash(width, width // size, size)
 
 
-def _hnsw_embeddings(rows: Array) -> Any:  # noqa: ANN401 - an index of FAISS
-    library = faiss()
-    index = library.IndexHNSWFlat(rows.shape[1], NEIGHBOURS, library.METRIC_INNER_PRODUCT)
-    index.hnsw.efConstruction = EFFORT
-    return index
-
-
 _BINARY: Mapping[str, Callable[[Array], Any]] = {
-    "flat": _flat_codes,
+    "flat": lambda rows: faiss().IndexBinaryFlat(8 * rows.shape[1]),
     "ivf": _ivf_codes,
-    "hnsw": _hnsw_codes,
+    "hnsw": _hnsw,
     "multihash": _multihash,
 }
 _REAL: Mapping[str, Callable[[Array], Any]] = {
     "flat": lambda rows: faiss().IndexFlatIP(rows.shape[1]),
-    "hnsw": _hnsw_embeddings,
+    "hnsw": _hnsw,
 }
 
 
