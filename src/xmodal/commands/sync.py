@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from xmodal import arguments, paths
 from xmodal.errors import UserError
-from xmodal.records.wandb_mode import answers, has_key, keep_inside, server
+from xmodal.records.wandb_mode import keep_inside, need_server, server
 
 
 def main(argv: Sequence[str]) -> int:
@@ -21,10 +21,7 @@ def main(argv: Sequence[str]) -> int:
     if not offline:
         sys.stdout.write(f"no offline runs under {paths.runs() / 'wandb'}: nothing to upload.\n")
         return 0
-    if not has_key():
-        raise UserError("no W&B key: `wandb login` keeps one, or give it as WANDB_API_KEY.")
-    if not answers(server()):
-        raise UserError(f"W&B at {server()} does not answer: try again later, the runs stay where they are.")
+    need_server("try again later, the runs stay where they are.")
     keep_inside(paths.runs())
     environment = {**os.environ, "WANDB_DIR": str(paths.runs())}
     environment.pop("WANDB_MODE", None)

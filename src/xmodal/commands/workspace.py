@@ -6,7 +6,7 @@ from importlib import import_module
 
 from xmodal import arguments
 from xmodal.errors import UserError
-from xmodal.records.wandb_mode import answers, has_key, server
+from xmodal.records.wandb_mode import need_server
 
 MEASURES = {"both directions": "test/map", "i2t": "test/map_i2t", "t2i": "test/map_t2i"}
 
@@ -24,10 +24,7 @@ def main(argv: Sequence[str]) -> int:
         raise UserError(
             "wandb-workspaces is not installed: `make workspace` installs it, or `pip install 'xmodal[workspace]'`."
         ) from error
-    if not has_key():
-        raise UserError("no W&B key: `wandb login` keeps one, or give it as WANDB_API_KEY.")
-    if not answers(server()):
-        raise UserError(f"W&B at {server()} does not answer: a workspace lies on the server, try again later.")
+    need_server("a workspace lies on the server, try again later.")
     import wandb
 
     entity = options.entity or wandb.Api().default_entity

@@ -95,6 +95,21 @@ def answers(url: str) -> bool:
     return bool(heard)
 
 
+def need_server(otherwise: str) -> None:
+    """Make sure that W&B can be talked to, for commands that do nothing else.
+
+    Args:
+        otherwise: what to do where it does not answer.
+
+    Raises:
+        UserError: there is no key, or the server does not answer.
+    """
+    if not has_key():
+        raise UserError("no W&B key: `wandb login` keeps one, or give it as WANDB_API_KEY.")
+    if not answers(server()):
+        raise UserError(f"W&B at {server()} does not answer: {otherwise}")
+
+
 def keep_inside(runs: Path) -> None:
     """Let W&B write below `<runs>/wandb` only, unless the environment says where.
 
