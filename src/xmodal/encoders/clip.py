@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from xmodal.batch import Features, Raw
 from xmodal.encoders.cache import Encode
-from xmodal.encoders.image import ImageEncoder, stamp
+from xmodal.encoders.image import ImageEncoder, frozen, stamp
 from xmodal.encoders.text import TextEncoder
 from xmodal.encoders.trunk import PictureTrunk, Trunk, half, located, on_device
 from xmodal.encoders.view import View
@@ -196,13 +196,7 @@ class OpenClipImage(OpenClip, ImageEncoder):
 
     def open(self) -> Encode[Image.Image]:
         """See `ImageEncoder`."""
-        trunk = self.trunk().eval().to(on_device())
-
-        @torch.inference_mode()
-        def encode(images: list[Image.Image]) -> Mapping[str, NDArray[np.generic]]:
-            return half(trunk(Raw(pixels=torch.stack([trunk.transform(image) for image in images]).to(on_device()))))
-
-        return encode
+        return frozen(self.trunk())
 
 
 class OpenClipText(OpenClip, TextEncoder):

@@ -14,7 +14,7 @@ from uuid import uuid4
 import numpy as np
 from filelock import FileLock
 
-from xmodal.batch import Side
+from xmodal.batch import SIDES, Side
 from xmodal.data.module import CrossModalDataModule
 from xmodal.data.readers.checksums import fingerprint
 from xmodal.encoders import DECODING, encoded
@@ -24,7 +24,7 @@ from xmodal.search.engine import Array, Kind
 from xmodal.search.index import FORM, Index
 from xmodal.search.sources import OwnPictures
 from xmodal.search.strings import Strings
-from xmodal.search.trained import Trained
+from xmodal.search.trained import Trained, items_of
 
 SPARE = 64 * 2**20  # bytes of the disk that stay free
 LINK = 2 * 4 * engine.NEIGHBOURS  # bytes of the links of a node of HNSW
@@ -142,12 +142,8 @@ def _dataset(trained: Trained, data: CrossModalDataModule | None) -> tuple[dict[
     """The database of a dataset: each of its texts, and each of its pictures once."""
     codes, judged = trained.role("database", data)
     data, shelves = data or trained.data, dict[Side, Shelf]()
-    for side in ("image", "text"):
-        rows = judged.distinct(side)
-        chosen = np.arange(len(judged.index)) if rows is None else rows.numpy()
-        ids = judged.index.numpy()[chosen]
-        order = np.argsort(ids)
-        ids, chosen = ids[order], chosen[order]
+    for side in SIDES:
+        ids, chosen = items_of(judged, side)
         shelves[side] = ids, codes[side][chosen], [data.caption(int(each)) for each in ids]
     return shelves, {name: column.numpy() for name, column in judged.columns().items()}
 

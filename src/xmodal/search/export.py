@@ -13,7 +13,7 @@ from xmodal.files import write_atomically
 from xmodal.relevance import Relevance
 from xmodal.search import engine
 from xmodal.search.engine import Array
-from xmodal.search.trained import Trained
+from xmodal.search.trained import Trained, items_of
 
 ROLES: tuple[Role, ...] = ("train", "val_query", "val_database", "query", "database")
 MAT: dict[Role, str] = {"query": "q", "database": "r"}  # of the field's own scripts
@@ -105,11 +105,9 @@ def to_faiss(trained: Trained, encoded: Encoded, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for role, (sides, judged) in encoded.items():
         for side in SIDES:
-            rows = judged.distinct(side)
-            chosen = np.arange(len(judged.index)) if rows is None else rows.numpy()
-            ids, codes = judged.index.numpy()[chosen], np.ascontiguousarray(sides[side][chosen])
+            ids, chosen = items_of(judged, side)
+            codes = np.ascontiguousarray(sides[side][chosen])
             own = engine.build("flat", codes[:0], progress=False)
             index = (library.IndexBinaryIDMap2 if trained.bits else library.IndexIDMap2)(own)
-            order = np.argsort(ids)
-            index.add_with_ids(np.ascontiguousarray(codes[order]), np.ascontiguousarray(ids[order]))
+            index.add_with_ids(codes, ids)
             engine.write(index, folder / f"{role}-{side}.faiss")

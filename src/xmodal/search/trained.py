@@ -33,6 +33,14 @@ from xmodal.safe_yaml import read_yaml
 Array = NDArray[Any]
 
 
+def items_of(judged: Relevance, side: Side) -> tuple[Array, Array]:
+    """Position in the dataset of every different item of a side, rising, and the row of its first pair."""
+    rows = judged.distinct(side)
+    rows = torch.arange(len(judged.index)) if rows is None else rows
+    rows = rows[judged.index[rows].argsort()]
+    return judged.index[rows].numpy(), rows.numpy()
+
+
 @dataclass
 class Trained:
     """The method of a run with its best weights, on the CPU, and the encoders in front of it.
