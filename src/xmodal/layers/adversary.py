@@ -1,12 +1,13 @@
-"""What an adversarial game needs: gradient reversal with its schedule, discriminators, and a gather with gradient."""
+"""What an adversarial game needs: gradient reversal with its schedule, and discriminators."""
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from xmodal.layers.perceptron import perceptron
 
 
 class _Reverse(torch.autograd.Function):
@@ -54,7 +55,5 @@ def discriminator(sizes: Sequence[int], slope: float = 0.2) -> nn.Sequential:
         sizes: input size, then the size of every hidden layer.
         slope: of LeakyReLU below 0; 1 leaves the layers linear, as ACMR's code has them.
     """
-    layers: list[nn.Module] = []
-    for before, after in pairwise(sizes):
-        layers += [nn.Linear(before, after), nn.LeakyReLU(slope)]
-    return nn.Sequential(*layers, nn.Linear(sizes[-1], 1), nn.Flatten(0))
+    hidden = perceptron(sizes, lambda: nn.LeakyReLU(slope))
+    return nn.Sequential(*hidden, nn.Linear(sizes[-1], 1), nn.Flatten(0))

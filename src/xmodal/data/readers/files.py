@@ -190,9 +190,13 @@ def _walk(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str
             yield item.path, status
 
 
-def expected(forms: Forms) -> str:
-    """The files of every form, for messages."""
-    return "; or ".join(f"{', '.join(names)} ({form})" for form, names in forms.items())
+def expected(forms: Forms, origin: str) -> str:
+    """For an error: the files of every form, where they come from, and where to put them."""
+    listed = "; or ".join(f"{', '.join(names)} ({form})" for form, names in forms.items())
+    return (
+        f"Expected there: {listed}. From: {origin}. "
+        "Put them there, or name the folder with --data.root or XMODAL_DATA (see data/README.md)."
+    )
 
 
 def missing(root: Path, forms: Forms) -> dict[str, list[str]]:

@@ -118,11 +118,7 @@ class Benchmark(Released):
         return release
 
     def _refuse(self, found: str) -> None:
-        raise UserError(
-            f"{self.name}: its files are not in {self.root}. Expected there: {expected(self.forms)}. "
-            f"From: {self.origin}. {found} "
-            "Put them there, or name the folder with --data.root or XMODAL_DATA (see data/README.md)."
-        )
+        raise UserError(f"{self.name}: its files are not in {self.root}. {found} {expected(self.forms, self.origin)}")
 
     def describe(self) -> dict[str, Any]:
         """See `Released`; also the protocol's name."""

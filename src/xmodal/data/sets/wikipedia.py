@@ -94,11 +94,8 @@ class Wikipedia(CrossModalDataModule):
 
 def _original(root: Path, there: dict[str, Variable]) -> Release:
     if missing := [name for name in FILES if not (root / name).is_file()]:
-        raise UserError(
-            f"wikipedia: {', '.join(missing)} not found in {root}. Expected there: {expected(Wikipedia.forms)}. "
-            f"From: {Wikipedia.origin}. "
-            "Put them there, or name the folder with --data.root or XMODAL_DATA (see data/README.md)."
-        )
+        where = expected(Wikipedia.forms, Wikipedia.origin)
+        raise UserError(f"wikipedia: {', '.join(missing)} not found in {root}. {where}")
     shapes = {"I_tr": (TRAIN, 128), "T_tr": (TRAIN, 10), "I_te": (TEST, 128), "T_te": (TEST, 10)}
     for key, shape in shapes.items():
         if key not in there or there[key].shape != shape:
