@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xmodal import arguments
-from xmodal.checks import MAX_SEED
+from xmodal.checks import MAX_SEED, RANGES
 from xmodal.errors import UserError
 from xmodal.experiment import configuration, size_names
 from xmodal.files import write_atomically
@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # importing these takes seconds; the arguments are checked be
 
     from xmodal.cli import XmodalCLI
 
-MAX_SIZE = 4096  # bits or dimensions; more than any published method uses
+MAX_SIZE = int(RANGES["bits"].high)  # bits or dimensions; more than any published method uses
 
 
 def main(command: str, argv: Sequence[str]) -> int:

@@ -32,11 +32,7 @@ def main(argv: Sequence[str]) -> int:
     """
     options, rest = arguments.parser("ablate").parse_known_args(list(argv))
     check_workers(options)
-    return each_method(options, lambda own: _ablate(own, rest), _has_variants)
-
-
-def _has_variants(method: str) -> bool:
-    return bool(_variants(method))
+    return each_method(options, lambda own: _ablate(own, rest), lambda method: bool(_variants(method)))
 
 
 def _variants(method: str) -> list[Path]:

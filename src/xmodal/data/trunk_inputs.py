@@ -82,7 +82,8 @@ class TrunkInputs(LightningDataModule):
         workers = self.trunk.processes(self.trainer.world_size if self.trainer else 1)
         if not self._store:
             return self._forms.read, workers
-        self._store.fill(self._wanted(role, rows), workers)
+        wide = {"wide": rows} if role == "train" and self.trunk.augments else {}
+        self._store.fill({"whole": rows, **wide}, workers)
         if self._device.type != "cuda":
             return self._store.read, 0  # which only copies what is in the memory already
         if role not in self._resident:
@@ -102,6 +103,3 @@ class TrunkInputs(LightningDataModule):
     def _store(self) -> PixelStore | None:
         """Decoded pictures on disk, for datasets that have them; None: they are decoded in every epoch."""
         return None
-
-    def _wanted(self, role: Role, rows: Index) -> dict[str, Index]:
-        return {"whole": rows} | ({"wide": rows} if role == "train" and self.trunk.augments else {})

@@ -132,7 +132,8 @@ class Display:
             self.bar.write(f"trial {trial.number}: {said}{self._best(trials)}", file=sys.stderr)
             if ERROR in trial.user_attrs:
                 self.bar.write(f"trial {trial.number}: {trial.user_attrs[ERROR]}", file=sys.stderr)
-        values = [(trial.number, *max(trial.intermediate_values.items())) for trial in trials if _reports(trial)]
+        running = [trial for trial in trials if trial.state == TrialState.RUNNING and trial.intermediate_values]
+        values = [(trial.number, *max(trial.intermediate_values.items())) for trial in running]
         now = [f"trial {number} epoch {epoch + 1} val/map {value:.4f}" for number, epoch, value in values]
         self.bar.set_postfix_str(", ".join(now))
 
@@ -143,7 +144,3 @@ class Display:
             return ""
         best = max(ended, key=lambda trial: trial.value or 0.0)
         return f", best {best.value:.4f} (trial {best.number})"
-
-
-def _reports(trial: FrozenTrial) -> bool:
-    return trial.state == TrialState.RUNNING and bool(trial.intermediate_values)

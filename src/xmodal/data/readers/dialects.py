@@ -153,18 +153,13 @@ def _part(found: list[Variable], *, paths: bool) -> tuple[Array, Array, Array]:
     image, text, label = (variable.read() for variable in found)
     if paths and image.dtype != object:
         raise UserError(f"{found[0]} holds no file names.")
-    label = _flat(label)
+    label = label.ravel() if label.ndim == 2 and 1 in label.shape else label  # class numbers (N, 1) or (1, N)
     pairs = pairs_axis(dict(zip(map(str, found), (image, text, label), strict=True)))
     image, text, label = (pairs_first(array, pairs) for array in (image, text, label))
     for variable, array in zip(found, (image, text), strict=False):
         if array.dtype != object and array.ndim < 4:  # pictures have a check of their own
             finite(array, str(variable))
     return image, text, label
-
-
-def _flat(label: Array) -> Array:
-    """Class numbers (N, 1) or (1, N) as (N,)."""
-    return label.ravel() if label.ndim == 2 and 1 in label.shape else label
 
 
 def _joined(arrays: list[Any]) -> Array:

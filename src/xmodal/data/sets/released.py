@@ -90,7 +90,8 @@ class Released(CrossModalDataModule):
         """The protocol's lists, without pairs whose picture is missing or corrupt."""
         drawn = self.release.picture if self.content is None else self.content
         split = self._drawn(drawn)
-        gone = self._corrupt_pairs
+        rows = self.release.image_rows
+        gone = self._corrupt if rows is None else np.flatnonzero(np.isin(rows, self._corrupt))
         if not len(gone):
             return split
         return Split(**{name: index[~np.isin(index, gone)] for name, index in vars(split).items()})
@@ -217,11 +218,6 @@ class Released(CrossModalDataModule):
                 f"again, or leave them out with --data.max_corrupt={len(rows)} or more."
             )
         return rows
-
-    @property
-    def _corrupt_pairs(self) -> Index:
-        rows = self.release.image_rows
-        return self._corrupt if rows is None else np.flatnonzero(np.isin(rows, self._corrupt))
 
     def describe(self) -> dict[str, Any]:
         """See `CrossModalDataModule`; also the form of the files, how it was split, and what was left out."""
