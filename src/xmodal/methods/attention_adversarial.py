@@ -182,7 +182,7 @@ class AttentionAdversarial(RetrievalMethod):
         super().on_test_epoch_end()
         if not self.cross:
             return
-        query, database = (self._encoded(self.role(role)) for role in ("query", "database"))
+        query, database = (self._encoded(self.data().role(role)) for role in ("query", "database"))
         rank, world = self.trainer.global_rank, self.trainer.world_size
         values, words = reranked_metrics(self._score, query, database, self.rerank, rank, world)
         self.reranked = {f"test/{name}": text for name, text in words.items()}

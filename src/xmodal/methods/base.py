@@ -244,16 +244,12 @@ class RetrievalMethod(Evaluated):
         """
         return self.data().role("train")
 
-    def role(self, role: Literal["query", "database"]) -> Batch:
-        """The test queries, or the pairs they are searched in, as one batch; for a test with a second stage.
+    def data(self) -> HasRoles:
+        """The data module of the run.
 
         Raises:
-            UserError: the module is tested without a data module.
+            UserError: there is none.
         """
-        return self.data().role(role)
-
-    def data(self) -> HasRoles:
-        """The data module of the run."""
         datamodule = getattr(self.trainer, "datamodule", None)
         if datamodule is None:
             raise UserError(f"{type(self).__name__} needs a data module: call trainer.fit(model, datamodule=...).")

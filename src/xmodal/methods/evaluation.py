@@ -9,7 +9,6 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from xmodal.batch import Batch, Features, Side
-from xmodal.encoders import Trunk
 from xmodal.errors import DivergedError, NotFiniteError
 from xmodal.losses import sign
 from xmodal.metrics import code_statistics, retrieval_metrics
@@ -28,9 +27,6 @@ class HasRoles(Protocol):
 
     def label_embeddings(self) -> Tensor:
         """(C, D) embeddings of the label names."""
-
-    def trunks(self) -> dict[Side, Trunk]:
-        """The trunks that the method trains, by side."""
 
 
 class Evaluated(LightningModule):
