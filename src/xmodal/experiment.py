@@ -165,7 +165,7 @@ def own_class(given: str, kind: str) -> Any:  # noqa: ANN401 - a method or a dat
     from xmodal.keys import BASES
 
     base, words = BASES[kind], {"model": "method", "data": "data module"}[kind]
-    place, _, name = given.partition(":") if ".py" in given else given.rpartition(".")[::1]
+    place, _, name = given.partition(":") if ".py" in given else given.rpartition(".")
     module = _module(place, given)
     own = {
         each.__name__: each

@@ -180,8 +180,8 @@ def _tree(key: str, value: str | None) -> Any:  # noqa: ANN401 - what the value 
         return None
     if key in ("model", "data", "trainer") and value.endswith((".yaml", ".yml", ".json")):
         return read_yaml(Path(value))
-    if value.lstrip().startswith("{") or "*" in value:
-        found = parse_yaml(value, f"--{key}") if value.lstrip().startswith("{") or "&" in value else value
+    if value.lstrip().startswith("{") or ("&" in value and "*" in value):  # an anchor and its alias
+        found = parse_yaml(value, f"--{key}")
         return found if isinstance(found, dict) else value
     return value
 

@@ -192,19 +192,20 @@ def _once(records: Sequence[Record], left_out: list[str]) -> list[Record]:
 def _setup(record: Record) -> tuple[Any, ...]:
     """What the runs of a setup have in common; files of one's own are named by their content."""
     kept = (record[key] for key in KEYS if key not in ("seed", "job_type"))
-    return *kept, record.get(DATA[-1], UNSAID), str(record.get("own_code") or "")
+    return *kept, record.get("training_hash", UNSAID), str(record.get("own_code") or "")
 
 
 def _of_their_data(records: Sequence[Record]) -> list[Record]:
     """Older records, which do not say what their labels were, as of those of the others of their split."""
     found = list(records)
-    for place in (3, 4):
-        known: dict[tuple[Any, ...], set[str]] = defaultdict(set)
+    for key in ("relevance_hash", "training_hash"):
+        before, known = DATA[: DATA.index(key)], defaultdict[tuple[Any, ...], set[str]](set)
         for record in found:
-            known[tuple(record[key] for key in DATA[:place])] |= {record[DATA[place]]} - {UNSAID}
+            known[tuple(record[each] for each in before)] |= {record[key]} - {UNSAID}
         for number, record in enumerate(found):
-            if record[DATA[place]] == UNSAID and len(hashes := known[tuple(record[key] for key in DATA[:place])]) == 1:
-                found[number] = record | {DATA[place]: next(iter(hashes))}
+            hashes = known[tuple(record[each] for each in before)]
+            if record[key] == UNSAID and len(hashes) == 1:
+                found[number] = record | {key: next(iter(hashes))}
     return found
 
 

@@ -151,6 +151,7 @@ def _text(array: Array) -> Array:
     """Text as a flat object array: of `str` without padding, or of lists of `str` where a pair has several."""
     if array.dtype.kind not in "OUS":
         return array
+    # A list for each row, of which numpy would make a matrix but for the None.
     flat = array.ravel() if array.ndim < 2 or 1 in array.shape else np.array([*map(list, array), None], object)[:-1]
     if not all(map(_is_text, flat)):
         return flat  # cells of matrices

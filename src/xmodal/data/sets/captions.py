@@ -76,7 +76,7 @@ class CaptionBenchmark(Benchmark):
         names = list(by_name)
         row = {name: position for position, name in enumerate(names)}
         roles: dict[str, list[int]] = {}
-        for role, file in zip(("train", "val", "test"), self.lists, strict=False):
+        for role, file in zip(ROLES, self.lists, strict=False):
             listed = files.find(file)
             if listed is not None:
                 lines = files.lines(listed)
