@@ -7,7 +7,7 @@ from xmodal import arguments
 from xmodal.errors import UserError
 from xmodal.experiment import configuration, experiment
 from xmodal.records.figures import draw_curves
-from xmodal.records.setups import by_setup, collect
+from xmodal.records.setups import by_setup, collect, is_plain
 from xmodal.run import MAX_SIZE, size_argument, whole_list
 from xmodal.studies.plots import draw_study
 from xmodal.studies.storage import study_name
@@ -32,7 +32,8 @@ def main(argv: Sequence[str]) -> int:
     name = study_name(plan.method, plan.dataset, sizes or [parsed.size], options.against)
     folder = parsed.folder.parents[1 if options.against else 0]
     written = draw_study(folder, name, options.storage, options.against)
-    setups = {each.variant: each for each in by_setup(collect(folder)[0]) if each.is_plain and each.queries is not None}
+    found = by_setup(collect(folder)[0])
+    setups = {each.variant: each for each in found if is_plain(each.variant) and each.queries is not None}
     if setups and not options.against:
         draw_curves(folder / "precision_recall.png", setups, name)
         written.append(folder / "precision_recall.png")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from xmodal.records.record import PER_RUN
-from xmodal.records.setups import MEASURES, Setup, differences, intervals
+from xmodal.records.setups import MEASURES, Setup, differences, intervals, is_plain
 from xmodal.significance import Interval, SeededTest, holm
 
 Tests = dict[tuple[Setup, Setup], dict[str, SeededTest] | None]
@@ -64,7 +64,8 @@ class Ablation:
 
 def contests(setups: Iterable[Setup]) -> list[Contest]:
     """Rank the untouched ones among the setups, which come as `by_setup` sorts them."""
-    by_contest = [tuple(each) for _, each in groupby((s for s in setups if s.is_plain), lambda setup: setup.contest)]
+    plain = (each for each in setups if is_plain(each.variant))
+    by_contest = [tuple(each) for _, each in groupby(plain, lambda setup: setup.contest)]
     every = [each for ranked in by_contest for each in ranked]
     sure = dict(zip(every, intervals(every), strict=True))
     ranks = {ranked: {measure: _methods(ranked, measure) for measure in MEASURES} for ranked in by_contest}
@@ -89,11 +90,11 @@ def ablations(setups: Sequence[Setup]) -> list[tuple[Setup | None, list[Ablation
     """
     plain: dict[tuple[object, str], list[Setup]] = defaultdict(list)
     for each in setups:
-        if each.is_plain:
+        if is_plain(each.variant):
             plain[each.contest, each.method].append(each)
     found: dict[tuple[object, str, Setup | None], list[tuple[Setup, Changes]]] = defaultdict(list)
     for each in setups:
-        if not each.is_plain:
+        if not is_plain(each.variant):
             near = [(base, changes(base, each)) for base in plain[each.contest, each.method]]
             base, changed = min(near, key=lambda pair: len(pair[1]), default=(None, ()))
             found[each.contest, each.method, base].append((each, changed))

@@ -26,7 +26,6 @@ from xmodal.significance import Interval, SeededTest, bootstrap_intervals, seede
 
 Record = dict[str, Any]
 Floats = NDArray[np.float64]
-
 MEASURES = {"map": "both", "map_i2t": "i2t", "map_t2i": "t2i"}  # under `test/` in a record; "both" is their mean
 PLAIN = ("base", "tuned", "tuned-edited")  # whole methods, and so is `tuned-at-64`; other variants are ablations
 QUERIES = ("dataset", "relevance", "split_hash", "relevance_hash")  # which of them were answered, and what is right
@@ -79,11 +78,6 @@ class Setup:
     def __post_init__(self) -> None:
         for each in fields(self)[1:]:
             setattr(self, each.name, self.records[0].get(each.name))
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether the runs are of the whole method: as it is, tuned, or with the values tuned at another size."""
-        return is_plain(self.variant)
 
     @property
     def protocol(self) -> tuple[str, str, str, str]:
@@ -151,7 +145,7 @@ def other_data(record: Record, here: Record) -> str | None:
 
 
 def is_plain(variant: str) -> bool:
-    """Whether a variant is the whole method and no ablation of it; see `Setup.is_plain`."""
+    """Whether a variant is the whole method: as it is, tuned, or with the values tuned at another size."""
     return variant in PLAIN or variant.startswith("tuned-at-")
 
 
@@ -177,9 +171,8 @@ def _once(records: Sequence[Record], left_out: list[str]) -> list[Record]:
 
     def place(record: Record) -> tuple[bool, bool, int]:
         folder = Path(record["path"]).parent
-        own = record["method"], record["dataset"]
         named = folder.name == run_name(record["variant"], record["seed"])
-        return not named, folder.parts[-4:-2] != own, len(folder.parts)
+        return not named, folder.parts[-4:-2] != (record["method"], record["dataset"]), len(folder.parts)
 
     kept: dict[tuple[Any, ...], Record] = {}
     for record in sorted(records, key=place):

@@ -148,10 +148,9 @@ def _hdf5_list(path: Path) -> list[Variable]:
 
 
 def _text(array: Array) -> Array:
-    """Text as a flat object array: of `str` without padding, or of lists of `str` where a pair has several."""
+    """Text as a flat object array: of `str` without padding, or of lists of them (a None keeps numpy from a matrix)."""
     if array.dtype.kind not in "OUS":
         return array
-    # A list for each row, of which numpy would make a matrix but for the None.
     flat = array.ravel() if array.ndim < 2 or 1 in array.shape else np.array([*map(list, array), None], object)[:-1]
     if not all(map(_is_text, flat)):
         return flat  # cells of matrices
