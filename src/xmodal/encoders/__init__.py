@@ -1,7 +1,7 @@
 """Encoders, frozen with a cache of what they gave, or as trunks to be trained."""
 
 from xmodal.encoders.batch_norm import SharedBatchNorm
-from xmodal.encoders.cache import Arrays, cached, digest, encoded, location
+from xmodal.encoders.cache import Arrays, cached, encoded, location
 from xmodal.encoders.clip import OpenClipImage, OpenClipText
 from xmodal.encoders.frozen import check_images, encode_images, encode_texts
 from xmodal.encoders.image import DECODING, ImageEncoder, TimmImage, open_picture
@@ -25,7 +25,6 @@ __all__ = [
     "View",
     "cached",
     "check_images",
-    "digest",
     "draws",
     "encode_images",
     "encode_texts",

@@ -35,20 +35,16 @@ class Indexed(Protocol[Held]):
     def __getitem__(self, position: int, /) -> Held: ...
 
 
-def digest(key: Mapping[str, object]) -> str:
-    """The first 16 hex digits of the SHA-256 of `key` written as canonical JSON."""
-    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def location(folder: Path, name: str, key: Mapping[str, object]) -> Path:
-    """The folder of a cache, `folder/<name>-<digest of key>`."""
-    return folder / f"{name}-{digest(key)}"
+    """The folder of a cache, `folder/<name>-<first 16 hex digits of the SHA-256 of key as canonical JSON>`."""
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+    return folder / f"{name}-{digest[:16]}"
 
 
 def cached(
     folder: Path, name: str, key: Mapping[str, object], build: Callable[[], Mapping[str, NDArray[np.generic]]]
 ) -> Arrays:
-    """Memory-mapped arrays of `folder/<name>-<digest of key>`, built by `build` where they are missing.
+    """Memory-mapped arrays of a cache (see `location`), built by `build` where they are missing.
 
     Args:
         folder: where the caches of one dataset lie.

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from xmodal.batch import Features, Raw
 from xmodal.encoders.cache import Encode
-from xmodal.encoders.image import ImageEncoder, frozen, stamp
+from xmodal.encoders.image import ImageEncoder, encode_by, stamp
 from xmodal.encoders.text import TextEncoder
 from xmodal.encoders.trunk import PictureTrunk, Trunk, half, located, on_device
 from xmodal.encoders.view import View
@@ -196,7 +196,7 @@ class OpenClipImage(OpenClip, ImageEncoder):
 
     def open(self) -> Encode[Image.Image]:
         """See `ImageEncoder`."""
-        return frozen(self.trunk())
+        return encode_by(self.trunk())
 
 
 class OpenClipText(OpenClip, TextEncoder):

@@ -51,7 +51,7 @@ def open_picture(content: bytes) -> Image.Image:
     return picture.convert("RGB")
 
 
-def frozen(trunk: Trunk) -> Encode[Image.Image]:
+def encode_by(trunk: Trunk) -> Encode[Image.Image]:
     """What a trunk that is not trained makes of pictures."""
     trunk = trunk.eval().to(on_device())
 
@@ -147,7 +147,7 @@ class TimmImage(ImageEncoder):
         Raises:
             UserError: the weights cannot be found, or the model takes pictures of one size only.
         """
-        return frozen(self.trunk().to(memory_format=torch.channels_last))  # a fifth faster on a CPU
+        return encode_by(self.trunk().to(memory_format=torch.channels_last))  # a fifth faster on a CPU
 
     def trunk(self, *, weights: bool = True) -> Trunk:
         """See `ImageEncoder`."""
