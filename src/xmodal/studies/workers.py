@@ -24,23 +24,21 @@ def pool_of(options: argparse.Namespace, sharing: int = 1) -> Pool:
     Raises:
         UserError: a number is none.
     """
-    devices = device_count(options)
-    if options.workers != AUTO:
-        return Pool(whole("WORKERS", options.workers, 1, 256), devices, sharing)
-    workers = _auto(devices, sharing, getattr(options, "base", None))
-    sys.stderr.write(f"WORKERS=auto: {workers}, for the cores and the free memory of this machine\n")
+    workers, devices = check_workers(options), device_count(options)
+    if workers is None:
+        workers = _auto(devices, sharing, getattr(options, "base", None))
+        sys.stderr.write(f"WORKERS=auto: {workers}, for the cores and the free memory of this machine\n")
     return Pool(workers, devices, sharing)
 
 
-def check_workers(options: argparse.Namespace) -> None:
-    """Say a slip before anything is started.
+def check_workers(options: argparse.Namespace) -> int | None:
+    """WORKERS, None for `auto`; a slip in it or in DEVICES is said before anything is started.
 
     Raises:
         UserError: a number is none.
     """
     device_count(options)
-    if options.workers != AUTO:
-        whole("WORKERS", options.workers, 1, 256)
+    return None if options.workers == AUTO else whole("WORKERS", options.workers, 1, 256)
 
 
 def device_count(options: argparse.Namespace) -> int:
