@@ -3,7 +3,7 @@
 import inspect
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -147,9 +147,16 @@ def own_files(config: Mapping[str, Any]) -> dict[str, str]:
     """Hashes of the files of one's own that a configuration, or a part of one, names: of classes and of weights."""
     from xmodal.data.readers.checksums import weights_hashes
 
-    named = [str((config.get(key) or {}).get("class_path")) for key in ("model", "data")]
     files = weights_hashes(leaves(config.get("data") or {}, "data."))
-    return own_code(*(imported(path) for path in named if is_own(path))) | files
+    return own_code(*(imported(path) for path in dict.fromkeys(_class_paths(config)) if is_own(path))) | files
+
+
+def _class_paths(tree: Any) -> Iterator[str]:  # noqa: ANN401 - what a configuration holds
+    """Of every class in a configuration: method, data, their encoders, callbacks and all else of the trainer."""
+    for each in tree.values() if isinstance(tree, Mapping) else tree if isinstance(tree, list) else ():
+        yield from _class_paths(each)
+    if isinstance(tree, Mapping) and isinstance(tree.get("class_path"), str):
+        yield tree["class_path"]
 
 
 def own_class(given: str, kind: str) -> Any:  # noqa: ANN401 - a method or a data module

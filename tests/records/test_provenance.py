@@ -6,6 +6,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from xmodal.cli import Parsed
 from xmodal.experiment import configuration
@@ -114,3 +115,20 @@ def test_weights_of_a_trunk_are_code_of_ones_own(tmp_path):
     ((key, after),) = Parsed(command).own_code.items()
     assert key == before[0] == "data.init_args.image_encoder.init_args.weights"
     assert after != before[1]
+
+
+def test_callbacks_of_ones_own_are_code_as_well(tmp_path, monkeypatch):
+    """And nothing of Lightning, whose version a record names."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "watching.py").write_text("from lightning import Callback\nclass Mine(Callback): pass\n")
+    command = [*configuration("dmsf", "emoji"), "--trainer.callbacks+=watching.Mine"]
+    assert [*Parsed([*command, "--trainer.callbacks+=LearningRateMonitor"]).own_code] == ["watching.Mine"]
+
+
+def test_a_record_names_variables_by_which_libraries_compute_otherwise(monkeypatch):
+    """`MKL_CBWR=COMPATIBLE` gives other weights; `WANDB_MODE` does not."""
+    before = record.machine(torch.device("cpu"))
+    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    after = record.machine(torch.device("cpu"))
+    assert after["variables"] == before["variables"] | {"MKL_CBWR": "COMPATIBLE"}

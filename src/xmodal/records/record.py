@@ -4,6 +4,7 @@ import ast
 import contextlib
 import hashlib
 import json
+import os
 import platform
 import re
 import resource
@@ -52,6 +53,8 @@ PACKAGES = (
     "numpy",
     "numba",
 )
+# How variables begin by which libraries compute otherwise.
+ARITHMETIC = ("MKL_", "ONEDNN_", "OPENBLAS_", "NPY_", "GLIBC_TUNABLES", "NVIDIA_TF32", "TORCH_ALLOW_TF32")
 
 
 def config_hash(config: str) -> str:
@@ -83,11 +86,11 @@ def provenance() -> Mapping[str, Any]:
 
 
 def own_code(*classes: type) -> dict[str, str]:
-    """A hash of the code of each class that is not of this package, by the class's full name: no commit names it.
+    """A hash of the code of each class of one's own, by its full name: neither a commit nor a version names it.
 
     It is that of the class's file and of those that this imports, and they in turn, from its folder or its own package.
     """
-    foreign = [each for each in classes if each.__module__.partition(".")[0] != __name__.partition(".")[0]]
+    foreign = [each for each in classes if each.__module__.partition(".")[0] not in PACKAGES]
     found = {
         f"{each.__module__}.{each.__qualname__}": [_source(file) for file in _files(each.__module__)]
         for each in foreign
@@ -98,8 +101,8 @@ def own_code(*classes: type) -> dict[str, str]:
 def machine(device: "torch.device") -> dict[str, Any]:
     """The device's name, what computes on its host, and the peak memory so far, in bytes.
 
-    `threads`, `vectors` (the instructions that torch chose: DEFAULT, AVX2, AVX512, ...) and `blas` change the last
-    bit of a sum on the CPU, and so does the processor itself, by which MKL chooses.
+    `threads`, `vectors` (the instructions that torch chose: DEFAULT, AVX2, AVX512, ...), `blas` and `variables` of the
+    environment change the last bit of a sum, and so does the processor itself, by which MKL chooses.
     """
     import torch
 
@@ -108,6 +111,7 @@ def machine(device: "torch.device") -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "vectors": torch.backends.cpu.get_cpu_capability(),
         "blas": blas[1] if blas else "unknown",
+        "variables": {name: os.environ[name] for name in sorted(os.environ) if name.startswith(ARITHMETIC)},
     }
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(device)
