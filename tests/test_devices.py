@@ -69,6 +69,12 @@ def test_several_devices_train_by_a_strategy_that_takes_every_method(home, monke
         assert isinstance(cli.trainer.strategy, OverDevices)
 
 
+def test_a_callback_that_is_alone_needs_no_list(home):
+    words = [*configuration("dmsf", "emoji"), "--model.bits=8", "--data.subset=64", "--trainer.accelerator=cpu"]
+    with XmodalCLI([*words, "--trainer.callbacks=ModelSummary"], loggers=False) as cli:
+        assert "ModelSummary" in {type(each).__name__ for each in cli.trainer.callbacks}
+
+
 class Rank:
     """A trainer of one of two processes that were started by torchrun; `heard` is what the first one has told."""
 

@@ -32,7 +32,7 @@ from xmodal.keys import BASES, Given
 from xmodal.records.loggers import close, loggers
 from xmodal.records.record import PER_RUN, config_hash, run_name
 from xmodal.safe_yaml import LOADER
-from xmodal.trainer import OverDevices, check_trainer, first_decides, several
+from xmodal.trainer import OverDevices, check_trainer, first_decides, listed, several
 
 OVERWRITE = "--overwrite"
 LINKED = (
@@ -176,12 +176,11 @@ class XmodalCLI(LightningCLI):
         config = self.config_init.trainer
         self.origin = Origin(self.own_code)
         own = [SeedEpoch(self.config.seed_everything), SameData(), StaysStopped(), Finite(), EndAtOnce()]
-        config.callbacks = [*(config.callbacks or []), *own, self.origin, *self.callbacks]
+        config.callbacks = [*listed(config.callbacks), *own, self.origin, *self.callbacks]
         if self.checkpoints:
             self.best, last = keepers(self.folder / "checkpoints")
             config.callbacks += [self.best, last]
-        plugins = config.plugins if isinstance(config.plugins, list) else [config.plugins] if config.plugins else []
-        kwargs["plugins"] = [*plugins, WholeCheckpoints()]
+        kwargs["plugins"] = [*listed(config.plugins), WholeCheckpoints()]
         kwargs |= {"default_root_dir": str(self.folder), "enable_checkpointing": self.checkpoints}
         own_loggers = config.logger is None and self.logs
         if config.logger is None:

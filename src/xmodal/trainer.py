@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Callable
+from pydoc import locate
 from typing import Any, TypeVar, cast
 
 import torch
@@ -23,6 +24,16 @@ TRAINER = {
     "gradient_clip_val": ("a number above 0, or null", 1e-30),
     "num_nodes": ("a whole number from 1", 1),
 }  # the least that a run can use
+PRECISIONS = ("32", "32-true", "16", "16-mixed", "bf16", "bf16-mixed")  # features and evaluation are of 32 bits
+AVERAGES = "which copies the model before the data have shaped it: average in a method of your own"
+FINDS = "which trains with another value than the configuration says: give the value that it finds"
+CALLBACKS = {
+    "WeightAveraging": AVERAGES,
+    "StochasticWeightAveraging": AVERAGES,
+    "LearningRateFinder": FINDS,
+    "BatchSizeFinder": FINDS,
+    "Timer": "whose clock cannot be repeated: give trainer.max_epochs",
+}  # of Lightning, that no run can use
 
 
 def check_trainer(trainer: Any) -> None:  # noqa: ANN401 - its arguments
@@ -38,8 +49,12 @@ def check_trainer(trainer: Any) -> None:  # noqa: ANN401 - its arguments
     most = DEVICES if trainer.accelerator != "cpu" and torch.cuda.is_available() else PROCESSES
     if count > most:
         raise UserError(f"trainer.devices is {count}: give a number from 1 to {most}.")
-    if str(trainer.precision).startswith("64"):
-        raise UserError("trainer.precision is 64 bits, and features are of 32: give 32-true, 16-mixed or bf16-mixed.")
+    if trainer.precision is not None and str(trainer.precision) not in PRECISIONS:
+        raise UserError(f"trainer.precision is {trainer.precision}: give 32-true, 16-mixed or bf16-mixed.")
+    for each in listed(trainer.callbacks):
+        for name in (kind.__name__ for kind in getattr(locate(each.class_path), "__mro__", ())):
+            if name in CALLBACKS:
+                raise UserError(f"trainer.callbacks has a {name}, {CALLBACKS[name]}.")
     for name in ("max_epochs", "check_val_every_n_epoch"):
         if trainer[name] is None:
             raise UserError(f"trainer.{name} is null: give {TRAINER[name][0]}.")
@@ -58,6 +73,11 @@ def check_trainer(trainer: Any) -> None:  # noqa: ANN401 - its arguments
         )
     if trainer.use_distributed_sampler:
         raise UserError("trainer.use_distributed_sampler is true, which pads: say false, the data module shards.")
+
+
+def listed(given: Any) -> list[Any]:  # noqa: ANN401 - an argument of the trainer
+    """What Lightning takes as a list, as one thing, or as nothing."""
+    return given if isinstance(given, list) else [given] if given else []
 
 
 def started_outside(trainer: Trainer) -> bool:
