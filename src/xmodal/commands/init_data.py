@@ -38,7 +38,8 @@ def write_data(options: argparse.Namespace) -> int:
     if target.exists():
         raise UserError(f"{target} is there already: give another --name, or delete it.")
     given = _columns(options, table, place)
-    given = {"name": name, "table": str(_absolute(table)), **given, "database": options.database}
+    path = Path(table).resolve() if Path(table).exists() else Path(table).absolute()  # a pattern
+    given = {"name": name, "table": str(path), **given, "database": options.database}
     if options.table:
         given["images"] = str(place.resolve())
     module = Folder(**given, max_corrupt=10**9)
@@ -50,11 +51,6 @@ def write_data(options: argparse.Namespace) -> int:
     first = "dcmh" if given["label"] else "cca"
     sys.stdout.write(f"next        xmodal train {first} {target} --{'bits' if given['label'] else 'dim'} 64\n")
     return 0
-
-
-def _absolute(table: str) -> Path:
-    path = Path(table)
-    return path.resolve() if path.exists() else path.absolute()  # a pattern
 
 
 def _columns(options: argparse.Namespace, table: str, place: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ database exists.
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -24,14 +24,10 @@ Array = NDArray[Any]
 _TILE = 4096  # database items at a time: their keys, label rows and code bytes stay in the first two caches
 
 
-class _Builder(Protocol):
-    def ctpop(self, value: object) -> object: ...
-
-
 def _popcount(typing_context: object, value: types.Type) -> tuple[object, Callable[..., object]]:
     """Number of set bits: the processor's own instruction, which LLVM vectorises."""
 
-    def generate(_context: object, builder: _Builder, _signature: object, arguments: tuple[object, ...]) -> object:
+    def generate(_context: object, builder: Any, _signature: object, arguments: Any) -> Any:  # noqa: ANN401 - numba's
         return builder.ctpop(arguments[0])
 
     return value(value), generate

@@ -1,23 +1,12 @@
 """The lock of a study database: one process at a time makes tables or begins a trial."""
 
-from typing import Protocol
 from zlib import crc32
 
-from filelock import FileLock
+from filelock import BaseFileLock, FileLock
 from sqlalchemy import Connection, NullPool, create_engine, text
 from sqlalchemy.engine import URL
 
 from xmodal import paths
-
-
-class Lock(Protocol):
-    """Held by one process at a time; a process that ends lets it go."""
-
-    def acquire(self) -> object:
-        """Wait for it."""
-
-    def release(self) -> None:
-        """Let it go, if it is held."""
 
 
 class AdvisoryLock:
@@ -42,6 +31,9 @@ class AdvisoryLock:
         if self._held is not None:
             self._held.close()
             self._held = None
+
+
+Lock = BaseFileLock | AdvisoryLock  # held by one process at a time; a process that ends lets it go
 
 
 def lock_of(url: URL) -> Lock:
