@@ -68,6 +68,7 @@ def test_the_ranks_of_all_queries_give_the_number_of_the_record(trained, index, 
 
 def test_embeddings_are_made_in_the_precision_in_which_they_were_scored(trained):
     run, saved = Trained.open(trained("half")), np.load(trained("half") / "codes.npz")
+    run.config["trainer"]["precision"] = None  # as where a GPU has chosen it; the record tells which
     made, judged = run.role("query")
     made["alone"] = run.encode("text", [run.data.caption(int(each)) for each in judged.index])
     for name, found in made.items():

@@ -27,6 +27,7 @@ from xmodal.experiment import CARRIED, imported
 from xmodal.keys import arguments_of, built
 from xmodal.methods import RetrievalMethod
 from xmodal.metrics.packing import embedding_rows
+from xmodal.records import read_result
 from xmodal.relevance import Relevance
 from xmodal.safe_yaml import read_yaml
 
@@ -180,9 +181,16 @@ class Trained:
             return self.packed(self.method.encode(side, features))
 
     def precision(self) -> torch.autocast:
-        """Compute as the run's configuration says: in another precision, codes have other bits than were scored."""
-        mixed = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(str(self.config["trainer"]["precision"]))
+        """Compute as the run did: in another precision, codes have other bits than were scored."""
+        mixed = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(self._scored_in)
         return torch.autocast("cpu", mixed, enabled=mixed is not None)
+
+    @cached_property
+    def _scored_in(self) -> str:
+        """The precision of the record: where the configuration leaves it open, or the CPU has another, it tells."""
+        with suppress(UserError):
+            return str(read_result(self.folder / "result.json")["precision"])
+        return str(self.config["trainer"]["precision"])
 
     def packed(self, outputs: Tensor) -> Array:
         """What leaves the method, (B, K), as it is searched; see `encode`."""
