@@ -11,8 +11,8 @@ from xmodal.cli import Parsed
 from xmodal.experiment import configuration, size_names
 from xmodal.records.record import TUNED as HEADER
 from xmodal.records.record import config_hash, is_edited, tuned_text
-from xmodal.studies.search import as_text
 from xmodal.studies.space import read_search
+from xmodal.studies.sweep import as_text
 
 FOLDERS = sorted(path for path in (CHECKOUT / "experiments").iterdir() if path.is_dir())
 SPACES = sorted((CHECKOUT / "sweeps").glob("*.yaml"))

@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import CHECKOUT
 from tests.records.records import write_run
 from xmodal import methods
-from xmodal.records.published import COLUMNS, table
+from xmodal.records.results import COLUMNS, table
 from xmodal.records.setups import collect
 
 

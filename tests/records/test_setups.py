@@ -8,7 +8,7 @@ import pytest
 
 from tests.records.records import QUERIES, write_run
 from xmodal.records.contests import contests
-from xmodal.records.published import COLUMNS, table
+from xmodal.records.results import COLUMNS, table
 from xmodal.records.setups import by_setup, collect, differences, intervals, read_arrays
 from xmodal.significance import bootstrap_interval, seeded_tests
 

@@ -16,7 +16,7 @@ from tests.records.records import write_run
 from xmodal.__main__ import main
 from xmodal.commands import table
 from xmodal.errors import UserError
-from xmodal.records.published import CELLS, COLUMNS, LEADS, write
+from xmodal.records.results import CELLS, COLUMNS, LEADS, write
 from xmodal.studies.grid import Run
 from xmodal.studies.space import Parameter, Search
 

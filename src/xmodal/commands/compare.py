@@ -8,8 +8,8 @@ from xmodal import arguments, paths
 from xmodal.errors import UserError
 from xmodal.experiment import dataset_name
 from xmodal.records.page import write_page
-from xmodal.records.published import COLUMNS, table
 from xmodal.records.record import mixed_versions
+from xmodal.records.results import COLUMNS, table
 from xmodal.records.setups import Record, by_setup, collect
 from xmodal.records.tables import aligned, piped
 

@@ -15,9 +15,9 @@ from xmodal.studies import front
 from xmodal.studies.each_method import each_method
 from xmodal.studies.jobs import run_jobs
 from xmodal.studies.processes import Pool
-from xmodal.studies.search import Sweep
 from xmodal.studies.space import read_search
 from xmodal.studies.supervise import supervise
+from xmodal.studies.sweep import Sweep
 from xmodal.studies.tuned import check_complete, evaluate, write_tuned
 from xmodal.studies.workers import check_workers, pool_of
 

@@ -19,17 +19,17 @@ from xmodal.errors import UserError
 from xmodal.experiment import own_files, size_names
 from xmodal.files import write_atomically
 from xmodal.records import provenance
-from xmodal.records.published import write
 from xmodal.records.record import read_result
+from xmodal.records.results import write
 from xmodal.records.setups import Record
 from xmodal.records.wandb_mode import mode
 from xmodal.run import MAX_SIZE, overrides, whole, whole_list
 from xmodal.safe_yaml import read_yaml
-from xmodal.studies.energy import gpu_energy
+from xmodal.studies.gpus import gpu_energy
 from xmodal.studies.grid import Grid, changed_data, has_queries, mixed
 from xmodal.studies.processes import Pool
-from xmodal.studies.search import Sweep
 from xmodal.studies.storage import DONE
+from xmodal.studies.sweep import Sweep
 from xmodal.studies.workers import pool_of
 
 UNSEARCHED = ("cca", "untrained")  # closed forms, whose experiment files say all there is to set

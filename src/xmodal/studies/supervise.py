@@ -19,8 +19,8 @@ from xmodal.progress import bar
 from xmodal.records.record import read_result
 from xmodal.studies.grid import changed_data
 from xmodal.studies.processes import Pool, SpentError, Task, TrialDiedError
-from xmodal.studies.search import Sweep
 from xmodal.studies.storage import DONE, ERROR, GIVE_UP, OpenStudy, give_up_after_failures
+from xmodal.studies.sweep import Sweep
 
 
 def supervise(sweep: Sweep, opened: OpenStudy, pool: Pool) -> None:

@@ -19,9 +19,9 @@ from xmodal.records.record import is_of, tuned_text
 from xmodal.run import overrides
 from xmodal.studies.grid import check_data
 from xmodal.studies.processes import Pool
-from xmodal.studies.search import Sweep
 from xmodal.studies.space import experiment_with
 from xmodal.studies.storage import DONE, SOURCE
+from xmodal.studies.sweep import Sweep
 
 
 def check_complete(study: optuna.Study) -> None:

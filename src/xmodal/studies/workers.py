@@ -6,7 +6,7 @@ from pathlib import Path
 
 from xmodal.run import whole
 from xmodal.safe_yaml import read_yaml
-from xmodal.studies.energy import free_gpu_memory
+from xmodal.studies.gpus import free_gpu_memory
 from xmodal.studies.processes import Pool, device_groups, share_of_cores
 
 AUTO = "auto"

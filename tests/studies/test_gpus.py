@@ -2,7 +2,7 @@ import pynvml
 import pytest
 import torch
 
-from xmodal.studies.energy import gpu_energy
+from xmodal.studies.gpus import gpu_energy
 
 
 @pytest.mark.parametrize(("visible", "joules"), [(None, 3.0), ("1", 2.0), ("GPU-b,0", 3.0), ("", None)])
