@@ -135,6 +135,10 @@ def test_a_server_that_answers_makes_the_run_online(key, monkeypatch):
 
 
 def test_a_server_that_refuses_the_key_makes_the_run_offline(home, key, monkeypatch, capsys):
+    """A run that goes on keeps its id."""
+    kept = home / "run" / "metrics" / "wandb_id"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("0123456789abcdef")
     monkeypatch.setenv("WANDB_MODE", "online")
     with StandIn(refuses=True) as server:
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
@@ -142,6 +146,7 @@ def test_a_server_that_refuses_the_key_makes_the_run_offline(home, key, monkeypa
         made = loggers(home / "run", paths.runs(), "group", "train", ["dmsf"])
         made[1].experiment.log({"val/map": 0.5})
         close(made)
+    assert (run_id(made), kept.read_text()) == ("0123456789abcdef", "0123456789abcdef")
     assert "W&B refuses the run" in capsys.readouterr().err
     assert len(list((paths.runs() / "wandb").glob("offline-run-*"))) == 1
 

@@ -100,7 +100,8 @@ def loggers(folder: Path, runs: Path, group: str, job_type: str, tags: Sequence[
             _ = run.experiment  # starts the run
         except wandb.Error as error:
             go_offline(f"W&B refuses the run ({str(error).splitlines()[0]})")
-            kept.unlink(missing_ok=True)  # its service still holds the id
+            wandb.teardown()  # its service holds the id
+            os.environ.pop("WANDB_SERVICE", None)  # also one of another process, which goes on
             return loggers(folder, runs, group, job_type, tags)
     return [metrics, run]
 
