@@ -74,7 +74,8 @@ def page() -> str:
         "`difference`: variant minus full method, mean of both directions, with its 95 % interval over queries; `p`: "
         "paired randomisation test over the queries of the seeds' mean, Holm-adjusted within the table: these tables "
         "are older than the test over seeds too, and what they call better may be a matter of seeds; how many threads "
-        "made them is not recorded. `dcmht-emoji` alone is new, made on one thread and tested over seeds and queries."
+        "made them is not recorded. `dcmht-emoji` and `dmsf-fashion` are new, made on one thread and tested over seeds "
+        "and queries."
     )
     for path in sorted((HERE / "ablations").glob("*.csv")):
         found = _read(path)
