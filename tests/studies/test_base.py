@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from tests.studies.test_search import opened, played, sweep  # noqa: F401 - a fixture
+from tests.studies.test_sweep import opened, played, sweep  # noqa: F401 - a fixture
 from xmodal.studies.storage import BASE
 
 

@@ -4,7 +4,7 @@ from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import TrialState
 
 from tests.studies.conftest import Killed
-from tests.studies.test_search import opened, played, sweep, trials  # noqa: F401 - a fixture
+from tests.studies.test_sweep import opened, played, sweep, trials  # noqa: F401 - a fixture
 from xmodal.studies.processes import TrialDivergedError, TrialError
 
 retried = RetryHeartbeatStaleTrialCallback.retried_trial_number

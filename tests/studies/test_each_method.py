@@ -4,7 +4,7 @@ from argparse import Namespace
 
 import pytest
 
-from tests.studies.test_search import SPACE, played, write  # noqa: F401 - a fixture
+from tests.studies.test_sweep import SPACE, played, write  # noqa: F401 - a fixture
 from xmodal.__main__ import main
 from xmodal.errors import UserError
 from xmodal.studies.each_method import each_method

@@ -12,7 +12,7 @@ import pytest
 import torch
 from optuna.exceptions import StorageInternalError
 
-from tests.studies.test_search import SPACE, played, sweep, trials, write  # noqa: F401 - a fixture
+from tests.studies.test_sweep import SPACE, played, sweep, trials, write  # noqa: F401 - a fixture
 from xmodal.experiment import configuration
 from xmodal.methods import DMSF
 from xmodal.studies import trial

@@ -10,7 +10,7 @@ import pytest
 from tests.postgres import installed, server
 from tests.studies.jobs import fail, touch
 from tests.studies.test_faults import begin, together
-from tests.studies.test_search import SPACE, played, stored, sweep, write  # noqa: F401 - a fixture
+from tests.studies.test_sweep import SPACE, played, stored, sweep, write  # noqa: F401 - a fixture
 from xmodal.errors import UserError
 from xmodal.studies.jobs import run_jobs
 
