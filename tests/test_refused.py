@@ -11,6 +11,11 @@ from xmodal.__main__ import main
     ("method", "keys", "words"),
     [
         (
+            "dsph",
+            "trainer.callbacks=EarlyStopping trainer.callbacks.monitor=val/mAP",
+            "Early stopping conditioned on metric `val/mAP` which is not available.",
+        ),
+        (
             "dcmh",
             "model.lr=1e9 model.weight_decay=1e9 data.batch_size=8",
             "the parameters are not finite after epoch 1",

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -251,3 +252,12 @@ def test_smoke_and_compare_cover_every_method(home, capsys):
     assert lines[1].split()[:4] == ["cca", "emoji", "16", "bits"]
     assert run(capsys, "compare", "--format=csv")[1].splitlines()[1].startswith("cca,emoji,16 bits,base,0,0.")
     assert run(capsys, "compare", "--format=markdown")[1].splitlines()[1].startswith("| --- | --- |")
+
+
+def test_a_profiler_that_was_asked_for_is_printed(home, offline, capsys, caplog):
+    logging.getLogger("lightning.pytorch").addHandler(caplog.handler)
+    try:
+        run(capsys, "train", "dmsf", "emoji", "--bits", 16, "--epochs", 1, *SMALL, "--trainer.profiler=simple")
+    finally:
+        logging.getLogger("lightning.pytorch").removeHandler(caplog.handler)
+    assert "FIT Profiler Report" in caplog.text

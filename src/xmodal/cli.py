@@ -102,7 +102,7 @@ class XmodalCLI(LightningCLI):
         """End the W&B run; what Lightning says of a configuration while it runs is one line as well."""
         close(self.trainer.loggers, failed=error is not None)
         release(self.folder)
-        if isinstance(error, MisconfigurationException):
+        if isinstance(error, MisconfigurationException) or str(error).startswith("Early stopping conditioned on"):
             raise _unusable(error) from error
         if isinstance(error, LinAlgError):
             raise DivergedError(" ".join(str(error).split())[:160]) from error
@@ -260,6 +260,8 @@ def _quieten() -> None:
     """Silence what Lightning says of every run; its errors and everything else stay."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ("profilers.profiler", "callbacks.model_summary"):  # what they report was asked for
+        logging.getLogger(f"lightning.pytorch.{name}").setLevel(logging.INFO)
     for message in (
         "LightningCLI's args parameter",  # our commands are called from Python with a list, always
         "`LightningModule.configure_optimizers` returned `None`",  # a closed form has no optimizer

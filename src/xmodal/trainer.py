@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 
 import torch
 from lightning import LightningModule, Trainer
+from lightning.fabric.plugins.environments import ClusterEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 
 from xmodal.errors import UserError
@@ -24,6 +25,19 @@ TRAINER = {
     "gradient_clip_val": ("a number above 0, or null", 1e-30),
     "num_nodes": ("a whole number from 1", 1),
 }  # the least that a run can use
+COUNTED = "a run is counted in epochs, give trainer."
+ONLY: dict[str, tuple[tuple[Any, ...], str]] = {
+    "max_steps": ((-1,), f"{COUNTED}max_epochs"),  # Lightning would go on with the pairs of another epoch
+    "max_time": ((None,), f"{COUNTED}max_epochs"),
+    "min_steps": ((None,), f"{COUNTED}min_epochs"),
+    "strategy": (("auto", "ddp"), "give auto, with which every method is tested"),
+    "num_sanity_val_steps": ((0,), "give 0, or a search takes the score of an untrained model for that of an epoch"),
+    "enable_checkpointing": ((None, True), "but a run evaluates its best checkpoint: leave it out"),
+    "limit_predict_batches": ((None,), "but a run predicts nothing: leave it out"),
+    "sync_batchnorm": ((False,), "which drops activations: say false, trunks share their statistics without it"),
+    "enable_autolog_hparams": ((True,), "but loggers get the whole configuration in any case: leave it out"),
+    "model_registry": ((None,), "but nothing is sent there: leave it out"),
+}  # values that can be used, where another one would have no effect or a wrong one
 PRECISIONS = ("32", "32-true", "16", "16-mixed", "bf16", "bf16-mixed")  # features and evaluation are of 32 bits
 AVERAGES = "which copies the model before the data have shaped it: average in a method of your own"
 FINDS = "which trains with another value than the configuration says: give the value that it finds"
@@ -33,6 +47,11 @@ CALLBACKS = {
     "LearningRateFinder": FINDS,
     "BatchSizeFinder": FINDS,
     "Timer": "whose clock cannot be repeated: give trainer.max_epochs",
+    "ModelPruning": "which prunes what was validated before: prune in a method of your own",
+    "OnExceptionCheckpoint": "which a run would go on from in the midst of an epoch: leave it out",
+    "BackboneFinetuning": "for a `backbone`, which no method has: see data.trunk",
+    "SpikeDetection": "whose state is no part of a checkpoint: leave it out",
+    "BasePredictionWriter": "but a run predicts nothing: leave it out",
 }  # of Lightning, that no run can use
 
 
@@ -58,9 +77,17 @@ def check_trainer(trainer: Any) -> None:  # noqa: ANN401 - its arguments
     for name in ("max_epochs", "check_val_every_n_epoch"):
         if trainer[name] is None:
             raise UserError(f"trainer.{name} is null: give {TRAINER[name][0]}.")
-    for name in ("max_steps", "max_time"):  # with the first, Lightning goes on with the pairs of another epoch
-        if trainer[name] not in (-1, None):
-            raise UserError(f"trainer.{name} is {trainer[name]}: a run is counted in epochs, give trainer.max_epochs.")
+    for name in ("min_epochs", "check_val_every_n_epoch"):
+        if (value := trainer[name]) is not None and value > trainer.max_epochs:
+            raise UserError(f"trainer.{name} is {value}: give at most trainer.max_epochs, {trainer.max_epochs}.")
+    for name, (values, words) in ONLY.items():
+        if trainer[name] not in values:
+            raise UserError(f"trainer.{name} is {getattr(trainer[name], 'class_path', trainer[name])}: {words}.")
+    if trainer.gradient_clip_algorithm and trainer.gradient_clip_val is None:
+        raise UserError("trainer.gradient_clip_algorithm says how to clip: give trainer.gradient_clip_val as well.")
+    for each in listed(trainer.plugins):
+        if not issubclass(cast("type", locate(each.class_path)), ClusterEnvironment):
+            raise UserError(f"trainer.plugins has {each.class_path}: give a cluster environment, or trainer.precision.")
     for name in ("fast_dev_run", "barebones", "overfit_batches"):
         if trainer[name]:
             raise UserError(f"trainer.{name} leaves out what a record needs: take `xmodal smoke` or data.subset.")
