@@ -102,7 +102,8 @@ class XmodalCLI(LightningCLI):
         """End the W&B run; what Lightning says of a configuration while it runs is one line as well."""
         close(self.trainer.loggers, failed=error is not None)
         release(self.folder)
-        if isinstance(error, MisconfigurationException) or str(error).startswith("Early stopping conditioned on"):
+        stopping = isinstance(error, RuntimeError) and str(error).startswith("Early stopping conditioned on")
+        if error is not None and (stopping or isinstance(error, MisconfigurationException)):
             raise _unusable(error) from error
         if isinstance(error, LinAlgError):
             raise DivergedError(" ".join(str(error).split())[:160]) from error

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 
 import torch
 from lightning import LightningModule, Trainer
-from lightning.fabric.plugins.environments import ClusterEnvironment
+from lightning.fabric.plugins import ClusterEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 
 from xmodal.errors import UserError
