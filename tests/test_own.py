@@ -172,13 +172,14 @@ def test_without_labels_supervised_methods_say_so_in_one_line(own, capsys):
     assert 0 < metrics["test/map_i2t"] <= 1
 
 
-def test_another_table_is_another_configuration_and_is_never_ranked_with_the_first(own, capsys):
-    """Labels that were corrected between two runs: as many rows, the same split, other answers."""
+@pytest.mark.parametrize("corrected", [(b"2.jpg,class0", b"2.jpg,class1"), (b",words of", b",words for")])
+def test_another_table_is_another_configuration_and_is_never_ranked_with_the_first(own, capsys, corrected):
+    """Labels or texts that were corrected between two runs: as many rows, the same split, other answers or queries."""
     command, record, _ = trained_small(own)
     first = json.loads(record.read_text())
     table = own / "table.csv"
     kept = table.read_bytes()
-    table.write_bytes(kept.replace(b"2.jpg,class0", b"2.jpg,class1"))
+    table.write_bytes(kept.replace(*corrected))
     capsys.readouterr()
     assert main(command) == 2
     assert "holds a run with data.table_hash" in said(capsys)

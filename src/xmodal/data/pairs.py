@@ -1,6 +1,6 @@
 """A whole dataset in memory: features or what a trained trunk reads, labels, and which rows belong to a pair."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
@@ -34,6 +34,7 @@ class Pairs:
         rows: by side (N,) row of the features of each pair, where several pairs share one.
         content: (N,) number of the content of each pair's picture: equal for files of equal bytes; None if unknown.
         marks: (N,) the same, of the bytes alone: equal in other data as well; None where nobody replaces pictures.
+        texts: with `marks`, one of every row of the text side.
     """
 
     image: Arrays | Pictures
@@ -45,6 +46,7 @@ class Pairs:
     rows: Mapping[str, Index] = field(default_factory=dict)
     content: Index | None = None
     marks: Index | None = None
+    texts: Sequence[str] = ()
 
     def arrays(self, side: Side) -> Arrays:
         """The features of a side; none where its pictures are raw."""
@@ -100,11 +102,12 @@ class Pairs:
         }
 
     def _judged_hash(self, index: Index, rule: Rule) -> str:
-        """With other pictures they are other pairs."""
+        """With other pictures or other texts they are other pairs."""
         judged = self.judged(index, rule).hash
         if self.marks is None:
             return judged
-        return sha256(judged.encode() + self.marks[index].tobytes()).hexdigest()[:16]
+        texts = "\0".join(self.texts[row] for row in self.of("text", index)) if self.texts else ""
+        return sha256(judged.encode() + self.marks[index].tobytes() + texts.encode()).hexdigest()[:16]
 
     def moments(self, side: Side, index: Index, *, scaled: bool) -> tuple[Tensor, Tensor]:
         """(D,) mean and deviation of the pooled features of some pairs; 0 and 1 where they are not to be scaled."""

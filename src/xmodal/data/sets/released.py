@@ -118,6 +118,7 @@ class Released(CrossModalDataModule):
             },
             self.content,
             self._marks,
+            () if isinstance(release.text, (np.ndarray, dict)) else release.text,
         )
 
     @cached_property
