@@ -118,9 +118,9 @@ def test_an_interrupted_run_goes_on_with_other_devices_and_says_which_code_began
     config.write_text(yaml.safe_dump(there))
     _, out, err = run(capsys, "train", "cca", "emoji", "--bits", 16, *SMALL, "--save_codes=true")  # one more file
     assert "going on from" in err
-    assert f"it was trained by other code so far (commit {first['commit']}, not a later one" in err
+    assert f"it was trained by other code or inputs so far (commit {first['commit']}, not a later one" in err
     assert f"versions.torch {first['versions']['torch']}, not 99" in err
-    mixed = f"Not all by the same versions: torch {first['versions']['torch']} and 99."
+    mixed = f"Not all by the same versions or inputs: torch {first['versions']['torch']} and 99."
     assert mixed_versions([{"earlier": record_of(out)["earlier"], "versions": newer}]) == mixed
     assert origin([Setup(({**first, "versions": newer}, first))])[2:] == (mixed,)
     assert mixed_versions([first, first]) == ""
@@ -168,3 +168,38 @@ def test_settings_that_differ_in_their_last_letter_differ():
     was, now = ({"data.root": "/" + "x" * 100 + end, "seed_everything": end} for end in "12")
     assert difference(was, now, {"seed_everything"}) == f"data.root {'x' * 59}1, not {'x' * 59}2"
     assert difference(was, was | {"seed_everything": "3"}, {"seed_everything"}) is None
+
+
+ARRAYS = """
+import numpy as np
+from xmodal.data import CrossModalDataModule, Pairs, make_split
+
+class Arrays(CrossModalDataModule):
+    name = "arrays"
+
+    def split(self):
+        return make_split(np.arange(60), np.arange(60, 80), 20, seed=0, database="test")
+
+    def pairs(self):
+        label = np.eye(4, dtype=np.uint8)[np.arange(80) % 4]
+        feature = np.load(self.root / "features.npy")
+        return Pairs({"pooled": feature}, {"pooled": feature}, label, tuple("abcd"))
+"""
+
+
+def test_other_features_under_the_same_labels_are_said_and_recorded(home, capsys, monkeypatch):
+    (home / "arrays_here.py").write_text(ARRAYS)
+    monkeypatch.syspath_prepend(home)
+    words = ["untrained", "arrays_here.Arrays", "--bits", 16, f"--data.root={home}"]
+    features = np.random.default_rng(0).standard_normal((80, 8), np.float32)
+    np.save(home / "features.npy", features)
+    _, out, _ = run(capsys, "train", *words)
+    first = record_of(out)
+    np.save(home / "features.npy", features[::-1])
+    assert "the inputs are not those of" in run(capsys, "bits", *words, "--seeds=0")[2]
+    Path(out.splitlines()[-1]).unlink()  # as if interrupted
+    _, out, err = run(capsys, "train", *words)
+    second = record_of(out)
+    assert f"by other code or inputs so far (inputs_hash {first['inputs_hash']}, not {second['inputs_hash']})" in err
+    assert second["earlier"][0]["inputs_hash"] == first["inputs_hash"] != second["inputs_hash"]
+    assert "inputs of untrained-arrays-16 base" in run(capsys, "compare")[2]

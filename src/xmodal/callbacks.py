@@ -19,7 +19,7 @@ from xmodal.data.split import Index
 from xmodal.errors import DivergedError, UserError
 from xmodal.records.record import leaves, machine, provenance
 
-CODE = ("commit", "diff", "own_code", "versions")  # what may compute something else
+COMPUTED = ("commit", "diff", "own_code", "versions", "inputs_hash")  # of what and from what
 
 
 class SeedEpoch(Callback):
@@ -105,7 +105,7 @@ class Origin(Callback):
         own_code: see `XmodalCLI`.
 
     Attributes:
-        earlier: processes that trained the weights before this one, the first one first: code, machine, steps.
+        earlier: processes that trained the weights before this one, the first one first: code, inputs, machine, steps.
     """
 
     def __init__(self, own_code: dict[str, str]) -> None:
@@ -118,7 +118,8 @@ class Origin(Callback):
         self.stage, self.fits, self.trainer = stage, self.fits or stage == "fit", trainer
         host = machine(trainer.strategy.root_device) | {"devices": trainer.world_size}
         del host["peak_memory"]  # the same command leaves the same checkpoint, bit for bit
-        self.here = {**provenance(), "own_code": self.own_code, **host}
+        inputs = trainer.datamodule.describe()["inputs_hash"]  # type: ignore[attr-defined]
+        self.here = {**provenance(), "own_code": self.own_code, "inputs_hash": inputs, **host}
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps of it."""
@@ -129,11 +130,12 @@ class Origin(Callback):
         if self.fits and self.stage != "fit":
             return
         self.earlier = state_dict["trained"]
-        was, now = (dict(leaves({key: each[key] for key in CODE})) for each in (self.earlier[-1], self.here))
+        last = self.earlier[-1]  # of an older version it does not say all
+        was, now = (dict(leaves({key: each[key] for key in COMPUTED if key in last})) for each in (last, self.here))
         other = [key for key in sorted(was.keys() | now.keys()) if was.get(key) != now.get(key)]
         if self.fits and other:
             words = "; ".join(f"{key} {was.get(key, 'absent')}, not {now.get(key, 'absent')}" for key in other)
-            sys.stderr.write(f"it was trained by other code so far ({words}); the record names both\n")
+            sys.stderr.write(f"it was trained by other code or inputs so far ({words}); the record names both\n")
 
 
 class StaysStopped(Callback):

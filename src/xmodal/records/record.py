@@ -24,14 +24,7 @@ from xmodal.safe_yaml import parse_leaves
 if TYPE_CHECKING:  # torch takes seconds, and a table of records does not need it
     import torch
 
-PER_RUN = (
-    "seed_everything",
-    "variant",
-    "group",
-    "job_type",
-    "save_codes",
-    "gallery",
-)  # differ between runs of one setup
+PER_RUN = ("seed_everything", "variant", "group", "job_type", "save_codes", "gallery")  # differ between runs of a setup
 TUNED = re.compile(
     r"# Written by `(?P<command>xmodal sweep [^`]+)`, study (?P<study>\S+)\.\n"
     r"# Trial (?P<trial>\d+), val/map (?P<value>0\.\d{6}) on the validation pairs; trials: (?P<trials>[^.\n]+)\.\n"
@@ -186,13 +179,16 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str
 
 
 def mixed_versions(records: Iterable[Mapping[str, Any]]) -> str:
-    """A sentence on packages of which the processes that trained some runs had several versions; empty where none."""
+    """A sentence on packages of which some runs, or inputs of which those of one setup, had several; or nothing."""
     found: dict[str, set[str]] = {}
-    for each in (each for record in records for each in (*record.get("earlier", ()), record)):
-        for name, number in dict(each.get("versions") or {}).items():  # older records have none
-            found.setdefault(name, set()).add(str(number))
+    for record in records:
+        inputs = f"inputs of {record.get('group')} {record.get('variant')} (setup {record.get('setup_hash')})"
+        for each in (*record.get("earlier", ()), record):
+            said = {inputs: each["inputs_hash"]} if "inputs_hash" in each else {}
+            for name, number in {**dict(each.get("versions") or {}), **said}.items():  # older records have none
+                found.setdefault(name, set()).add(str(number))
     mixed = [f"{name} {' and '.join(sorted(numbers))}" for name, numbers in found.items() if len(numbers) > 1]
-    return f"Not all by the same versions: {', '.join(mixed)}." if mixed else ""
+    return f"Not all by the same versions or inputs: {', '.join(mixed)}." if mixed else ""
 
 
 def tuned_text(

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from xmodal import paths
 from xmodal.checks import MAX_SEED
 from xmodal.errors import UserError
-from xmodal.experiment import CARRIED, configuration, experiment
+from xmodal.experiment import configuration, experiment
 from xmodal.progress import bar
 from xmodal.records import read_results
 from xmodal.records.record import is_of, mixed_versions
@@ -49,6 +49,9 @@ def full_method(method: str, dataset: str, size: int, base: Path | None = None) 
 def tuned_file(method: str, dataset: str, size: int) -> Path:
     """Where a sweep has written its best trial."""
     return paths.found(paths.experiments() / method / "tuned" / f"{dataset}-{size}.yaml")
+
+
+OF_BATCHES = ("seed", "batch_size", "drop_last", "per_label", "tokens", "image_scaling", "text_scaling")  # not data
 
 
 class Run(NamedTuple):
@@ -198,10 +201,15 @@ def changed_data(record: Record, known: dict[str, Record] | None = None) -> str 
     here: Record = {}
     with suppress(UserError, OSError, KeyError, ImportError):
         config = read_yaml(Path(record["path"]).with_name("config.yaml"))["data"]
-        asked = {key: value for key, value in config["init_args"].items() if key not in (*CARRIED, "seed")}
+        asked = {key: value for key, value in config["init_args"].items() if key not in OF_BATCHES}
         data = {key: config[key] for key in ("class_path", "init_args")}
         here = known.get(text := str((config["class_path"], asked))) or built(CrossModalDataModule, data).describe()
         known[text] = here
+    there = here.setdefault("told", {here["inputs_hash"]}) if here else set()
+    if here and (was := record.get("inputs_hash", here["inputs_hash"])) not in there:
+        there.add(was)  # said once; encoded anew on another machine, the last bits may differ
+        folder = Path(record["path"]).parent
+        sys.stderr.write(f"the inputs are not those of {folder} (inputs_hash {was}, not {here['inputs_hash']})\n")
     return other_data(record, here) if here else None
 
 
