@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
@@ -144,7 +144,7 @@ def imported(class_path: str) -> Any:  # noqa: ANN401 - a method or a data modul
 
 
 def own_files(config: Mapping[str, Any]) -> dict[str, str]:
-    """Hashes of the files of one's own that a configuration, or a part of one, names: of classes and of weights."""
+    """Hashes of the files of one's own that a configuration, or a part of one, names: of classes, functions, weights."""
     from xmodal.data.readers.checksums import weights_hashes
 
     files = weights_hashes(leaves(config.get("data") or {}, "data."))
@@ -152,11 +152,15 @@ def own_files(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _class_paths(tree: Any) -> Iterator[str]:  # noqa: ANN401 - what a configuration holds
-    """Of every class in a configuration: method, data, their encoders, callbacks and all else of the trainer."""
+    """Of every class in a configuration, and of the functions that it names: they are imported by then."""
     for each in tree.values() if isinstance(tree, Mapping) else tree if isinstance(tree, list) else ():
         yield from _class_paths(each)
     if isinstance(tree, Mapping) and isinstance(tree.get("class_path"), str):
         yield tree["class_path"]
+    path = f"{tree.__module__}.{tree.__qualname__}" if isinstance(tree, FunctionType) else tree
+    module, _, name = path.rpartition(".") if isinstance(path, str) else ("", "", "")
+    if isinstance(getattr(sys.modules.get(module), name, None), FunctionType):
+        yield path
 
 
 def own_class(given: str, kind: str) -> Any:  # noqa: ANN401 - a method or a data module

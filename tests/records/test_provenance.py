@@ -125,6 +125,13 @@ def test_callbacks_of_ones_own_are_code_as_well(tmp_path, monkeypatch):
     assert [*Parsed([*command, "--trainer.callbacks+=LearningRateMonitor"]).own_code] == ["watching.Mine"]
 
 
+def test_functions_of_ones_own_are_code_as_well(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "hooked.py").write_text("def shrink(trainer, module): pass\n")
+    command = [*configuration("dmsf", "emoji"), "--trainer.callbacks=LambdaCallback"]
+    assert [*Parsed([*command, "--trainer.callbacks.on_fit_start=hooked.shrink"]).own_code] == ["hooked.shrink"]
+
+
 def test_a_record_names_variables_by_which_libraries_compute_otherwise(monkeypatch):
     """`MKL_CBWR=COMPATIBLE` gives other weights; `WANDB_MODE` does not."""
     before = record.machine(torch.device("cpu"))
