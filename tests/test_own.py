@@ -135,6 +135,10 @@ def test_pictures_are_known_by_their_content_not_by_name_or_place(own, capsys, m
     picture.write_bytes(jpeg(99))  # no query
     with pytest.raises(UserError, match=r"data have changed since .*seed0 \(training_hash\): remove the folder"):
         check_data(read_result(record))
+    for command_of_it in (["export", str(record.parent), "--to=npz"], ["index", str(record.parent)]):
+        capsys.readouterr()
+        assert main(command_of_it) == 2
+        assert "data have changed since" in said(capsys)
     picture.write_bytes(kept[picture])
     record.unlink()  # as if interrupted
     for number, path in enumerate((own / "pictures").iterdir(), 100):

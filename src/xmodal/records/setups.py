@@ -10,7 +10,7 @@ import statistics
 import zipfile
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -139,7 +139,7 @@ class Setup:
         return np.stack([(i2t + t2i) / 2, i2t, t2i], 2)
 
 
-def other_data(record: Record, here: Record) -> str | None:
+def other_data(record: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
     """In what a run is of other data than are `here` (as a data module describes them), a key; older runs lack some."""
     return next((key for key in DATA if record.get(key, here[key]) != here[key]), None)
 

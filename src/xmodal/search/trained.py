@@ -28,6 +28,7 @@ from xmodal.keys import arguments_of, built
 from xmodal.methods import RetrievalMethod
 from xmodal.metrics.packing import embedding_rows
 from xmodal.records import read_result
+from xmodal.records.setups import other_data
 from xmodal.relevance import Relevance
 from xmodal.safe_yaml import read_yaml
 
@@ -52,6 +53,7 @@ class Trained:
         config: of the run, `config.yaml`.
         checkpoint: SHA-256 of the checkpoint file.
         vocabulary: words of a bag-of-words encoder, where an index brings them; None: the training texts say them.
+        knows: what the checkpoint keeps of the data that it was trained with.
     """
 
     folder: Path
@@ -59,6 +61,7 @@ class Trained:
     config: Mapping[str, Any]
     checkpoint: str
     vocabulary: Sequence[str] | None = None
+    knows: Mapping[str, Any] = field(default_factory=dict)
     _encode: dict[Side, Callable[[list[Any]], Mapping[str, Array]]] = field(default_factory=dict)
 
     @classmethod
@@ -100,7 +103,8 @@ class Trained:
             ) from error
         with file.open("rb") as content:  # which may be larger than the memory that is left
             digest = hashlib.file_digest(content, "sha256")
-        return cls(folder, method.eval(), config, digest.hexdigest())
+        knows = saved["callbacks"].get("SameData", {})
+        return cls(folder, method.eval(), config, digest.hexdigest(), knows=knows)
 
     @property
     def bits(self) -> int:
@@ -228,8 +232,16 @@ class Trained:
         Args:
             role: of the split.
             data: from `other`; None: the run's own.
+
+        Raises:
+            UserError: the run's own data have changed since it was trained.
         """
         own, parts = data is None, []
+        if own and (key := other_data(self.knows, self.data.describe())):
+            raise UserError(
+                f"the data have changed since {self.folder} was trained ({key}): restore them, or train again; "
+                "`xmodal index --folder` takes pictures as they are."
+            )
         data = data or self.data
         with torch.inference_mode(), self.precision():
             for batch in data.batches(role):
