@@ -144,7 +144,7 @@ def imported(class_path: str) -> Any:  # noqa: ANN401 - a method or a data modul
 
 
 def own_files(config: Mapping[str, Any]) -> dict[str, str]:
-    """Hashes of the files of one's own that a configuration, or a part of one, names: of classes, functions, weights."""
+    """Hashes of the files of one's own that a configuration, or a part of it, names: classes, functions, weights."""
     from xmodal.data.readers.checksums import weights_hashes
 
     files = weights_hashes(leaves(config.get("data") or {}, "data."))
