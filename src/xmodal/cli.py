@@ -27,7 +27,7 @@ from xmodal.data.readers.checksums import table_hash
 from xmodal.errors import DivergedError, UserError
 from xmodal.experiment import imported, own_files
 from xmodal.files import remove_leftovers, write_atomically
-from xmodal.folder import clear, hold, release
+from xmodal.folder import check_left, clear, hold, release
 from xmodal.keys import BASES, Given
 from xmodal.records.loggers import close, loggers
 from xmodal.records.record import PER_RUN, config_hash, run_name
@@ -238,7 +238,8 @@ class XmodalCLI(LightningCLI):
     def _begin(self) -> None:
         """Take the folder, tidy it and say in it which run this is; the other processes write nothing."""
         told = self.overwrite or self.config.job_type != "train"  # commands own the folders of their variants
-        hold(self.folder, wait=self.config.job_type != "train")
+        if hold(self.folder, wait=self.config.job_type != "train"):
+            check_left(self.folder, self.hash, self.own_code)
         clear(self.folder, self.config_dump, overwrite=told)
         remove_leftovers(self.folder)
         write_atomically(self.folder / "config.yaml", self.yaml)

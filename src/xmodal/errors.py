@@ -21,5 +21,17 @@ class DivergedError(UserError):
         super().__init__(f"the training diverged: {what}; lower learning rates or weights of the loss")
 
 
+class DoneError(UserError):
+    """Another process has left the record of this very run while this one waited for the folder.
+
+    Args:
+        path: of the record.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"another process has left {path} meanwhile")
+        self.path = path
+
+
 class NotFiniteError(ValueError):
     """A tensor holds NaN or infinite values."""

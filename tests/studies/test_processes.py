@@ -1,8 +1,10 @@
 """Workers: what they share out, what becomes of a dead one, and that none outlives its command."""
 
+import fcntl
 import os
 import subprocess
 import sys
+import threading
 import time
 from argparse import Namespace
 from collections import deque
@@ -191,3 +193,15 @@ def test_a_trial_has_its_own_peak_of_memory():
     del held
     forget_peak()
     assert machine(torch.device("cpu"))["peak_memory"] < before + 50_000_000
+
+
+def test_a_run_that_another_command_has_done_meanwhile_is_not_done_again(home):
+    """Two sweeps that end at once evaluate one best trial: the second had removed the record of the first."""
+    arguments = [*configuration("dcmh", "emoji"), "--data.subset=64", "--trainer.max_epochs=1", "--gallery=false"]
+    arguments += ["--model.bits=16", "--job_type=tuned"]
+    path = Path(trial.run_whole(arguments, 1))
+    before, at_work = path.stat().st_mtime_ns, os.open(path.parent, os.O_RDONLY)
+    fcntl.flock(at_work, fcntl.LOCK_EX)
+    threading.Timer(2, os.close, [at_work]).start()
+    assert Path(trial.run_whole(arguments, 1)) == path
+    assert path.stat().st_mtime_ns == before

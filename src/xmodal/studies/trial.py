@@ -21,7 +21,7 @@ from lightning import Callback, LightningModule, Trainer
 from xmodal.batch import Side, rows_of
 from xmodal.cli import XmodalCLI
 from xmodal.data import CrossModalDataModule
-from xmodal.errors import DivergedError, UserError
+from xmodal.errors import DivergedError, DoneError, UserError
 from xmodal.methods import RetrievalMethod
 from xmodal.parent import end_with_parent
 from xmodal.records import forget_peak
@@ -172,7 +172,15 @@ def run_whole(arguments: Sequence[str], devices: int) -> str:
     if devices > 1:
         return str(_elsewhere("run", arguments, lambda *_: False))
     with as_if_alone(), with_reasons():
+        return _whole(arguments)
+
+
+def _whole(arguments: Sequence[str]) -> str:
+    """The path of the record, which another command may have left while this one waited for the folder."""
+    try:
         return str(train(arguments))
+    except DoneError as error:
+        return error.path
 
 
 def _trial(arguments: Sequence[str], answer: Answer | None, *, timed: bool) -> Ended:
@@ -229,7 +237,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         with with_reasons():
             if task == "run":
-                outcome = "done", str(train(arguments))
+                outcome = "done", _whole(arguments)
             else:
                 outcome = "done", tuple(_trial(arguments, ask if pipe else None, timed=task == "timed"))
     except TrialError as error:
