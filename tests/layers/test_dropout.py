@@ -1,9 +1,12 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
 
 from xmodal.errors import UserError
 from xmodal.layers import Dropout, FeatureDropout, Shard, transformer
+from xmodal.methods import RetrievalMethod
 
 
 def test_an_items_tokens_lose_the_same_dimensions():
@@ -75,3 +78,27 @@ def test_a_block_takes_an_empty_batch_and_gives_every_parameter_a_gradient(train
     if training:
         out.sum().backward()
         assert all(parameter.grad is not None and not parameter.grad.any() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        (nn.Dropout(0.5), "torch's Dropout, for the rows"),
+        (nn.TransformerEncoderLayer(8, 2, 8, dropout=0.1), "torch's Dropout and MultiheadAttention, for the rows"),
+        (nn.BatchNorm1d(4), "torch's BatchNorm1d, for the rows"),
+        (nn.Dropout(0.0), ""),
+        (Dropout(0.5), ""),
+    ],
+)
+def test_a_method_of_ones_own_says_what_draws_on_each_process_alone(part, said, capsys):
+    class Own(RetrievalMethod):
+        name = "own"
+
+    for world in (1, 2):
+        method = Own("real")
+        method.part = part
+        method.trainer = SimpleNamespace(global_rank=0, world_size=world)
+        method.setup("fit")
+        err = capsys.readouterr().err
+        assert (said if world == 2 else "") in err
+        assert bool(err) == (world == 2 and bool(said))

@@ -17,7 +17,7 @@ from xmodal.layers.code_table import CodeTables
 from xmodal.layers.concepts import ConceptLearner, ConceptTransformer, aggregate_tokens
 from xmodal.layers.context_decoder import ContextDecoder, JointSpace, score_pool, token_scores
 from xmodal.layers.decoder import decoder
-from xmodal.layers.dropout import Dropout, FeatureDropout
+from xmodal.layers.dropout import Dropout, FeatureDropout, tell_of_own_rows
 from xmodal.layers.gather import Shard, gather_with_gradient, one_row_each
 from xmodal.layers.graph_convolution import LabelGCN, label_graph
 from xmodal.layers.hash_head import SelectHead, head_init, tanh_head, uniform_linear
@@ -72,6 +72,7 @@ __all__ = [
     "score_pool",
     "short_map",
     "tanh_head",
+    "tell_of_own_rows",
     "token_scores",
     "transformer",
     "uniform_linear",

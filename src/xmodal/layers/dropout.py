@@ -1,10 +1,17 @@
 """Dropout that is the same on any number of processes, of activations and of whole dimensions of input features."""
 
+import sys
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xmodal.errors import UserError
 from xmodal.layers.gather import Shard
+
+ALONE = (
+    *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.MultiheadAttention),
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d),
+)  # torch's own, which know the rows of their process only
 
 
 class Dropout(nn.Dropout):
@@ -55,3 +62,17 @@ class FeatureDropout(Dropout):
             return F.dropout1d(x.mT, self.p, self.training).mT
         ones = x.new_ones(self.shard.size, x.shape[2], 1)
         return x * self.shard.of(F.dropout1d(ones, self.p)).mT
+
+
+def tell_of_own_rows(method: nn.Module) -> None:
+    """Say which parts of a method of one's own make its numbers depend on the number of processes."""
+    found = {
+        type(each).__name__
+        for each in method.modules()
+        if type(each) in ALONE and getattr(each, "p", getattr(each, "dropout", 1)) > 0
+    }
+    if found and not type(method).__module__.startswith("xmodal."):
+        sys.stderr.write(
+            f"{type(method).__name__} has torch's {' and '.join(sorted(found))}, for the rows of each process alone: "
+            "another number of devices gives other numbers (xmodal.layers.Dropout does not)\n"
+        )

@@ -16,7 +16,7 @@ from xmodal.batch import SIDES, Batch, Features, Raw, Side
 from xmodal.checks import check_kinds, check_numbers
 from xmodal.encoders import SharedBatchNorm, Trunk
 from xmodal.errors import UserError
-from xmodal.layers import Dropout, Shard, Standardisation, gather_with_gradient, one_row_each
+from xmodal.layers import Dropout, Shard, Standardisation, gather_with_gradient, one_row_each, tell_of_own_rows
 from xmodal.methods.evaluation import Evaluated, HasRoles
 
 
@@ -74,6 +74,8 @@ class RetrievalMethod(Evaluated):
         for module in self.modules():
             if isinstance(module, Dropout):
                 module.shard = self.shard
+        if stage == "fit" and self.shard.world > 1 and self.shard.rank == 0:
+            tell_of_own_rows(self)
         datamodule = getattr(self.trainer, "datamodule", None)
         if datamodule is None:
             return
