@@ -60,10 +60,21 @@ def remove_leftovers(folder: Path) -> None:
             leftover.unlink(missing_ok=True)
 
 
-def below(folder: Path, name: str) -> list[Path]:
-    """The files of a name in a folder and below, sorted, also behind links to other disks; each folder once."""
+def below(folder: Path, name: str, left_out: list[str]) -> list[Path]:
+    """The files of a name in a folder and below, sorted, also behind links to other disks; each folder once.
+
+    Args:
+        folder: where to look.
+        name: of the files.
+        left_out: what is said of folders that cannot be read is added here.
+    """
     found, seen = list[Path](), set[tuple[int, int]]()
-    for root, folders, files in os.walk(folder, followlinks=True):
+
+    def unread(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):  # another process clears it just now
+            left_out.append(f"{error.filename} cannot be read: {error.strerror}")
+
+    for root, folders, files in os.walk(folder, onerror=unread, followlinks=True):
         place = Path(root)
         links = {each for each in folders if (place / each).is_symlink()}
         folders.sort(key=links.__contains__)  # the second name of a folder comes last

@@ -126,3 +126,19 @@ def test_a_reader_that_has_had_enough_is_no_error(home):
     )
     assert "Traceback" not in done.stderr
     assert "BrokenPipe" not in done.stderr
+
+
+def test_folders_that_cannot_be_read_are_named(home, capsys, monkeypatch):
+    """Their runs may be seeds of a mean that is shown."""
+    write_run(home / "runs", seed=0)
+    locked = write_run(home / "runs", seed=1)
+    scan = os.scandir
+
+    def scandir(folder):
+        if str(folder) == str(locked):
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert main(["compare"]) == 0
+    assert f"{locked} cannot be read: Permission denied" in capsys.readouterr().err

@@ -154,8 +154,8 @@ def collect(folder: Path) -> tuple[list[Record], list[str]]:
 
     Trials, smoke runs and the second evaluation of a checkpoint by `xmodal test` are no results and left out.
     """
-    records, broken = [], []
-    for path in below(folder, "result.json"):
+    records, broken = list[Record](), list[str]()
+    for path in below(folder, "result.json", broken):
         try:
             record = _complete(read_result(path))
         except UserError as error:
