@@ -19,6 +19,7 @@ from lightning import Callback, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from tests import forks
+from tests.collectives import as_nccl_asks
 from tests.methods import toy
 from tests.methods.test_every_method import pytestmark as harmless
 from tests.methods.toy import CLOSED, REGISTRY, build
@@ -149,6 +150,7 @@ def work(rank, world, folder):
         torch.cuda.set_device(rank)
     backend, store = "nccl" if GPUS else "gloo", f"file://{folder / f'store{world}'}"
     dist.init_process_group(backend, init_method=store, rank=rank, world_size=world, timeout=timedelta(seconds=100))
+    as_nccl_asks()
     for case in WORLDS[world]:
         place = folder / case
         place.mkdir(exist_ok=True)  # a closed form leaves no checkpoint

@@ -63,7 +63,7 @@ def gather_rows(
 def sum_over_processes(total: Tensor, group: Group) -> Tensor:
     """Sum of a float64 tensor of the same shape over all processes."""
     if processes(group)[1] > 1:
-        total = total.to(_home(group))
+        total = total.to(_home(group)).contiguous()  # NCCL asks for it
         dist.all_reduce(total, group=group)
     return total.cpu()
 
