@@ -90,21 +90,22 @@ def test_a_table_is_filled_once_by_one_rule(small, started, capsys, monkeypatch)
     assert {path for path in after if after[path] != before.get(path)} == {lost}
 
 
-def test_nobody_leads_where_rows_by_another_rule_are_left(home):
-    """They have no values of each query, and may be better."""
+def test_nobody_leads_where_rows_by_another_rule_may_be_second(home):
+    """They have no values of each query."""
     filled = {}
     for method, level in (("dmsf", 0.5), ("dcmht", 0.6)):
         record = write_run(home / "runs", method, level).relative_to(home / "runs") / "result.json"
         kept = {"records": [str(record)], "trials": 24, "search_minutes": 1.0}
         filled[table.Cell(method, "emoji", "bits", (64,))] = kept
-    for method, relevance, size, leads, left in (
-        ("scahn", "label", "32 bits", 3, 3),
-        ("scahn", "finest", "64 bits", 3, 3),
-        ("scahn", "label", "64 bits", 0, 3),
-        ("dmsf", "finest", "64 bits", 3, 3),
-        ("dmsf", "label", "64 bits", 3, 2),  # replaced
+    for method, relevance, size, score, leads, left in (
+        ("scahn", "label", "32 bits", "0.9", 3, 3),
+        ("scahn", "finest", "64 bits", "0.9", 3, 3),
+        ("scahn", "label", "64 bits", "0.9 +- 0.1", 0, 3),
+        ("scahn", "label", "64 bits", "0.1 +- 0.1", 3, 3),  # third
+        ("dmsf", "finest", "64 bits", "0.9", 3, 3),
+        ("dmsf", "label", "64 bits", "0.9", 3, 2),  # replaced
     ):
-        older = [method, "emoji", size, "tuned-at-64", *("0" for _ in COLUMNS[4:])]
+        older = [method, "emoji", size, "tuned-at-64", *(score for _ in COLUMNS[4:])]
         older[COLUMNS.index("relevance")] = relevance
         (home / "tables").mkdir(exist_ok=True)
         (home / "tables" / "measured.csv").write_text("\n".join([",".join(COLUMNS), ",".join(older), ""]))

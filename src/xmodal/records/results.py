@@ -98,17 +98,23 @@ def _contest(row: Row) -> tuple[str, str, str]:
 
 
 def _leads(setups: Sequence[Setup], older: Sequence[Row]) -> Iterator[tuple[object, ...]]:
-    """Who leads each contest in each direction, by how much, and whether it means anything; none among older rows."""
-    open_still = {_contest(row) for row in older if is_plain(row["variant"])}
+    """Who leads each contest in each direction, by how much, and whether it means anything.
+
+    Of an older row there are no values of each query: where one is not below the second, nobody leads.
+    """
+    whole = [row for row in older if is_plain(row["variant"])]
     for contest in contests(setups):
-        if (where := (contest.setup.dataset, contest.setup.relevance, _out(contest.setup.sized))) in open_still:
-            continue
+        where = (contest.setup.dataset, contest.setup.relevance, _out(contest.setup.sized))
+        rivals = [row for row in whole if _contest(row) == where]
         for measure, words in MEASURES.items():
             best, *others = contest.ranking[measure]
             if not others:
                 continue
             test = others[0].behind[measure]
             first, second = (row.setup.spread(f"test/{measure}") for row in (best, others[0]))
+            score = "mean" if words == "both" else words
+            if rivals and not (second and all(float(row[score].split()[0]) < second.mean for row in rivals)):
+                continue
             verdict = "untested" if not test else "one seed" if test.seeds == 1 else "significant" * test.significant
             sure = (f"{test.low:.4f}", f"{test.high:.4f}", f"{test.p_value:.4f}", test.seeds) if test else ("",) * 4
             lead = f"{first.mean - second.mean:.4f}" if first and second else ""
@@ -132,8 +138,9 @@ def _out(size: str) -> str:
 
 
 def _csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]], others: Iterable[Row]) -> None:
+    """The rows by dataset, within one the given ones before the others."""
+    every = [*rows, *([row[key] for key in columns] for row in others)]
+    every.sort(key=lambda row: str(row[columns.index("dataset")]))
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(
-        [columns, *rows, *([row[key] for key in columns] for row in others)]
-    )
+    csv.writer(text, lineterminator="\n").writerows([columns, *every])
     write_atomically(path, text.getvalue())
