@@ -26,7 +26,7 @@ from xmodal.records.wandb_mode import mode
 from xmodal.run import MAX_SIZE, overrides, whole, whole_list
 from xmodal.safe_yaml import read_yaml
 from xmodal.studies.gpus import gpu_energy
-from xmodal.studies.grid import Grid, changed_data, has_queries, mixed
+from xmodal.studies.grid import Grid, Known, changed_data, has_queries, mixed
 from xmodal.studies.processes import Pool
 from xmodal.studies.storage import DONE
 from xmodal.studies.sweep import Sweep
@@ -65,7 +65,7 @@ class Cell(NamedTuple):
         given = {name: getattr(options, name) for name in RULE}
         return {**given, "files": hashlib.sha256(text).hexdigest()[:16], **own_files(read_yaml(paths.found(read[1])))}
 
-    def kept(self, rule: dict[str, Any], known: dict[str, Record]) -> tuple[dict[str, Any] | None, bool]:
+    def kept(self, rule: dict[str, Any], known: Known) -> tuple[dict[str, Any] | None, bool]:
         """The ledger, where the cell is filled by this rule and its records are there; and whether its data changed."""
         kept, records = self.found()
         changed = mixed(records) or (bool(records) and changed_data(records[0], known) is not None)
@@ -142,7 +142,7 @@ def main(argv: Sequence[str]) -> int:
     mode()  # whether W&B answers is asked once, not by every trial
     provenance()  # of the code that is here now: the files that are written below are no change of it
     pool, failed = pool_of(options), dict[Cell, str]()
-    cells, known = {cell: cell.rule(options) for cell in plan(options)}, dict[str, Record]()
+    cells, known = {cell: cell.rule(options) for cell in plan(options)}, Known()
     for number, (cell, rule) in enumerate(cells.items(), 1):
         done = cell.kept(rule, known)[0] is not None
         if options.list or not done:

@@ -187,27 +187,34 @@ def mixed(records: Sequence[Record]) -> bool:
     return any(len({each.get(key) for each in records} - {None}) > 1 for key in DATA)
 
 
-def changed_data(record: Record, known: dict[str, Record] | None = None) -> str | None:
+Known = dict[str, tuple[Record, set[str]]]  # data by what is asked of them: a description, the inputs that need no word
+
+
+def changed_data(record: Record, known: Known | None = None) -> str | None:
     """In what the data of a run have changed since, a key of its record; data that are gone tell nothing.
+
+    Other inputs from the same data are told only: encoded anew on another machine, the last bits may differ.
 
     Args:
         record: of the run.
-        known: what is found out, by what is asked of the data: records of many methods share it.
+        known: what is found out; records of many methods share it.
     """
     from xmodal.data import CrossModalDataModule
     from xmodal.keys import built
 
     known = {} if known is None else known
     here: Record = {}
+    told = set[str]()
     with suppress(UserError, OSError, KeyError, ImportError):
         config = read_yaml(Path(record["path"]).with_name("config.yaml"))["data"]
         asked = {key: value for key, value in config["init_args"].items() if key not in OF_BATCHES}
         data = {key: config[key] for key in ("class_path", "init_args")}
-        here = known.get(text := str((config["class_path"], asked))) or built(CrossModalDataModule, data).describe()
-        known[text] = here
-    there = here.setdefault("told", {here["inputs_hash"]}) if here else set()
-    if here and (was := record.get("inputs_hash", here["inputs_hash"])) not in there:
-        there.add(was)  # said once; encoded anew on another machine, the last bits may differ
+        if (text := str((config["class_path"], asked))) not in known:
+            here = built(CrossModalDataModule, data).describe()
+            known[text] = here, {here["inputs_hash"]}
+        here, told = known[text]
+    if here and (was := str(record.get("inputs_hash", here["inputs_hash"]))) not in told:
+        told.add(was)
         folder = Path(record["path"]).parent
         sys.stderr.write(f"the inputs are not those of {folder} (inputs_hash {was}, not {here['inputs_hash']})\n")
     return other_data(record, here) if here else None
