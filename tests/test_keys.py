@@ -1,5 +1,7 @@
 """Only whole keys, everywhere, and one line for a value that is refused."""
 
+import sys
+
 import pytest
 
 from tests.conftest import CHECKOUT
@@ -7,7 +9,7 @@ from xmodal.__main__ import main
 from xmodal.checks import check_numbers
 from xmodal.cli import Parsed
 from xmodal.errors import UserError
-from xmodal.experiment import configuration, experiment
+from xmodal.experiment import configuration, experiment, size_names
 
 
 def refused(home, *arguments, files=()):
@@ -187,3 +189,15 @@ def test_a_class_that_is_called_otherwise_now_says_its_new_name(home):
 def test_a_class_to_be_appended_that_is_none_is_named(home):
     words = refused(home, "--trainer.callbacks+=lightning.Nothing")
     assert words.startswith("trainer.callbacks is 'lightning.Nothing'; give a list such as")
+
+
+def test_a_size_that_goes_through_kwargs_is_one(home, monkeypatch):
+    """Of a class of one's own, whose signature names what it adds alone."""
+    monkeypatch.chdir(home)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv("PYTHONPATH", "")
+    body = "from xmodal.methods import DCMH\nclass Wide(DCMH):\n    name = 'wide'\n"
+    (home / "wide.py").write_text(
+        f"{body}    def __init__(self, more: int = 1, **kwargs): super().__init__(**kwargs)\n"
+    )
+    assert size_names(str(home / "wide.py")) == ("bits",)

@@ -106,10 +106,15 @@ def size_names(method: str) -> tuple[str, ...]:
 
     A method that takes either has no default for `bits`; beside one, `dim` is a size within the method.
     """
+    from xmodal.keys import arguments_of
+
     found = method_class(method)
     if found is None:
         return ("bits", "dim")
-    parameters = inspect.signature(found).parameters
+    known = dict[str, inspect.Parameter]()
+    for owner in (each for each in reversed(found.__mro__) if "__init__" in vars(each)):
+        known |= inspect.signature(vars(owner)["__init__"]).parameters  # what goes through **kwargs is described above
+    parameters = {name: known[name] for name in arguments_of(found) if name in known}
     if "bits" in parameters and parameters["bits"].default is not None:
         return ("bits",)
     return tuple(name for name in ("bits", "dim") if name in parameters)

@@ -106,7 +106,8 @@ def size_argument(method: str | None, bits: str | None, dim: str | None) -> list
     if text is None:
         return []
     size = whole(name.upper(), text, 1, MAX_SIZE)
-    if method and name not in size_names(method):
+    names = size_names(method) if method else ()
+    if names and name not in names:  # where there is none, the keys say so
         right = "DIM: its embeddings are real-valued" if name == "bits" else "BITS: its codes are binary"
         raise UserError(f"{method} takes {right}.")
     return [f"--model.{name}={size}"]
