@@ -1,5 +1,6 @@
 """Records become setups by everything but the seed, and only the same queries are compared."""
 
+import errno
 import shutil
 from pathlib import Path
 
@@ -7,7 +8,9 @@ import numpy as np
 import pytest
 
 from tests.records.records import QUERIES, write_run
+from xmodal.errors import UserError
 from xmodal.records.contests import contests
+from xmodal.records.record import read_result
 from xmodal.records.results import COLUMNS, table
 from xmodal.records.setups import by_setup, collect, differences, intervals, read_arrays
 from xmodal.significance import bootstrap_interval, seeded_tests
@@ -106,6 +109,18 @@ def test_a_broken_record_is_named_and_the_others_are_read(tmp_path, text):
     records, (reason,) = collect(tmp_path)
     assert [record["method"] for record in records] == ["dmsf"]
     assert str(folder / "result.json") in reason
+
+
+def test_a_record_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    write_run(tmp_path)
+
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    path = tmp_path / "dmsf" / "emoji" / "16" / "seed0" / "result.json"
+    with pytest.raises(UserError, match=rf"^the record {path} may not be read: Permission denied\.$"):
+        read_result(path)
 
 
 def test_runs_are_ranked_by_the_size_of_what_leaves_the_encoder(tmp_path):

@@ -153,10 +153,12 @@ def read_result(path: Path) -> dict[str, Any]:
     """One record, with its own path under `path`.
 
     Raises:
-        UserError: it is damaged.
+        UserError: it is damaged, or may not be read.
     """
     try:
         return {**json.loads(path.read_text()), "path": str(path)}
+    except PermissionError as error:
+        raise UserError(f"the record {path} may not be read: {error.strerror}.") from error
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"the record {path} is damaged ({error}): delete its folder and run again.") from error
 
