@@ -3,12 +3,15 @@
 import importlib
 import subprocess
 import sys
+from argparse import Namespace
 from types import SimpleNamespace
 
 import pytest
 import torch
+import yaml
 
 from xmodal.cli import Parsed
+from xmodal.commands.table import Cell
 from xmodal.experiment import configuration
 from xmodal.methods import CCA
 from xmodal.records import record
@@ -130,6 +133,17 @@ def test_functions_of_ones_own_are_code_as_well(tmp_path, monkeypatch):
     (tmp_path / "hooked.py").write_text("def shrink(trainer, module): pass\n")
     command = [*configuration("dmsf", "emoji"), "--trainer.callbacks=LambdaCallback"]
     assert [*Parsed([*command, "--trainer.callbacks.on_fit_start=hooked.shrink"]).own_code] == ["hooked.shrink"]
+
+
+def test_functions_of_ones_own_are_part_of_the_rule_of_a_table(home, monkeypatch, tmp_path):
+    """Nobody has imported them yet."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "tabled.py").write_text("def shrink(trainer, module): pass\n")
+    file = home / "experiments/cca/emoji.yaml"
+    hook = {"class_path": "LambdaCallback", "init_args": {"on_fit_start": "tabled.shrink"}}
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"trainer": {"callbacks": [hook]}}))
+    rule = Cell("cca", "emoji", "dim", (8,)).rule(Namespace(trials="1", seeds="0", epochs=None))
+    assert "tabled.shrink" in rule
 
 
 def test_a_record_names_variables_by_which_libraries_compute_otherwise(monkeypatch):

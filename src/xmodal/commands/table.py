@@ -16,7 +16,7 @@ from xmodal import arguments, paths
 from xmodal.commands import sweep
 from xmodal.commands.bits import nearest_tuned
 from xmodal.errors import UserError
-from xmodal.experiment import own_files, size_names
+from xmodal.experiment import configuration, own_files, size_names
 from xmodal.files import write_atomically
 from xmodal.records import provenance
 from xmodal.records.record import read_result
@@ -63,7 +63,18 @@ class Cell(NamedTuple):
         read = [folder / "default.yaml", folder / self.method / f"{self.data}.yaml", space]
         text = b"".join(file.read_bytes() for file in map(paths.found, read) if file.is_file())
         given = {name: getattr(options, name) for name in RULE}
-        return {**given, "files": hashlib.sha256(text).hexdigest()[:16], **own_files(read_yaml(paths.found(read[1])))}
+        own = self._own_code(read_yaml(paths.found(read[1])))
+        return {**given, "files": hashlib.sha256(text).hexdigest()[:16], **own}
+
+    def _own_code(self, content: dict[str, Any]) -> dict[str, str]:
+        """Of an experiment file's classes, and of functions that are given to them, which its parser imports."""
+        from xmodal.cli import Parsed
+
+        found = own_files(content)
+        if not found and "callbacks" not in (content.get("trainer") or {}):
+            return found  # no function is given to ours, and parsing takes as long as all else
+        size = [f"--model.{name}={self.sizes[0]}" for name in size_names(self.method)[:1]]
+        return found | Parsed([*configuration(self.method, self.data), *size]).own_code
 
     def kept(self, rule: dict[str, Any], known: Known) -> tuple[dict[str, Any] | None, bool]:
         """The ledger, where the cell is filled by this rule and its records are there; and whether its data changed."""
