@@ -4,6 +4,7 @@ import contextlib
 import csv
 import json
 import time
+from itertools import count
 
 import optuna
 import pytest
@@ -102,6 +103,14 @@ def test_time_ends_a_search(played):
     assert 1 <= first <= 3
     assert sweep(f"--trials={first}") == 0  # a number of trials ends it as well
     assert len(played.seen) == first
+
+
+def test_a_clock_that_is_set_does_not_end_a_search(played, monkeypatch):
+    clock, told = count(2e9, 1e5), time.time
+    monkeypatch.setattr(time, "time", lambda: next(clock) if played.seen else told())
+    write(played.home, SPACE | {"minutes": 1})
+    assert sweep() == 0
+    assert len(played.seen) == SPACE["trials"]
 
 
 def test_workers_side_by_side_run_as_many_trials_as_were_asked_for(played):

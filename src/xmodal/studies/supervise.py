@@ -42,7 +42,7 @@ def supervise(sweep: Sweep, opened: OpenStudy, pool: Pool) -> None:
             )
         return
     sys.stderr.write(f"study {sweep.name}: {done} of {trials or 'any number of'} trials are done\n")
-    end = time.time() + 60 * sweep.sought.minutes if sweep.sought.minutes else None
+    end = time.monotonic() + 60 * sweep.sought.minutes if sweep.sought.minutes else None
     names = [f"{uuid4().hex} {myself()}" for _ in range(pool.workers)]
     with Display(sweep, study) as display:
         try:

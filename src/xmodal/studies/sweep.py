@@ -85,7 +85,7 @@ class Sweep:
 
         Args:
             worker: a name that no other worker has, and after a space that of its command.
-            end: time after which no trial is started.
+            end: `time.monotonic()` after which no trial is started.
 
         Raises:
             UserError: the space or the database is not usable, or too many trials failed.
@@ -228,7 +228,7 @@ class Slots:
     Args:
         opened: the study.
         trials: the budget, if there is one.
-        end: time after which no trial is started, if there is one.
+        end: `time.monotonic()` after which no trial is started, if there is one.
     """
 
     def __init__(self, opened: OpenStudy, trials: int | None, end: float | None) -> None:
@@ -251,7 +251,7 @@ class Slots:
                 self.beaten = True
             states = [trial.state for trial in study.get_trials(deepcopy=False)]  # read once: trials end meanwhile
             done, busy = sum(state in DONE for state in states), states.count(TrialState.RUNNING)
-            over = self.end is not None and time.time() >= self.end
+            over = self.end is not None and time.monotonic() >= self.end
             if not over and (self.trials is None or done + busy < self.trials):
                 return True
             lock.release()
