@@ -93,6 +93,7 @@ def test_a_record_without_seconds_is_no_trouble(home, capsys):
     err = capsys.readouterr().err
     assert "broken" not in err
     assert "\nthreads: of the CPU, in which a run was computed" in err  # what the column is
+    assert "chosen\n(twdh's were chosen by its long code's).\n" in err
     assert main(["compare", "--format=csv"]) == 0
     assert "threads" not in capsys.readouterr().err
 

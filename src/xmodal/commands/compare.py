@@ -13,7 +13,8 @@ from xmodal.records.results import COLUMNS, table
 from xmodal.records.setups import Record, by_setup, collect
 from xmodal.records.tables import aligned, piped
 
-NOTES = """i2t, t2i, mean: mAP@all on the query set. val: the validation score by which epochs and settings were chosen.
+NOTES = """i2t, t2i, mean: mAP@all on the query set. val: the validation score by which epochs and settings were chosen
+(twdh's were chosen by its long code's).
 threads: of the CPU, in which a run was computed; another number gives slightly other sums, as another CPU does.
 """
 
