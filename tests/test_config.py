@@ -104,6 +104,15 @@ def test_the_header_of_a_tuned_file_is_made_and_read_in_one_form():
     counts = {"complete": 20, "pruned": 4}
     found = HEADER.match(tuned_text("model: {}\n", "xmodal sweep dmsf emoji", "dmsf-emoji-64", 3, 0.5, counts))
     assert (found["trials"], found["content"]) == ("20 complete, 4 pruned", config_hash("model: {}\n"))
+    source = {
+        "commit": None,
+        "dirty": None,
+        "own_code": {"mine.Mine": "0123456789abcdef", "b.hook": "fedcba9876543210"},
+    }
+    given = ("model: {}\n", "xmodal sweep mine emoji", "mine-emoji-64", 3, 0.5, counts, source)
+    found = HEADER.match(tuned_text(*given))
+    assert (found["content"], found["own"].count("\n")) == (config_hash("model: {}\n"), 2)
+    assert found["own"].startswith("# Of one's own: mine.Mine (0123456789abcdef).\n")
 
 
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)

@@ -31,6 +31,7 @@ TUNED = re.compile(
     r"# Commit (?P<commit>[0-9a-f]{7,40}|None)"
     r"(?P<dirty> with uncommitted changes \(diff (?P<diff>unknown|[0-9a-f]{16})\))?"
     r"(?:; by hand: (?P<by_hand>[^.\n]+))?\.\n"
+    r"(?P<own>(?:# Of one's own: \S+ \([0-9a-f]+\)\.\n)*)"
     r"(?:# Content (?P<content>[0-9a-f]{16})\.\n)?"
 )  # the header of a tuned file; what a person added says so
 PACKAGES = (
@@ -209,11 +210,12 @@ def tuned_text(
     source = source or provenance()
     dirty = f" with uncommitted changes (diff {source['diff']})" if source["dirty"] else ""
     trials = ", ".join(f"{count} {state}" for state, count in counts.items())
+    own = "".join(f"# Of one's own: {name} ({code}).\n" for name, code in source.get("own_code", {}).items())
     return (
         f"# Written by `{command}`, study {study}.\n"
         f"# Trial {trial}, val/map {value:.6f} on the validation pairs; trials: {trials}.\n"
         f"# Commit {source['commit']}{dirty}.\n"
-        f"# Content {config_hash(body)}.\n{body}"
+        f"{own}# Content {config_hash(body)}.\n{body}"
     )
 
 
