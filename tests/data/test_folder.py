@@ -2,11 +2,13 @@
 
 import csv
 import shutil
+from itertools import cycle
 
 import numpy as np
 import pytest
 
 from tests.data.make import jpeg
+from xmodal.__main__ import main
 from xmodal.data import Folder
 from xmodal.encoders import BagOfWords
 from xmodal.errors import UserError
@@ -81,6 +83,16 @@ def test_equal_pictures_under_two_names_stay_in_one_role(tmp_path, folder):
     for k in range(1, 40, 2):
         shutil.copy(tmp_path / "pictures" / f"{k - 1}.jpg", tmp_path / "pictures" / f"{k}.jpg")
     assert torn.describe()["split_same_content"] == len(torn.split().train) == 18  # two are validation pairs
+
+
+def test_a_split_column_that_tears_captions_is_said_before_the_training(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    turns = cycle(["train", "train", "test"])
+    make(tmp_path, captions=2, split=lambda k: next(turns))
+    assert main(["init", "data", "pictures", "table.csv"]) == 0
+    said = capsys.readouterr().out
+    assert "refused     by every training: the split leaks: " in said
+    assert "pictures have captions in both train and query" in said
 
 
 def test_missing_and_corrupt_pictures_are_named_or_left_out(tmp_path, folder):

@@ -137,6 +137,10 @@ def _report(module: "Folder") -> dict[str, Any]:
     sizes = {role: size for role, size in split.sizes().items() if role in ("train", "val_query", "query", "database")}
     source = f"column {columns['split']!r}" if columns["split"] else "no column: queries are drawn, seed 0"
     _say("split", f"{source}; " + ", ".join(f"{role} {size:,}" for role, size in sizes.items()))
+    try:
+        split.check(release.label, release.picture, by_picture=module.relevance == "group")
+    except UserError as error:
+        _say("refused", f"by every training: {error}")
     kept = pairs if release.picture is None else len(np.unique(release.picture))
     if content is not None and (twins := kept - len(np.unique(content))):
         _say(
