@@ -12,6 +12,7 @@ import yaml
 
 from xmodal.cli import Parsed
 from xmodal.commands.table import Cell
+from xmodal.encoders import OpenClipText
 from xmodal.experiment import configuration
 from xmodal.methods import CCA
 from xmodal.records import record
@@ -118,6 +119,21 @@ def test_weights_of_a_trunk_are_code_of_ones_own(tmp_path):
     ((key, after),) = Parsed(command).own_code.items()
     assert key == before[0] == "data.init_args.image_encoder.init_args.weights"
     assert after != before[1]
+
+
+@pytest.mark.parametrize(("given", "name"), [("{}", "model.json"), ("local-dir:{}", "")])
+def test_files_of_a_model_are_code_of_ones_own(tmp_path, given, name):
+    """Another number of heads fits the same weights; a folder of open_clip's holds both."""
+    encoder, model = "--data.text_encoder", given.format(tmp_path / name)
+    command = [*configuration("dmsf", "emoji"), f"{encoder}=OpenClipText", f"{encoder}.model={model}"]
+    found = []
+    for text in ("two heads", "four heads"):
+        (tmp_path / "model.json").write_text(text)
+        found.append((Parsed(command).own_code, OpenClipText(model).key()))
+    (one, key), (other, other_key) = found
+    assert [*one] == [*other] == ["data.init_args.text_encoder.init_args.model"]
+    assert one != other
+    assert key != other_key
 
 
 def test_callbacks_of_ones_own_are_code_as_well(tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ from xmodal.batch import Features, Raw
 from xmodal.encoders.cache import Encode
 from xmodal.encoders.image import ImageEncoder, encode_by, stamp
 from xmodal.encoders.text import TextEncoder
-from xmodal.encoders.trunk import PictureTrunk, Trunk, half, located, on_device
+from xmodal.encoders.trunk import PictureTrunk, Trunk, files_of, half, located, on_device
 from xmodal.encoders.view import View
 from xmodal.errors import UserError
 
@@ -126,8 +126,8 @@ class OpenClip:
 
     def key(self) -> Mapping[str, object]:
         """Everything that changes the encoder's output."""
-        paths = {part: located(part) for part in (self.model, self.weights)}
-        files = {part: stamp(path) for part, path in paths.items() if path.is_file()}
+        found = {part: files_of(part) for part in (self.model, self.weights)}
+        files = {part: " ".join(map(stamp, paths)) for part, paths in found.items() if paths}
         return {"encoder": "open_clip", "model": self.model, "weights": self.weights, "files": files, "version": 1}
 
     def _load(self, *, weights: bool) -> tuple[Any, str]:

@@ -188,6 +188,13 @@ def half(features: Features) -> Mapping[str, NDArray[np.generic]]:
     }
 
 
+def files_of(name: str) -> list[Path]:
+    """The files of a model or of weights as configurations name them, `local-dir:` folders too; none of a mere tag."""
+    if name.startswith("local-dir:"):
+        return sorted(each for each in Path(name.removeprefix("local-dir:")).rglob("*") if each.is_file())
+    return [file] if (file := located(name)).is_file() else []
+
+
 def located(name: str) -> Path:
     """A file as named, or below the checkout, so that experiment files may name `experiments/...` and `runs/...`."""
     file = Path(name)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from xmodal.data.readers.files import Entry, Files, Photos, Pixels
 from xmodal.data.readers.tables import table_parts
-from xmodal.encoders.trunk import located
+from xmodal.encoders.trunk import files_of
 from xmodal.errors import UserError
 from xmodal.progress import bar
 
@@ -39,12 +39,12 @@ def table_hash(table: str | Path) -> str:
 
 
 def weights_hashes(settings: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """As `table_hash`, of the files of encoders' weights, which may be trained anew, by key."""
+    """As `table_hash`, of the files of encoders' weights and models, which may be trained or written anew, by key."""
     found = {}
     for key, text in settings:
         with suppress(OSError):
-            if key.endswith(".weights") and (file := located(text)).is_file():
-                found[key] = _files_hash([file])
+            if key.endswith((".weights", ".model")) and (files := files_of(text)):
+                found[key] = _files_hash(files)
     return found
 
 
