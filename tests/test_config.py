@@ -6,8 +6,9 @@ import pytest
 import yaml
 
 from tests.conftest import CHECKOUT
-from xmodal import methods
+from xmodal import methods, paths
 from xmodal.cli import Parsed
+from xmodal.errors import UserError
 from xmodal.experiment import configuration, size_names
 from xmodal.records.record import TUNED as HEADER
 from xmodal.records.record import config_hash, is_edited, tuned_text
@@ -132,3 +133,25 @@ def test_a_variant_changes_one_leaf_or_says_why(checkout, path):
     first = path.read_text().splitlines()[0]
     assert first.startswith("# ")
     assert len(different) == 1 or "leaves" in first.lower(), f"{sorted(different)}: the header does not say why"
+
+
+def test_a_tuned_file_copied_to_the_name_of_another_size_is_named_after_its_own(home):
+    folder = home / "experiments/dmsf/tuned"
+    (folder / "emoji-32.yaml").write_text((folder / "emoji-64.yaml").read_text())
+    copied = configuration(None, None, [folder / "emoji-32.yaml"])
+    assert Parsed([*copied, "--model.bits=32"]).variant == "tuned-at-64"
+    assert Parsed(copied).variant == "tuned"
+
+
+@pytest.mark.parametrize(
+    ("data", "file", "message"),
+    [
+        ("wikipedia", "tuned/emoji-64.yaml", "data.class_path Emoji, dmsf wikipedia has Wikipedia"),
+        ("emoji", "../dcmh/tuned/emoji-64.yaml", "model.class_path DCMH, dmsf emoji has DMSF"),
+        ("emoji", "own.yaml", "data.init_args.name mine, dmsf emoji has none"),
+    ],
+)
+def test_a_file_of_another_method_or_dataset_does_not_take_the_place_of_those_named(home, data, file, message):
+    (home / "experiments/dmsf/own.yaml").write_text("data: {init_args: {name: mine}}\n")
+    with pytest.raises(UserError, match=message):
+        configuration("dmsf", data, [paths.found(home / "experiments/dmsf") / file])

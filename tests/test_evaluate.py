@@ -121,6 +121,17 @@ def test_two_files_are_compared_query_by_query(tmp_path, capsys, arrays):
     assert f"{good} minus {poor}: paired randomisation test" in capsys.readouterr().out
 
 
+def test_two_files_that_name_other_pairs_are_not_compared(tmp_path, capsys, arrays):
+    def file(name, first):
+        index = {"query_index": first + np.arange(QUERIES), "database_index": 100 + np.arange(ITEMS)}
+        return saved(tmp_path / f"{name}.npz", {**arrays, **index})
+
+    one, same, other = file("one", 0), file("same", 0), file("other", 12)
+    assert main([one, same]) == main([one, saved(tmp_path / "unnamed.npz", arrays)]) == 0
+    assert main([one, other]) == 2
+    assert "their query_index names other pairs" in capsys.readouterr().err
+
+
 def wrong(arrays, **columns):
     return {**arrays, **columns}
 

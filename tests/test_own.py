@@ -68,6 +68,13 @@ def test_separators_are_found_in_small_tables_too(cells, separator):
     assert _separator(cells) == separator
 
 
+def test_labels_may_be_lists_of_which_nothing_is_split(own, capsys):
+    rows = [{"file": f"{k:02}.jpg", "text": f"text {k}", "label": ["red", "blue"][: 1 + k % 2]} for k in range(24)]
+    (own / "table.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    assert main(["init", "data", "pictures", "table.jsonl", "--name=mine"]) == 0
+    assert "2 of column label; most often red 24, blue 12" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -26,6 +26,8 @@ CARRIED = (
     *("image_encoder", "text_encoder", "image_scaling", "text_scaling"),
 )  # of that file's data: what a method wants of its batches, not what the data are
 
+SUBJECTS = ("model.class_path", "data.class_path", "data.init_args.name")  # method and data that a file is of
+
 
 class Experiment(NamedTuple):
     """A method on a dataset.
@@ -88,10 +90,15 @@ def configuration(method: str | None, data: str | None, files: Sequence[str | Pa
     """The configuration files of a run, in order, as `--config` arguments; a tuned file's run is marked as one.
 
     Raises:
-        UserError: neither a method with a dataset nor a configuration file was named, or a file is missing.
+        UserError: neither a method with a dataset nor a configuration file was named; a file is missing, or of others.
     """
     if method and data:
         files = [experiment(method, data).file, *files]
+        trees = [read_yaml(Path(file)) for file in files if Path(file).is_file()]
+        named, *others = (dict(leaves(tree)) if isinstance(tree, dict) else {} for tree in trees)
+        for key, value in ((key, other[key]) for other in others for key in SUBJECTS if key in other):
+            if value.rpartition(".")[2] != (own := named.get(key, "none").rpartition(".")[2]):
+                raise UserError(f"a --config file has {key} {value}, {method} {data} has {own}: name one of them.")
     elif method or not files:
         raise UserError("name a method and a dataset, such as `xmodal train dmsf emoji`, or a file with --config.")
     if missing := [str(file) for file in files if not Path(file).is_file()]:

@@ -100,8 +100,8 @@ class Given:
         values = {key: value for key, value in own.items() if key.startswith("model.") and key not in UNTUNED}
         if is_edited(file) or not all(_alike(value, self.settings[key]) for key, value in values.items()):
             return "tuned-edited"
-        searched = file.stem.rpartition("-")[2]
-        return f"tuned-at-{searched}" if searched.isdigit() and int(searched) != size else "tuned"
+        searched = own.get("model.bits") or own.get("model.dim") or size  # which the name of a copy does not say
+        return f"tuned-at-{searched}" if searched != size else "tuned"
 
     def explain(self, error: Exception) -> str:
         """What a parser's error comes to: key, value and the values allowed, in at most `LENGTH` characters."""

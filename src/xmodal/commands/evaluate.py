@@ -37,6 +37,7 @@ class Evaluation:
         metrics: value by key.
         conventions: words by key.
         precisions: AP of each query in the default convention, by direction.
+        named: whether the file says which pairs of their dataset these are.
         query: what the queries are judged by, from which two files are known to have the same ones.
         database: the same of what is searched.
     """
@@ -47,6 +48,7 @@ class Evaluation:
     metrics: dict[str, float]
     conventions: dict[str, str]
     precisions: dict[str, Tensor]
+    named: bool
     query: Relevance
     database: Relevance
 
@@ -91,8 +93,10 @@ def evaluate_file(file: Path) -> Evaluation:
         metrics.update(split=split, **outputs, **judged[-1].columns())
     values = {key: float(value) for key, value in metrics.compute().items()}
     retrieval = cast("CrossModalRetrieval", metrics["retrieval"])
+    query, database = judged
+    precisions = retrieval.average_precisions
     return Evaluation(
-        file, codes.kind, codes.taken, values, retrieval.conventions, retrieval.average_precisions, *judged
+        file, codes.kind, codes.taken, values, retrieval.conventions, precisions, codes.named, query, database
     )
 
 
@@ -112,6 +116,8 @@ def _compare(first: Evaluation, other: Evaluation) -> dict[str, Any]:
     """The paired randomisation test of two files with the same queries."""
     if not np.array_equal(_queries(first), _queries(other)):
         raise UserError(f"{first.file} and {other.file} cannot be compared: their query labels differ")
+    if first.named and other.named and not torch.equal(first.query.index, other.query.index):
+        raise UserError(f"{first.file} and {other.file} cannot be compared: their query_index names other pairs")
     if _answers(first) != _answers(other):
         raise UserError(f"{first.file} and {other.file} cannot be compared: other items are relevant to their queries")
     tests = {

@@ -78,7 +78,7 @@ def _columns(options: argparse.Namespace, table: str, place: Path) -> dict[str, 
         cells = [cell for cell in columns[label] if isinstance(cell, str) and cell.strip()]
         if not options.layers and cells and len({cell.count("/") for cell in cells}) == 1 and "/" in cells[0]:
             found["layers"] = "/"
-        elif not options.separator:
+        elif not options.separator and cells:  # lists need none
             found["separator"] = _separator(cells)
     if found["file"] in columns:
         files = Files(place if place.is_dir() else table_parts(table)[0].parent)

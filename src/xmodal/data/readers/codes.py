@@ -43,6 +43,7 @@ class Codes:
         database_label: (R, C) bool, or (R,) class numbers, counted with the queries'.
         columns: by split, what else the file says of its pairs under the names of `Relevance`, and always `index`.
             Where it gives none, two sets of equal arrays are the same pairs, and others are different ones.
+        named: whether the file gives the index.
     """
 
     kind: Literal["binary", "real"]
@@ -51,6 +52,7 @@ class Codes:
     query_label: Array
     database_label: Array
     columns: dict[str, dict[str, Array]]
+    named: bool
 
 
 def read_codes(file: Path) -> Codes:
@@ -93,6 +95,7 @@ def read_codes(file: Path) -> Codes:
         for every, names in ((outputs, ("image", "text")), (labels, ("label",)))
         for name in names
     )
+    named = "index" in columns["query"]
     for split, start in (("query", 0), ("database", 0 if same else sizes["query"])):
         index = columns[split].setdefault("index", np.arange(start, start + sizes[split]))
         if len(np.unique(index)) < len(index):
@@ -100,7 +103,7 @@ def read_codes(file: Path) -> Codes:
     size = outputs["query_image"].shape[1]
     packed = ", packed in bytes; embeddings are given as floating point numbers" if size != width else ""
     taken = f"codes of {size} bits{packed}; Hamming distance" if kind == "binary" else f"embeddings of {size}, cosine"
-    return Codes(kind, taken, outputs, query_label, database_label, columns)
+    return Codes(kind, taken, outputs, query_label, database_label, columns, named)
 
 
 def _column(array: Array, rows: int, what: str) -> Array:
