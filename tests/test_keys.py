@@ -191,6 +191,13 @@ def test_a_class_to_be_appended_that_is_none_is_named(home):
     assert words.startswith("trainer.callbacks is 'lightning.Nothing'; give a list such as")
 
 
+def test_a_learning_rate_of_trunks_is_refused_where_none_is_trained(home):
+    command = [*configuration("dcmht", "emoji"), "--model.bits=16"]
+    Parsed([*command, "--model.trunk_lr=1e-5"])  # its default, as a run's own configuration says it
+    with pytest.raises(UserError, match=r"^model.trunk_lr is 0.001 and acts on trained trunks: say which with data.tr"):
+        Parsed([*command, "--model.trunk_lr=1e-3"])
+
+
 def test_a_size_that_goes_through_kwargs_is_one(home, monkeypatch):
     """Of a class of one's own, whose signature names what it adds alone."""
     monkeypatch.chdir(home)

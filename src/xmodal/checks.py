@@ -3,6 +3,7 @@
 A number that no rule names is from 0 to 1e9, a whole one from 1 to a million.
 """
 
+import inspect
 import math
 import re
 from collections.abc import Mapping
@@ -142,6 +143,19 @@ def check_name(key: str, text: str) -> None:
     """
     if not NAME.fullmatch(text) or text.strip(".") == "":
         raise UserError(f"{key} is {text[:60]!r}: give up to 100 letters, digits and . _ - = only.")
+
+
+def check_trunk_lr(method: type, config: Mapping[str, Any]) -> None:
+    """Refuse a learning rate of trunks where none is trained.
+
+    Raises:
+        UserError: it is not the method's own, and acts on nothing.
+    """
+    found = (inspect.signature(each).parameters.get("trunk_lr") for each in method.__mro__[:-1])
+    default = next((each.default for each in found if each), None)
+    value = config["model"]["init_args"].get("trunk_lr", default)
+    if value != default and config.get("data.init_args.trunk.sides", "none") == "none":
+        raise UserError(f"model.trunk_lr is {value} and acts on trained trunks: say which with data.trunk.sides.")
 
 
 def check_tokens(method: str, image: int, text: int) -> None:

@@ -22,7 +22,7 @@ from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 from xmodal import data, fast, methods, paths
 from xmodal.callbacks import EndAtOnce, Finite, Origin, SameData, SeedEpoch, StaysStopped
 from xmodal.checkpoint import Best, WholeCheckpoints, keepers
-from xmodal.checks import MAX_SEED, check_name, check_numbers, fits, words_of
+from xmodal.checks import MAX_SEED, check_name, check_numbers, check_trunk_lr, fits, words_of
 from xmodal.data.readers.checksums import table_hash
 from xmodal.errors import DivergedError, UserError
 from xmodal.experiment import imported, own_files
@@ -222,6 +222,7 @@ class XmodalCLI(LightningCLI):
             )
         check_name("variant", self.config.variant)
         check_trainer(self.config.trainer)
+        check_trunk_lr(model, self.config)
 
     def instantiate_classes(self) -> None:
         """Build everything; what a constructor refuses is one line."""
