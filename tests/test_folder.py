@@ -60,6 +60,13 @@ def test_a_folder_that_no_run_wrote_is_left_alone(home, capsys, config):
         assert kept == {path: path.read_bytes() for path in foreign.rglob("*") if path.is_file()}
 
 
+def test_a_folder_of_one_word_is_a_folder(home, capsys, monkeypatch):
+    monkeypatch.chdir(home)
+    code, _, err = run(capsys, "train", "cca", "emoji", "--bits", 16, *SMALL, "--trainer.default_root_dir=mine")
+    assert code == 0, err
+    assert (home / "mine" / "result.json").is_file()
+
+
 def test_another_seed_does_not_take_the_place_of_a_run(home, capsys):
     """Folders of the suite are named after seed and variant, one that somebody gives is not."""
     command = ("train", "cca", "emoji", "--bits", 16, *SMALL, f"--trainer.default_root_dir={home / 'mine'}")

@@ -28,8 +28,8 @@ def shared_training(cli: XmodalCLI) -> Iterator[Path | None]:
         cli: the run; only methods with `one_training` share anything, and only runs in the suite's own folders.
     """
     shares = cli.model.one_training and not (cli.config.trainer.default_root_dir or started_outside(cli.trainer))
-    lock = FileLock(cli.folder.parents[1] / f".{cli.folder.name}.lock")
-    with lock if shares and cli.trainer.is_global_zero else nullcontext():
+    waits = shares and cli.trainer.is_global_zero
+    with FileLock(cli.folder.parents[1] / f".{cli.folder.name}.lock") if waits else nullcontext():
         found = _trained(cli) if shares else None
         if found:
             sys.stderr.write(f"trained already, with codes of another length: {found}\n")
