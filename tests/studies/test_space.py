@@ -81,6 +81,22 @@ def test_the_command_line_replaces_the_header(tmp_path):
     assert draws(other.sampler) == draws(make_sampler({"name": "tpe", "seed": 6, "n_startup_trials": 2}))
 
 
+def test_arguments_of_the_file_stay_where_the_same_sampler_or_pruner_is_named(tmp_path, monkeypatch):
+    for name in ("make_sampler", "make_pruner"):
+        monkeypatch.setattr(f"xmodal.studies.space.{name}", lambda entry: entry)
+    tpe, median = {"name": "tpe", "seed": 5, "n_startup_trials": 2}, {"name": "median", "n_warmup_steps": 3}
+    path = tmp_path / "space.yaml"
+    path.write_text(yaml.safe_dump(GOOD | {"sampler": tpe, "pruner": median}))
+    for given, sampler, pruner in (
+        ({"sampler": {"name": "tpe"}, "pruner": {"name": "median"}}, tpe, median),
+        ({"sampler": {"name": "tpe", "seed": 6}}, tpe | {"seed": 6}, median),
+        ({"sampler": {"seed": 6}}, tpe | {"seed": 6}, median),
+        ({"sampler": {"name": "gp"}, "pruner": {"name": "none"}}, {"name": "gp", "seed": 5}, {"name": "none"}),
+    ):
+        search = read_search(path, given)
+        assert (search.sampler, search.pruner) == (sampler, pruner), given
+
+
 BAD = [
     ({"space": {}}, "no space"),
     ({"space": GOOD["space"], "trails": 3}, "trails"),

@@ -128,9 +128,11 @@ def read_search(path: Path, given: Mapping[str, Any] | None = None) -> Search:
             "and its space is not empty."
         )
     given = dict(given or {})
-    if isinstance(file := content.get("sampler", {"name": "tpe"}), dict) and "sampler" in given:
-        kept = {"seed": file.get("seed", 0)} if "name" in given["sampler"] else file
-        given["sampler"] = {**kept, **given["sampler"]}
+    for key in given.keys() & {"sampler", "pruner"}:
+        if isinstance(file := content.get(key, {"name": "tpe"} if key == "sampler" else {}), dict):
+            same = given[key].get("name", file.get("name")) == file.get("name")
+            carried = file if same else {each: value for each, value in file.items() if each == "seed"}
+            given[key] = {**carried, **given[key]}
     content |= given
     trials, minutes = content.get("trials", 24), content.get("minutes")
     if trials is not None and (not isinstance(trials, int) or trials < 1):
