@@ -1,13 +1,10 @@
-"""Your own pictures and your own method: every command takes them, without a file of the suite being touched."""
+"""Your own pictures: every command takes them, without a file of the suite being touched."""
 
 import json
-import os
-import sys
 
 import pytest
 import yaml
 
-from tests import forks
 from tests.data.make import jpeg
 from tests.data.test_folder import make
 from tests.studies.conftest import SMALL, inline  # noqa: F401 - a fixture
@@ -16,7 +13,6 @@ from xmodal.checkpoint import read_checkpoint
 from xmodal.commands.init_data import _separator
 from xmodal.data import Folder
 from xmodal.errors import UserError
-from xmodal.experiment import experiment, method_class, size_names
 from xmodal.records.record import read_result
 from xmodal.records.setups import by_setup
 from xmodal.studies.grid import check_data
@@ -208,96 +204,3 @@ def test_another_table_is_another_configuration_and_is_never_ranked_with_the_fir
     table.write_bytes(kept)
     assert main(["bits", "cca", "mine.yaml", "--dim=4", "--gallery=false", "--seeds=0"]) == 0
     assert json.loads(record.read_text()) == first
-
-
-@pytest.mark.slow
-def test_the_generated_method_works_and_beats_chance_at_once(home, monkeypatch, capsys, inline):  # noqa: F811
-    monkeypatch.chdir(home)
-    monkeypatch.syspath_prepend(str(home))
-    monkeypatch.delitem(sys.modules, "mine", raising=False)  # of another test
-    assert main(["init", "method", "mine"]) == 0
-    written = capsys.readouterr().out.splitlines()[:-1]
-    assert [os.path.relpath(path, home) for path in written] == [
-        "mine.py",
-        "experiments/mine/emoji.yaml",
-        "experiments/mine/ablations/no_quantization.yaml",
-        "sweeps/mine.yaml",
-        "test_mine.py",
-    ]
-    done = forks.run("-q", "-p", "no:cacheprovider", "test_mine.py", module="pytest")
-    assert "1 passed" in done.stdout, done.stdout
-    assert size_names("mine") == ("bits",)
-    small = ["mine", "emoji", "--bits=8", *SMALL]
-    assert main(["ablate", *small, "--seeds=0"]) == 0
-    assert "no_quantization" in capsys.readouterr().out
-    assert main(["sweep", "mine", "emoji", "--bits=8", "--trials=1", "--epochs=1"]) == 0
-    assert main(["bits", *small, "--seeds=0"]) == 0
-    assert main(["smoke", "mine"]) == 0
-    capsys.readouterr()
-    assert main(["methods"]) == 0
-    assert f"{'mine':26} {'codes':20} reads features, labels\n" in capsys.readouterr().out
-    assert main(["init", "method", "scipy"]) == 2
-    assert "scipy is the name of a method or a Python module already: give another one" in capsys.readouterr().err
-    assert main(["init", "method", "mine"]) == 2
-    assert "mine.py is there already: give another name, or move it away" in capsys.readouterr().err
-
-
-def test_a_class_outside_works_by_its_file_or_its_name(home, tmp_path_factory, monkeypatch, inline):  # noqa: F811
-    elsewhere = tmp_path_factory.mktemp("elsewhere")
-    monkeypatch.setenv("PYTHONPATH", "")
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setenv("XMODAL_HOME", str(elsewhere))
-    assert main(["init", "method", "far"]) == 0
-    assert main(["init", "dataset", "away"]) == 0
-    monkeypatch.setenv("XMODAL_HOME", str(home))
-    small = ["--bits=8", "--epochs=1", "--gallery=false"]
-    assert main(["train", str(elsewhere / "far.py"), "emoji", "--data.subset=64", *small]) == 0
-    assert json.loads((home / "runs/far/emoji/8/seed0/result.json").read_text())["method"] == "far"
-    checkpoint = home / "runs/far/emoji/8/seed0/checkpoints/best.ckpt"
-    assert main(["test", "--ckpt_path", str(checkpoint)]) == 0
-    assert main(["train", "far.Far", "away.Away", "--bits=8", "--epochs=10", "--gallery=false"]) == 0
-    record = json.loads((home / "runs/far/away/8/seed0/result.json").read_text())
-    assert (record["dataset"], record["split_sizes"]["query"]) == ("away", 100)
-    assert record["metrics"]["test/map"] > 0.2  # a random ranking has .1
-    assert main(["sweep", "dcmh", "away.Away", "--bits=8", "--trials=1", "--epochs=1"]) == 0
-
-
-@pytest.mark.parametrize(
-    ("given", "content", "message"),
-    [
-        ("gone.py", None, "there is no file gone.py"),
-        ("broken.py", "import nothing_of_this_name", "broken.py cannot be imported: ModuleNotFoundError"),
-        ("empty.py", "", "names no method: a method is a subclass of xmodal.methods.base.RetrievalMethod"),
-        (
-            "half.py",
-            "from xmodal.methods import RetrievalMethod\nclass Half(RetrievalMethod):\n    name = 'half'",
-            "Half in half.py lacks encode",
-        ),
-        ("nowhere.Method", None, "nowhere.Method cannot be imported: ModuleNotFoundError"),
-    ],
-)
-def test_what_is_no_method_is_one_line(home, monkeypatch, capsys, given, content, message):
-    monkeypatch.chdir(home)
-    monkeypatch.setenv("PYTHONPATH", "")
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    if content is not None:
-        (home / given).write_text(content)
-    assert main(["train", given, "emoji"]) == 2
-    err = capsys.readouterr().err
-    assert message in err
-    assert err.count("\n") == 1
-
-
-def test_files_of_the_working_folder_go_first_and_the_package_has_the_rest(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("XMODAL_HOME", str(tmp_path))
-    monkeypatch.delenv("PYTHONPATH", raising=False)
-    assert experiment("dmsf", "emoji").file.read_text().startswith("# DMSF on the embedded emoji data")
-    (tmp_path / "experiments/dmsf").mkdir(parents=True)
-    (tmp_path / "experiments/dmsf/emoji.yaml").write_text("model: {class_path: DMSF}\ndata: {class_path: Emoji}\n")
-    assert experiment("dmsf", "emoji").file == tmp_path / "experiments/dmsf/emoji.yaml"
-    assert main(["init"]) == 0
-    assert "what was there is kept" in capsys.readouterr().out
-    assert experiment("dmsf", "emoji").file.read_text().startswith("model:")
-    assert experiment("cca", "emoji").file == tmp_path / "experiments/cca/emoji.yaml"
-    assert (tmp_path / "sweeps/dmsf.yaml").is_file()
-    assert method_class("dmsf").name == "dmsf"
