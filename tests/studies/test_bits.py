@@ -4,6 +4,7 @@ import json
 
 import optuna
 import pytest
+import yaml
 from PIL import Image
 
 from tests.records.records import write_run
@@ -50,6 +51,17 @@ def test_the_nearest_tuned_file_is_taken(home, size, borrowed):
     assert file.name == f"emoji-{borrowed}.yaml"
     variant = [argument for argument in arguments if argument.startswith("--variant=")][-1]
     assert variant == ("--variant=tuned" if size == borrowed else f"--variant=tuned-at-{borrowed}")
+
+
+@pytest.mark.parametrize("command", [["bits", "--bits=16"], ["bits", "--bits=24"], ["ablate", "--bits=16"]])
+def test_a_tuned_file_that_was_searched_on_other_data_is_refused(home, capsys, started, command):
+    base = home / "experiments/dmsf/emoji.yaml"
+    content = yaml.safe_load(base.read_text())
+    content["data"] = {"class_path": "Emoji", "init_args": {"relevance": "finest", "batch_size": 64}}
+    base.write_text(yaml.safe_dump(content))
+    assert main([command[0], "dmsf", "emoji", *command[1:], "--seeds=0", *SMALL]) == 2
+    assert "yaml was searched with data.relevance not given, not finest: move it away" in capsys.readouterr().err
+    assert not started
 
 
 def test_a_method_that_was_never_tuned_runs_its_experiment_file(home):

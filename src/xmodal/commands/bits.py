@@ -13,7 +13,7 @@ from xmodal.records.setups import Setup
 from xmodal.records.tables import Table
 from xmodal.run import MAX_SIZE, overrides, whole_list
 from xmodal.studies.each_method import each_method
-from xmodal.studies.grid import Grid, full_method, origin, tuned_file
+from xmodal.studies.grid import Grid, check_same_data, full_method, origin, tuned_file
 from xmodal.studies.workers import check_workers, pool_of
 
 SIZES = "16,32,64,128"
@@ -59,7 +59,7 @@ def nearest_tuned(method: str, dataset: str, size: int, base: Path | None = None
     if size in sizes or not sizes:
         return full_method(method, dataset, size, base)
     nearest = min(sizes, key=lambda other: (abs(math.log(other / size)), -other))
-    file = tuned_file(method, dataset, nearest)
+    check_same_data(file := tuned_file(method, dataset, nearest), base)
     marks = [f"--variant=tuned-at-{nearest}", f"--group={method}-{dataset}-{size}", "--job_type=bits"]
     return file, [*configuration(None, None, [file]), *marks]
 

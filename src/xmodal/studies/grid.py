@@ -20,7 +20,7 @@ from xmodal.errors import UserError
 from xmodal.experiment import configuration, experiment
 from xmodal.progress import bar
 from xmodal.records import read_results
-from xmodal.records.record import is_of, mixed_versions
+from xmodal.records.record import is_of, leaves, mixed_versions
 from xmodal.records.setups import DATA, Record, Setup, other_data
 from xmodal.run import whole_list
 from xmodal.safe_yaml import read_yaml
@@ -37,11 +37,15 @@ def full_method(method: str, dataset: str, size: int, base: Path | None = None) 
         dataset: its name.
         size: bits or dimensions.
         base: the experiment file of the two, for where nothing is tuned; default: by their names.
+
+    Raises:
+        UserError: the tuned file was searched on other data than the experiment file names.
     """
     tuned = tuned_file(method, dataset, size)
     if not tuned.is_file():
         base = base or experiment(method, dataset).file
         return base, configuration(None, None, [base])
+    check_same_data(tuned, base)
     marks = [f"--group={method}-{dataset}-{size}", "--job_type=tuned"]
     return tuned, [*configuration(None, None, [tuned]), *marks]
 
@@ -49,6 +53,22 @@ def full_method(method: str, dataset: str, size: int, base: Path | None = None) 
 def tuned_file(method: str, dataset: str, size: int) -> Path:
     """Where a sweep has written its best trial."""
     return paths.found(paths.experiments() / method / "tuned" / f"{dataset}-{size}.yaml")
+
+
+def check_same_data(tuned: Path, base: Path | None) -> None:
+    """Refuse a tuned file that was searched on other data than the experiment file names: own data have any name.
+
+    Raises:
+        UserError: it was.
+    """
+    if base is None:
+        return
+    first, second = (dict(leaves((read_yaml(file) or {}).get("data") or {}, "data.")) for file in (tuned, base))
+    for key in sorted(first.keys() | second.keys()):
+        was, now = (each.get(key, "not given") for each in (first, second))
+        if was != now and key.split(".")[-1] not in OF_BATCHES:
+            name = key.replace(".init_args", "")
+            raise UserError(f"{tuned} was searched with {name} {was}, not {now}: move it away, or search again.")
 
 
 OF_BATCHES = ("seed", "batch_size", "drop_last", "per_label", "tokens", "image_scaling", "text_scaling")  # not data
