@@ -2,11 +2,8 @@
 
 import contextlib
 import math
-import pickle
 import signal
 import sys
-from collections import deque
-from dataclasses import is_dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -20,12 +17,8 @@ from xmodal.data import CrossModalDataModule
 from xmodal.data.loading import epoch_seed
 from xmodal.data.split import Index
 from xmodal.errors import DivergedError, UserError
-from xmodal.methods import RetrievalMethod
 from xmodal.records.record import leaves, machine, provenance
 
-NOT_OWN = ("xmodal", "lightning", "torch", "torchmetrics", "timm", "open_clip", "transformers")
-PARTS_OF_TORCH = vars(RetrievalMethod("real")).keys() | {"_param_requires_grad_state"}  # type: ignore[abstract]
-PLAIN = (bool, int, float, str, list, tuple, dict, set, deque, np.ndarray, np.generic, torch.Tensor)
 COMPUTED = ("commit", "diff", "own_code", "versions", "inputs_hash")  # of what and from what
 
 
@@ -152,35 +145,6 @@ class StaysStopped(Callback):
         """See the class."""
         stopping = [each for each in trainer.callbacks if isinstance(each, EarlyStopping)]  # type: ignore[attr-defined]
         trainer.should_stop |= any(each.stopped_epoch and each.wait_count >= each.patience for each in stopping)
-
-
-class TellOfLost(Callback):
-    """Say which plain attributes of one's own classes change in a training: a checkpoint holds none of them."""
-
-    def __init__(self) -> None:
-        self.was: dict[tuple[str, str], bytes] = {}
-        self.told = set[tuple[str, str]]()
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Compare them with those of the epoch before; what an epoch gathers and empties is the same again."""
-        here = dict[tuple[str, str], bytes]()
-        saves = type(pl_module).on_save_checkpoint is not RetrievalMethod.on_save_checkpoint
-        callbacks = trainer.callbacks  # type: ignore[attr-defined]
-        watched = [each for each in callbacks if type(each).state_dict is Callback.state_dict]
-        for each in (*(() if saves else pl_module.modules()), *watched):
-            if type(each).__module__.partition(".")[0] not in NOT_OWN:
-                for name in vars(each).keys() - PARTS_OF_TORCH:
-                    if isinstance(value := vars(each)[name], PLAIN) or is_dataclass(value):
-                        with contextlib.suppress(Exception):  # not everything in a list can be written
-                            here[type(each).__name__, name] = pickle.dumps(value)
-        new = {key for key in here.keys() & self.was.keys() if here[key] != self.was[key]} - self.told
-        if new and trainer.is_global_zero:
-            sys.stderr.write(
-                f"{', '.join('.'.join(key) for key in sorted(new))}: changes in training and is in no checkpoint, so a "
-                "run that goes on after an interruption gives other numbers, unless every epoch makes it anew "
-                "(register_buffer or on_save_checkpoint keep it)\n"
-            )
-        self.was, self.told = here, self.told | new
 
 
 class Finite(Callback):

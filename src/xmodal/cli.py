@@ -20,7 +20,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from xmodal import data, fast, methods, paths
-from xmodal.callbacks import EndAtOnce, Finite, Origin, SameData, SeedEpoch, StaysStopped, TellOfLost
+from xmodal.callbacks import EndAtOnce, Finite, Origin, SameData, SeedEpoch, StaysStopped
 from xmodal.checkpoint import Best, WholeCheckpoints, keepers
 from xmodal.checks import MAX_SEED, check_name, check_numbers, check_trunk_lr, fits, words_of
 from xmodal.data.readers.checksums import table_hash
@@ -176,7 +176,7 @@ class XmodalCLI(LightningCLI):
         """The trainer with the run's folder, loggers, checkpoints, and the strategy that several devices need."""
         config = self.config_init.trainer
         self.origin = Origin(self.own_code)
-        own = [SeedEpoch(self.config.seed_everything), SameData(), StaysStopped(), TellOfLost(), Finite(), EndAtOnce()]
+        own = [SeedEpoch(self.config.seed_everything), SameData(), StaysStopped(), Finite(), EndAtOnce()]
         config.callbacks = [*listed(config.callbacks), *own, self.origin, *self.callbacks]
         if self.checkpoints:
             self.best, last = keepers(self.folder / "checkpoints")
