@@ -235,6 +235,7 @@ def leave_record(cli: "XmodalCLI", started: float, metrics: dict[str, float], ep
         "variant": cli.variant,
         "group": cli.group,
         "job_type": cli.config.job_type,
+        "trials": cli.given.trials(),
         **cli.datamodule.describe(),
         "metrics": metrics,
         "conventions": cli.model.conventions(),

@@ -112,6 +112,18 @@ def test_tuned_against_untuned_is_marked(home, capsys):
     assert "tuned against base" in words(page(capsys)[0])
 
 
+def test_methods_that_were_tuned_in_other_numbers_of_trials_are_told(home, capsys):
+    for method, trials in (("dmsf", 24), ("dcmh", 3), ("cca", None)):
+        write_run(home / "runs", method, 0.6, variant="tuned", trials=trials)
+    write_run(home / "runs", "dmsf", 0.6, variant="tuned", size=16, trials=12)
+    words = "Not all were tuned in as many trials: on emoji at 64 bits dcmh in 3, dmsf in 24."
+    assert main(["compare"]) == 0
+    assert words in capsys.readouterr().err
+    assert words in (home / "runs/compare.html").read_text()
+    assert main(["compare", "--methods=dmsf,cca"]) == 0
+    assert "Not all were tuned" not in capsys.readouterr().err
+
+
 def test_values_tuned_at_another_size_compete_and_are_no_ablation(home, capsys):
     for seed in (0, 1):
         write_run(paths.runs(), "dmsf", 0.6, seed, variant="tuned-at-32")

@@ -75,6 +75,11 @@ def test_a_sweep_tunes_on_validation_and_evaluates_once(small, monkeypatch):
     assert len(study(small).trials) == 3
     assert (small / "runs/dmsf/emoji/16/tuned-seed0/result.json").stat().st_mtime_ns == before  # evaluated once
     assert table[0] == next(line.split() for line in again.stdout.splitlines() if line.strip().startswith("16"))
+    path = small / "runs/dmsf/emoji/16/tuned-seed0/result.json"
+    path.write_text(json.dumps(record | {"trials": 2}))  # as of a search that has gone on since
+    sweep("--bits=16")
+    assert json.loads(path.read_text()) == record
+    assert record["trials"] == 3
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from xmodal import arguments, paths
 from xmodal.errors import UserError
 from xmodal.experiment import dataset_name
+from xmodal.records.contests import mixed_budgets
 from xmodal.records.page import write_page
 from xmodal.records.record import mixed_versions
 from xmodal.records.results import COLUMNS, table
@@ -32,8 +33,10 @@ def main(argv: Sequence[str]) -> int:
     _print_table(table(records), options.format)
     if mixed := mixed_versions(records):
         sys.stderr.write(f"{mixed}\n")
-    page = paths.runs() / "compare.html"
-    write_page(page, by_setup(records), broken)
+    page, setups = paths.runs() / "compare.html", by_setup(records)
+    if budgets := mixed_budgets(setups):
+        sys.stderr.write(f"{budgets}\n")
+    write_page(page, setups, broken)
     sys.stderr.write(f"page: {page}\n")
     return 0
 

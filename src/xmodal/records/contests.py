@@ -108,6 +108,21 @@ def ablations(setups: Sequence[Setup]) -> list[tuple[Setup | None, list[Ablation
     return listed
 
 
+def mixed_budgets(setups: Iterable[Setup]) -> str:
+    """A sentence on contests in which settings were searched in several numbers of trials; or nothing."""
+    found: dict[str, dict[str, set[int]]] = defaultdict(dict)
+    for each in setups:
+        said = {record["trials"] for record in each.records if isinstance(record.get("trials"), int)}
+        if said and is_plain(each.variant):  # older records do not say
+            found[f"{each.dataset} at {each.sized}"].setdefault(each.method, set()).update(said)
+    mixed = list[str]()
+    for place, methods in found.items():
+        if len(set().union(*methods.values())) > 1:
+            each_in = (f"{name} in {' and '.join(map(str, sorted(own)))}" for name, own in sorted(methods.items()))
+            mixed.append(f"on {place} {', '.join(each_in)}")
+    return f"Not all were tuned in as many trials: {'; '.join(mixed)}." if mixed else ""
+
+
 def changes(base: Setup, other: Setup) -> Changes:
     """Settings in which two setups differ: key, value of the base, value of the other; an absent one is empty."""
     first, second = base.settings, other.settings

@@ -17,7 +17,7 @@ from PIL import Image
 
 from xmodal.files import write_atomically
 from xmodal.records.charts import Chart, Line, line_charts
-from xmodal.records.contests import Contest, Row, ablations, contests, validation
+from xmodal.records.contests import Contest, Row, ablations, contests, mixed_budgets, validation
 from xmodal.records.setups import MEASURES, Floats, Record, Setup, read_arrays
 from xmodal.significance import LEVEL
 
@@ -61,6 +61,7 @@ def write_page(path: Path, setups: Sequence[Setup], broken: Sequence[str]) -> No
     text = look.get_template("page.html").render(
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         setups=setups,
+        budgets=mixed_budgets(setups),
         broken=broken,
         protocols=[_protocol(each, setups) for each in protocols.values()],
         ablations=ablations(setups),
