@@ -108,6 +108,10 @@ def test_every_checkpoint_has_a_record_of_its_own(home, capsys):
     assert all(Path(path).is_file() for path in records)
     again = {path: path.read_bytes() for name in ("one", "two") for path in (home / name).rglob("*") if path.is_file()}
     assert kept == again, "a test wrote into a run's folder"
+    before = Path(records[0]).read_text()
+    other = run(capsys, "test", "--ckpt_path", checkpoints[0], "--data.database=train")[1].splitlines()[-1]
+    assert other != records[0]
+    assert Path(records[0]).read_text() == before, "another protocol took the record's place"
     assert run(capsys, "test", "--ckpt_path", checkpoints[0])[1].splitlines()[-1] == records[0]
 
 

@@ -160,7 +160,8 @@ def evaluate(arguments: Sequence[str], checkpoint: Path) -> Path:
     from xmodal.cli import XmodalCLI
 
     started = time.perf_counter()
-    mark = hashlib.sha256(str(checkpoint.resolve()).encode()).hexdigest()[:8]  # a record for every checkpoint
+    asked_for = "\0".join([str(checkpoint.resolve()), *arguments])  # every checkpoint, and every way to ask it
+    mark = hashlib.sha256(asked_for.encode()).hexdigest()[:8]
     own = [f"--variant=test-{mark}", "--job_type=test", "--trainer.default_root_dir=null"]
     with XmodalCLI([*arguments, *own], checkpoints=False) as cli:
         asked, trained = cli.model.hparams, read_checkpoint(checkpoint)["hyper_parameters"]
