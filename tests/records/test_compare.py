@@ -143,3 +143,19 @@ def test_folders_that_cannot_be_read_are_named(home, capsys, monkeypatch):
     monkeypatch.setattr(os, "scandir", scandir)
     assert main(["compare"]) == 0
     assert f"{locked} cannot be read: Permission denied" in capsys.readouterr().err
+
+
+def test_seeds_of_several_codes_and_rivals_of_several_features_are_told(home, capsys):
+    """A method that was edited between two seeds, and one that read other features: both were ranked without a word."""
+    for seed, diff in enumerate(("1" * 16, "2" * 16)):
+        write_run(home / "runs", "dmsf", seed=seed, dirty=True, diff=diff, inputs_hash="one")
+    write_run(home / "runs", "dcmh", inputs_hash="one")
+    write_run(home / "runs", "dcmh", split="b" * 64, setup_hash="b", variant="b", inputs_hash="of other pairs")
+    assert main(["compare"]) == 0
+    code = "code of dmsf-emoji-64 base (setup setup-dmsf-base-64) cccccccccc+111111 and cccccccccc+222222"
+    said = f"Not all by the same versions or inputs: {code}."
+    assert said in capsys.readouterr().err
+    assert said in (home / "runs" / "compare.html").read_text()
+    write_run(home / "runs", "scahn", inputs_hash="two")
+    assert main(["compare"]) == 0
+    assert "inputs of emoji (split aaaaaaaa, labels not recorded) one and two" in capsys.readouterr().err

@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from tests.studies.test_sweep import opened, played, sweep  # noqa: F401 - a fixture
+from xmodal.records.record import code_of, provenance
 from xmodal.studies.storage import BASE
 
 
@@ -45,6 +46,9 @@ def test_which_code_ran_a_trial_is_known_and_other_code_of_ones_own_ends_the_stu
     monkeypatch.setattr("xmodal.records.record.provenance", lambda: later)
     assert sweep("--trials=1") == 0
     assert tuned.read_text() == before
+    monkeypatch.setattr("xmodal.studies.supervise.provenance", lambda: later)
+    assert sweep("--trials=2") == 0
+    assert f"trials so far are by other code ({code_of(provenance())}, now ffffffffff)" in capsys.readouterr().err
     monkeypatch.setattr("xmodal.cli.own_files", lambda *_: {"mine.Mine": "two"})
     assert sweep("--trials=2") == 2
     assert "the study dmsf-emoji-16 was begun with mine.Mine one, not two: restore it" in capsys.readouterr().err

@@ -35,17 +35,8 @@ TUNED = re.compile(
     r"(?:# Content (?P<content>[0-9a-f]{16})\.\n)?"
 )  # the header of a tuned file; what a person added says so
 PACKAGES = (
-    "xmodal",
-    "torch",
-    "lightning",
-    "torchmetrics",
-    "optuna",
-    "wandb",
-    "timm",
-    "open_clip_torch",
-    "torch-geometric",
-    "numpy",
-    "numba",
+    *("xmodal", "torch", "lightning", "torchmetrics", "optuna", "wandb"),
+    *("timm", "open_clip_torch", "torch-geometric", "numpy", "numba"),
 )
 # How variables begin by which libraries compute otherwise.
 ARITHMETIC = ("MKL_", "ONEDNN_", "OPENBLAS_", "NPY_", "GLIBC_TUNABLES", "NVIDIA_TF32", "TORCH_ALLOW_TF32")
@@ -181,14 +172,25 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str
             yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value, default=str)
 
 
+def code_of(source: Mapping[str, Any]) -> str:
+    """The commit of a record or a trial; after a `+` the hash of what was not committed."""
+    return f"{source.get('commit')}"[:10] + "+" * bool(source.get("dirty")) + f"{source.get('diff') or ''}"[:6]
+
+
 def mixed_versions(records: Iterable[Mapping[str, Any]]) -> str:
-    """A sentence on packages of which some runs, or inputs of which those of one setup, had several; or nothing."""
+    """A sentence on what differs: versions, inputs of those that answered the same, code of a setup's runs; or none."""
     found: dict[str, set[str]] = {}
     for record in records:
-        inputs = f"inputs of {record.get('group')} {record.get('variant')} (setup {record.get('setup_hash')})"
+        own = f"{record.get('group')} {record.get('variant')} (setup {record.get('setup_hash')})"
+        split, labels = str(record.get("split_hash"))[:8], record.get("relevance_hash")
+        rivals = f"{record.get('dataset')} (split {split}, labels {labels})"
         for each in (*record.get("earlier", ()), record):
-            said = {inputs: each["inputs_hash"]} if "inputs_hash" in each else {}
-            for name, number in {**dict(each.get("versions") or {}), **said}.items():  # older records have none
+            said = dict(each.get("versions") or {})  # older records have none
+            if "inputs_hash" in each:
+                said |= dict.fromkeys((f"inputs of {own}", f"inputs of {rivals}"), each["inputs_hash"])
+            if "commit" in each and "setup_hash" in record:
+                said |= {f"code of {own}": code_of(each)}
+            for name, number in said.items():
                 found.setdefault(name, set()).add(str(number))
     mixed = [f"{name} {' and '.join(sorted(numbers))}" for name, numbers in found.items() if len(numbers) > 1]
     return f"Not all by the same versions or inputs: {', '.join(mixed)}." if mixed else ""

@@ -20,7 +20,7 @@ from xmodal.errors import UserError
 from xmodal.experiment import configuration, experiment
 from xmodal.progress import bar
 from xmodal.records import read_results
-from xmodal.records.record import is_of, leaves, mixed_versions
+from xmodal.records.record import code_of, is_of, leaves, mixed_versions
 from xmodal.records.setups import DATA, Record, Setup, other_data
 from xmodal.run import whole_list
 from xmodal.safe_yaml import read_yaml
@@ -175,7 +175,7 @@ def origin(setups: Iterable[Setup]) -> tuple[str, ...]:
     records = [record for setup in setups for record in setup.records]
     trained = [each for record in records for each in (*record.get("earlier", ()), record)]
     seeds = ", ".join(map(str, dict.fromkeys(record["seed"] for record in records)))
-    commits = sorted({f"{each['commit']}"[:10] + "+" * bool(each["dirty"]) for each in trained})
+    commits = sorted(set(map(code_of, trained)))
     return (
         f"Mean +- sample deviation over seeds {seeds}; {records[0]['split_sizes']['query']} queries.",
         f"Commit {', '.join(commits)} (+: with uncommitted changes).",

@@ -16,10 +16,10 @@ from xmodal import paths
 from xmodal.errors import UserError
 from xmodal.parent import myself
 from xmodal.progress import bar
-from xmodal.records.record import read_result
+from xmodal.records.record import code_of, provenance, read_result
 from xmodal.studies.grid import changed_data
 from xmodal.studies.processes import Pool, SpentError, Task, TrialDiedError
-from xmodal.studies.storage import DONE, ERROR, GIVE_UP, OpenStudy, give_up_after_failures
+from xmodal.studies.storage import DONE, ERROR, GIVE_UP, SOURCE, OpenStudy, give_up_after_failures
 from xmodal.studies.sweep import Sweep
 
 
@@ -42,6 +42,9 @@ def supervise(sweep: Sweep, opened: OpenStudy, pool: Pool) -> None:
             )
         return
     sys.stderr.write(f"study {sweep.name}: {done} of {trials or 'any number of'} trials are done\n")
+    here = code_of(provenance())
+    if other := sorted({code_of(each.user_attrs[SOURCE]) for each in finished if SOURCE in each.user_attrs} - {here}):
+        sys.stderr.write(f"study {sweep.name}: trials so far are by other code ({', '.join(other)}, now {here})\n")
     end = time.monotonic() + 60 * sweep.sought.minutes if sweep.sought.minutes else None
     names = [f"{uuid4().hex} {myself()}" for _ in range(pool.workers)]
     with Display(sweep, study) as display:
