@@ -145,14 +145,22 @@ def check_name(key: str, text: str) -> None:
         raise UserError(f"{key} is {text[:60]!r}: give up to 100 letters, digits and . _ - = only.")
 
 
+def parameters_of(found: type) -> dict[str, inspect.Parameter]:
+    """The parameters of a class and of those above it, to which its `**kwargs` go; the lowest class's stands."""
+    known = dict[str, inspect.Parameter]()
+    for owner in (each for each in reversed(found.__mro__) if "__init__" in vars(each)):
+        known |= inspect.signature(vars(owner)["__init__"]).parameters
+    return known
+
+
 def check_trunk_lr(method: type, config: Mapping[str, Any]) -> None:
     """Refuse a learning rate of trunks where none is trained.
 
     Raises:
         UserError: it is not the method's own, and acts on nothing.
     """
-    found = (inspect.signature(each).parameters.get("trunk_lr") for each in method.__mro__[:-1])
-    default = next((each.default for each in found if each), None)
+    own = parameters_of(method).get("trunk_lr")
+    default = own.default if own else None
     value = config["model"]["init_args"].get("trunk_lr", default)
     if value != default and config.get("data.init_args.trunk.sides", "none") == "none":
         raise UserError(f"model.trunk_lr is {value} and acts on trained trunks: say which with data.trunk.sides.")

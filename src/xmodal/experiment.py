@@ -1,6 +1,5 @@
 """Which file says how a method runs on a dataset: one that is there, or one made for data or a method of one's own."""
 
-import inspect
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import yaml
 
 from xmodal import paths
+from xmodal.checks import parameters_of
 from xmodal.errors import UserError, meant
 from xmodal.files import write_atomically
 from xmodal.records.record import leaves, own_code
@@ -118,9 +118,7 @@ def size_names(method: str) -> tuple[str, ...]:
     found = method_class(method)
     if found is None:
         return ("bits", "dim")
-    known = dict[str, inspect.Parameter]()
-    for owner in (each for each in reversed(found.__mro__) if "__init__" in vars(each)):
-        known |= inspect.signature(vars(owner)["__init__"]).parameters  # what goes through **kwargs is described above
+    known = parameters_of(found)
     parameters = {name: known[name] for name in arguments_of(found) if name in known}
     if "bits" in parameters and parameters["bits"].default is not None:
         return ("bits",)

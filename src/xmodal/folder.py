@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from xmodal.errors import DoneError, UserError
-from xmodal.records.record import PER_RUN, is_of, leaves, read_result
+from xmodal.records.record import PER_RUN, is_evaluated, is_of, leaves, read_result
 from xmodal.safe_yaml import read_yaml
 
 HELD: dict[Path, int] = {}  # open folders of this process by their paths; a process that ends lets them go
@@ -30,27 +30,24 @@ def hold(folder: Path, *, wait: bool) -> bool:
     Raises:
         UserError: another process is at work there, or the folder cannot be made.
     """
-    waited = False
     if folder in HELD:
-        return waited
+        return False
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY)
     except OSError as error:
         raise UserError(f"cannot write the run's folder {folder}: {error.strerror}.") from error
+    waited = False
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not wait:
-                raise
-            waited = True
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(handle)
-        raise UserError(
-            f"another run is at work in {folder}: wait for it, or give --variant=NAME to keep both."
-        ) from None
+        if not wait:
+            os.close(handle)
+            raise UserError(
+                f"another run is at work in {folder}: wait for it, or give --variant=NAME to keep both."
+            ) from None
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        waited = True
     except OSError:  # a file system without locks
         os.close(handle)
         return False
@@ -70,9 +67,7 @@ def check_left(folder: Path, configuration: str, code: Mapping[str, str]) -> Non
         DoneError: it is there.
     """
     path = folder / "result.json"
-    record = read_result(path) if path.is_file() else {"metrics": {}}
-    left = "test/map" in record["metrics"] and record["job_type"] not in ("smoke", "test")
-    if left and is_of(record, configuration, code):
+    if path.is_file() and is_evaluated(record := read_result(path)) and is_of(record, configuration, code):
         raise DoneError(str(path))
 
 

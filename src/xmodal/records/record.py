@@ -120,6 +120,11 @@ def run_name(variant: str, seed: int) -> str:
     return f"seed{seed}" if variant == "base" else f"{variant}-seed{seed}"
 
 
+def is_evaluated(record: Mapping[str, Any]) -> bool:
+    """Whether a record is a result: not of a trial, a smoke run, or the second evaluation of a checkpoint."""
+    return "test/map" in record["metrics"] and record["job_type"] not in ("smoke", "test")
+
+
 def is_of(record: Mapping[str, Any], configuration: str, code: Mapping[str, str]) -> bool:
     """Whether a record is of a configuration, by its hash, and of the files of one's own (`own_code`) that are here."""
     return bool(record["config_hash"] == configuration and record.get("own_code", {}) == code)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from xmodal.errors import UserError
 from xmodal.files import below
-from xmodal.records.record import read_result, read_settings, run_name
+from xmodal.records.record import is_evaluated, read_result, read_settings, run_name
 from xmodal.significance import Interval, SeededTest, bootstrap_intervals, seeded_tests
 
 Record = dict[str, Any]
@@ -161,7 +161,7 @@ def collect(folder: Path) -> tuple[list[Record], list[str]]:
         except UserError as error:
             broken.append(str(error))
         else:
-            if "test/map" in record["metrics"] and record["job_type"] not in ("smoke", "test"):
+            if is_evaluated(record):
                 records.append(record)
     return _once(_of_their_data(records), broken), broken
 
