@@ -114,6 +114,8 @@ def test_the_header_of_a_tuned_file_is_made_and_read_in_one_form():
     found = HEADER.match(tuned_text(*given))
     assert (found["content"], found["own"].count("\n")) == (config_hash("model: {}\n"), 2)
     assert found["own"].startswith("# Of one's own: mine.Mine (0123456789abcdef).\n")
+    highest = HEADER.match(tuned_text("model: {}\n", "xmodal sweep dmsf easy", "dmsf-easy-64", 3, 1.0, counts))
+    assert (highest["value"], highest["trials"]) == ("1.000000", "20 complete, 4 pruned")
 
 
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)

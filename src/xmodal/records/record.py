@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # torch takes seconds, and a table of records does not need i
 PER_RUN = ("seed_everything", "variant", "group", "job_type", "save_codes", "gallery")  # differ between runs of a setup
 TUNED = re.compile(
     r"# Written by `(?P<command>xmodal sweep [^`]+)`, study (?P<study>\S+)\.\n"
-    r"# Trial (?P<trial>\d+), val/map (?P<value>0\.\d{6}) on the validation pairs; trials: (?P<trials>[^.\n]+)\.\n"
+    r"# Trial (?P<trial>\d+), val/map (?P<value>[01]\.\d{6}) on the validation pairs; trials: (?P<trials>[^.\n]+)\.\n"
     r"# Commit (?P<commit>[0-9a-f]{7,40}|None)"
     r"(?P<dirty> with uncommitted changes \(diff (?P<diff>unknown|[0-9a-f]{16})\))?"
     r"(?:; by hand: (?P<by_hand>[^.\n]+))?\.\n"
