@@ -18,7 +18,7 @@ from lightning import Trainer
 from xmodal import data, methods
 from xmodal.checks import WORDS, words_of
 from xmodal.errors import UserError
-from xmodal.records.record import TUNED, is_edited
+from xmodal.records.record import is_edited, searched
 from xmodal.safe_yaml import parse_yaml, read_yaml
 
 BASES: dict[str, Any] = {"model": methods.RetrievalMethod, "data": data.CrossModalDataModule}
@@ -105,8 +105,7 @@ class Given:
 
     def trials(self) -> int | None:
         """In how many finished trials a sweep has searched the values of a tuned file; None where none says so."""
-        found = TUNED.match(self.tuned[0].read_text("utf-8")) if self.tuned else None
-        return sum(int(count) for count in re.findall(r"(\d+) (?:complete|pruned)", found["trials"])) if found else None
+        return searched(self.tuned[0]) if self.tuned else None
 
     def explain(self, error: Exception) -> str:
         """What a parser's error comes to: key, value and the values allowed, in at most `LENGTH` characters."""

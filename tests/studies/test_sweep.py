@@ -12,6 +12,7 @@ import yaml
 from optuna.trial import TrialState
 
 from xmodal.__main__ import main
+from xmodal.records.record import searched, tuned_text
 from xmodal.studies import trial
 from xmodal.studies.processes import TrialError, device_groups
 
@@ -149,6 +150,19 @@ def test_a_tuned_file_is_tried_first(played, capsys):
     file.write_text((played.home / "experiments/cca/emoji.yaml").read_text())
     assert sweep(f"--warm_start={file}") == 2
     assert "is of cca, not of dmsf" in capsys.readouterr().err
+
+
+def test_the_trials_behind_a_warm_start_count_once_it_is_tried(played):
+    tuned = played.home / "experiments/dmsf/tuned/emoji-16.yaml"
+    assert sweep("--trials=2") == 0
+    warm, content = played.home / "warm.yaml", yaml.safe_load(tuned.read_text())
+    content["model"]["init_args"] |= {"fusion": "attention", "dropout": 0.25}
+    counts = {"complete": 19, "pruned": 5}
+    warm.write_text(tuned_text(yaml.safe_dump(content), "xmodal sweep dmsf emoji", "dmsf-emoji-64", 3, 0.5, counts))
+    assert sweep(f"--warm_start={warm}", "--trials=2") == 0
+    assert searched(tuned) == 2  # the search was over
+    assert sweep("--trials=3") == 0
+    assert searched(tuned) == 3 + 24
 
 
 @pytest.mark.parametrize("against", ["size", "latency"])

@@ -180,6 +180,7 @@ def test_what_has_no_values_of_its_queries_is_run_again(home, left):
 @pytest.mark.parametrize(
     ("drawn", "message"),
     [
+        ([], "the study dmsf-emoji-64 has a warm start, which the rule does not give: fill this table elsewhere"),
         ([1.0, 1.0], "the study dmsf-emoji-64 has 2 trials, and the rule gives 1: fill this table elsewhere"),
         ([2.0], "the study dmsf-emoji-64 has trials of another space (model.lr): fill this table elsewhere"),
         ([1.0], None),
@@ -188,6 +189,8 @@ def test_what_has_no_values_of_its_queries_is_run_again(home, left):
 def test_a_cell_is_filled_by_its_rule_only(home, drawn, message):
     """Others may have searched the same study for longer, or in a space that the sweep file had before."""
     study = optuna.create_study()
+    if not drawn:
+        study.set_user_attr("warm start", {"{}": 24})
     for high in drawn:
         space = {"model.lr": FloatDistribution(0, high)}
         study.add_trial(optuna.create_trial(params={"model.lr": 0.5}, distributions=space, value=0.5))

@@ -72,6 +72,7 @@ def tune(sweep: Sweep, pool: Pool) -> dict[int, Path]:
     """
     options = sweep.options
     with sweep.open(_first(sweep), forks=True) as opened:
+        sweep.keep_warm(opened.study)
         if not options.jobs:  # which have searched already
             supervise(sweep, opened, pool)
         check_complete(opened.study)

@@ -28,7 +28,7 @@ from xmodal.safe_yaml import read_yaml
 from xmodal.studies.gpus import gpu_energy
 from xmodal.studies.grid import Grid, Known, changed_data, has_queries, mixed
 from xmodal.studies.processes import Pool
-from xmodal.studies.storage import DONE
+from xmodal.studies.storage import DONE, WARM
 from xmodal.studies.sweep import Sweep
 from xmodal.studies.workers import pool_of
 
@@ -129,8 +129,11 @@ class Cell(NamedTuple):
         """The finished trials of a study, which have to lie within its budget and its space."""
         with search.open() as opened:
             finished = opened.study.get_trials(deepcopy=False, states=DONE)
+            warm = opened.study.user_attrs.get(WARM)
         if len(finished) > (search.sought.trials or 0):
             what = f"{len(finished)} trials, and the rule gives {search.sought.trials}"
+        elif warm:
+            what = "a warm start, which the rule does not give"
         elif changed := {key for trial in finished for key in search.sought.changed([trial])}:
             what = f"trials of another space ({', '.join(sorted(changed))})"
         else:

@@ -226,6 +226,12 @@ def tuned_text(
     )
 
 
+def searched(tuned: Path) -> int | None:
+    """In how many finished trials a sweep has searched the values of a file; None where no header says so."""
+    found = TUNED.match(tuned.read_text("utf-8"))
+    return sum(int(count) for count in re.findall(r"(\d+) (?:complete|pruned)", found["trials"])) if found else None
+
+
 def is_edited(tuned: Path) -> bool:
     """Whether a tuned file holds other settings than the sweep wrote; files of older versions do not say."""
     text = tuned.read_text("utf-8")

@@ -33,6 +33,7 @@ DATABASE_ERRORS = (SQLAlchemyError, StorageInternalError, Timeout)
 WORKER, POINT, ERROR = "worker", "point", "error"  # user attributes: who runs a trial, what it was queued for, its end
 SOURCE = "source"  # user attribute of a trial: the code that ran it
 BASE = "configuration"  # user attribute of a study: what its trials are trained by, beside their parameters
+WARM = "warm start"  # user attribute of a study: in how many trials before it the points it was given were searched
 GIVE_UP = 3  # failures in a row at the end of which a search stops: something is wrong with all of them
 
 

@@ -5,6 +5,7 @@ goes on where a killed one stopped: a trial whose process vanished is recorded a
 """
 
 import argparse
+import json
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -22,6 +23,7 @@ from xmodal.errors import UserError
 from xmodal.experiment import configuration
 from xmodal.folder import difference, settings
 from xmodal.records import provenance
+from xmodal.records.record import searched
 from xmodal.run import overrides
 from xmodal.studies import front
 from xmodal.studies.processes import SpentError, TrialDivergedError, TrialError
@@ -30,7 +32,9 @@ from xmodal.studies.storage import (
     BASE,
     DONE,
     ERROR,
+    POINT,
     SOURCE,
+    WARM,
     WORKER,
     Direction,
     OpenStudy,
@@ -208,6 +212,12 @@ class Sweep:
             raise UserError(f"WARM_START {file} is of {warm.method}, not of {self.options.method}.")
         return self._point(warm)
 
+    def keep_warm(self, study: optuna.Study) -> None:
+        """Keep with a study in how many trials of another the point of `--warm_start` was searched; see `before`."""
+        if file := self.options.warm_start:
+            point = json.dumps(self.warm_point(file), sort_keys=True)
+            study.set_user_attr(WARM, study.user_attrs.get(WARM, {}) | {point: searched(file) or 0})
+
     def _condition(self, key: str) -> list[str]:
         """Arguments under which a conditional key is there."""
         arguments: list[str] = []
@@ -221,6 +231,13 @@ class Sweep:
             first, _, rest = key.partition(".")
             values[key] = parsed.config.get(f"{first}.init_args.{rest}" if first in ("model", "data") else key)
         return self.sought.point(values)
+
+
+def before(study: optuna.Study) -> int:
+    """In how many trials of other studies the points were searched that this one has tried as its warm start."""
+    done = study.get_trials(deepcopy=False, states=DONE)
+    tried = {json.dumps(trial.user_attrs.get(POINT), sort_keys=True) for trial in done}
+    return sum(trials for point, trials in study.user_attrs.get(WARM, {}).items() if point in tried)
 
 
 class Slots:

@@ -21,7 +21,7 @@ from xmodal.studies.grid import check_data
 from xmodal.studies.processes import Pool
 from xmodal.studies.space import experiment_with
 from xmodal.studies.storage import DONE, SOURCE
-from xmodal.studies.sweep import Sweep
+from xmodal.studies.sweep import Sweep, before
 
 
 def check_complete(study: optuna.Study) -> None:
@@ -45,6 +45,8 @@ def write_tuned(sweep: Sweep, study: optuna.Study, size: int) -> Path:
     counts = {
         state.name.lower(): len(study.get_trials(deepcopy=False, states=(state,))) for state in (*DONE, TrialState.FAIL)
     }
+    if earlier := before(study):
+        counts["complete before, for its warm start"] = earlier
     command = f"xmodal sweep {sweep.options.method} {data}"
     body = yaml.safe_dump(content, sort_keys=False)
     text = tuned_text(body, command, study.study_name, best.number, study.best_value, counts, source)
