@@ -10,8 +10,9 @@ from xmodal import methods, paths
 from xmodal.cli import Parsed
 from xmodal.errors import UserError
 from xmodal.experiment import configuration, size_names
+from xmodal.files import text_hash
 from xmodal.records.record import TUNED as HEADER
-from xmodal.records.record import config_hash, is_edited, tuned_text
+from xmodal.records.record import is_edited, tuned_text
 from xmodal.studies.space import read_search
 from xmodal.studies.sweep import as_text
 
@@ -104,7 +105,7 @@ def test_a_run_is_called_tuned_only_with_the_values_that_the_sweep_wrote(home):
 def test_the_header_of_a_tuned_file_is_made_and_read_in_one_form():
     counts = {"complete": 20, "pruned": 4}
     found = HEADER.match(tuned_text("model: {}\n", "xmodal sweep dmsf emoji", "dmsf-emoji-64", 3, 0.5, counts))
-    assert (found["trials"], found["content"]) == ("20 complete, 4 pruned", config_hash("model: {}\n"))
+    assert (found["trials"], found["content"]) == ("20 complete, 4 pruned", text_hash("model: {}\n"))
     source = {
         "commit": None,
         "dirty": None,
@@ -112,7 +113,7 @@ def test_the_header_of_a_tuned_file_is_made_and_read_in_one_form():
     }
     given = ("model: {}\n", "xmodal sweep mine emoji", "mine-emoji-64", 3, 0.5, counts, source)
     found = HEADER.match(tuned_text(*given))
-    assert (found["content"], found["own"].count("\n")) == (config_hash("model: {}\n"), 2)
+    assert (found["content"], found["own"].count("\n")) == (text_hash("model: {}\n"), 2)
     assert found["own"].startswith("# Of one's own: mine.Mine (0123456789abcdef).\n")
     highest = HEADER.match(tuned_text("model: {}\n", "xmodal sweep dmsf easy", "dmsf-easy-64", 3, 1.0, counts))
     assert (highest["value"], highest["trials"]) == ("1.000000", "20 complete, 4 pruned")

@@ -17,7 +17,8 @@ from xmodal.data import CrossModalDataModule
 from xmodal.data.loading import epoch_seed
 from xmodal.data.split import Index
 from xmodal.errors import DivergedError, UserError
-from xmodal.records.record import leaves, machine, provenance
+from xmodal.records.code import provenance
+from xmodal.records.record import leaves, machine
 
 COMPUTED = ("commit", "diff", "own_code", "versions", "inputs_hash")  # of what and from what
 

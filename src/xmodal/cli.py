@@ -26,11 +26,11 @@ from xmodal.checks import MAX_SEED, check_name, check_numbers, check_trunk_lr, f
 from xmodal.data.readers.checksums import table_hash
 from xmodal.errors import DivergedError, UserError
 from xmodal.experiment import imported, own_files
-from xmodal.files import remove_leftovers, write_atomically
+from xmodal.files import remove_leftovers, text_hash, write_atomically
 from xmodal.folder import check_left, clear, hold, release
 from xmodal.keys import BASES, Given
 from xmodal.records.loggers import close, loggers
-from xmodal.records.record import PER_RUN, config_hash, run_name
+from xmodal.records.record import PER_RUN, run_name
 from xmodal.safe_yaml import LOADER
 from xmodal.trainer import OverDevices, check_trainer, first_decides, listed, several
 
@@ -168,9 +168,9 @@ class XmodalCLI(LightningCLI):
         config.pop("config", None)  # the files it came from; their content is here
         self.yaml = self.parser.dump(config, skip_unset=False, skip_validation=True)  # the parser made it
         self.config_dump = yaml.load(self.yaml, LOADER)  # which Lightning would dump again for the hyperparameters
-        self.hash = config_hash(self.yaml)
+        self.hash = text_hash(self.yaml)
         setup = {key: value for key, value in self.config_dump.items() if key not in PER_RUN}
-        self.setup_hash = config_hash(json.dumps(setup, sort_keys=True, default=str))
+        self.setup_hash = text_hash(json.dumps(setup, sort_keys=True, default=str))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - the trainer's own arguments
         """The trainer with the run's folder, loggers, checkpoints, and the strategy that several devices need."""

@@ -14,7 +14,8 @@ from xmodal import paths
 from xmodal.checks import parameters_of
 from xmodal.errors import UserError, meant
 from xmodal.files import write_atomically
-from xmodal.records.record import leaves, own_code
+from xmodal.records.code import own_code
+from xmodal.records.record import leaves
 from xmodal.safe_yaml import read_yaml
 
 if TYPE_CHECKING:  # importing it takes seconds; names are checked before

@@ -1,6 +1,7 @@
 """Files that are written whole or not at all."""
 
 import contextlib
+import hashlib
 import io
 import os
 from collections.abc import Callable
@@ -86,3 +87,8 @@ def below(folder: Path, name: str, left_out: list[str]) -> list[Path]:
                 found.append(place / name)
             seen.add(here)
     return sorted(found)
+
+
+def text_hash(text: str) -> str:
+    """First 16 hex digits of the SHA-256 of a text, such as a resolved configuration."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -15,7 +15,7 @@ from xmodal.commands.table import Cell
 from xmodal.encoders import OpenClipText
 from xmodal.experiment import configuration
 from xmodal.methods import CCA
-from xmodal.records import record
+from xmodal.records import code, machine
 
 MADE = ("README.md", "results/measured.csv", "docs/results.md", "experiments/dmsf/tuned/emoji-64.yaml")
 CODE = ("src/xmodal/run.py", "experiments/dmsf/emoji.yaml", "docs/metrics.md")
@@ -29,29 +29,29 @@ def checkout(tmp_path, monkeypatch):
     for words in (("init", "-q"), ("add", "."), ("commit", "-q", "-m", "all")):
         git = ["git", "-c", "user.name=nobody", "-c", "user.email=nobody@example.org", *words]
         subprocess.run(git, cwd=tmp_path, check=True)
-    monkeypatch.setattr(record, "__file__", str(tmp_path / "src" / "xmodal" / "run.py"))
-    record.provenance.cache_clear()
+    monkeypatch.setattr(code, "__file__", str(tmp_path / "src" / "xmodal" / "run.py"))
+    code.provenance.cache_clear()
     yield tmp_path
-    record.provenance.cache_clear()
+    code.provenance.cache_clear()
 
 
 def test_what_commands_write_is_no_change_of_the_code(checkout):
     for name in MADE:
         (checkout / name).write_text("after\n")
     (checkout / "results" / "leads.csv").write_text("new\n")
-    assert record.provenance()["dirty"] is False
-    assert record.provenance()["diff"] is None
+    assert code.provenance()["dirty"] is False
+    assert code.provenance()["diff"] is None
 
 
 @pytest.mark.parametrize("name", [*CODE, "src/xmodal/new.py"])
 def test_a_change_of_the_code_is_one(checkout, name):
     (checkout / name).write_text("after\n")
-    assert record.provenance()["dirty"] is True
-    before = record.provenance()["diff"]
+    assert code.provenance()["dirty"] is True
+    before = code.provenance()["diff"]
     assert len(before) == 16
     (checkout / name).write_text("after that\n")
-    record.provenance.cache_clear()
-    assert record.provenance()["diff"] != before
+    code.provenance.cache_clear()
+    assert code.provenance()["diff"] != before
 
 
 @pytest.mark.parametrize("told", [None, "{}", '{"vcs_info": {"commit_id": "abc", "vcs": "git"}}'])
@@ -61,9 +61,9 @@ def test_an_installed_package_is_not_of_the_repository_around_it(checkout, monke
     inside = checkout / ".venv" / "xmodal" / "record.py"
     inside.parent.mkdir(parents=True)
     inside.touch()
-    monkeypatch.setattr(record, "__file__", str(inside))
-    monkeypatch.setattr(record, "distribution", lambda name: SimpleNamespace(read_text=lambda file: told))
-    said = record.provenance()
+    monkeypatch.setattr(code, "__file__", str(inside))
+    monkeypatch.setattr(code, "distribution", lambda name: SimpleNamespace(read_text=lambda file: told))
+    said = code.provenance()
     assert (said["commit"], said["dirty"], said["diff"]) == ("abc" if "abc" in f"{told}" else None, None, None)
 
 
@@ -71,10 +71,10 @@ def test_code_of_ones_own_is_named_by_its_content(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     file = tmp_path / "of_my_own.py"
     file.write_text("class Mine: pass\n")
-    (name, before), *others = record.own_code(CCA, importlib.import_module("of_my_own").Mine).items()
+    (name, before), *others = code.own_code(CCA, importlib.import_module("of_my_own").Mine).items()
     assert (name, others) == ("of_my_own.Mine", [])
     file.write_text("class Mine: better = True\n")
-    assert record.own_code(sys.modules["of_my_own"].Mine)[name] != before
+    assert code.own_code(sys.modules["of_my_own"].Mine)[name] != before
 
 
 def test_code_of_ones_own_is_what_it_imports_beside_it_as_well(tmp_path, monkeypatch):
@@ -95,15 +95,15 @@ def test_code_of_ones_own_is_what_it_imports_beside_it_as_well(tmp_path, monkeyp
     mine = importlib.import_module("whole_of_mine.methods.net").Mine
 
     def changed(name):
-        before = record.own_code(mine)
+        before = code.own_code(mine)
         (tmp_path / name).write_text(texts[name] + "\nmore = 1\n")
-        return record.own_code(mine) != before
+        return code.own_code(mine) != before
 
     assert {name for name in texts if changed(name)} == texts.keys() - {
         "whole_of_mine/unused.py",
         "whole_of_mine/methods/__init__.py",
     }
-    monkeypatch.setattr(record.sysconfig, "get_path", lambda _: str(tmp_path))
+    monkeypatch.setattr(code.sysconfig, "get_path", lambda _: str(tmp_path))
     texts["whole_of_mine/base.py"] += "\n"
     assert not changed("whole_of_mine/base.py")
 
@@ -164,8 +164,8 @@ def test_functions_of_ones_own_are_part_of_the_rule_of_a_table(home, monkeypatch
 
 def test_a_record_names_variables_by_which_libraries_compute_otherwise(monkeypatch):
     """`MKL_CBWR=COMPATIBLE` gives other weights; `WANDB_MODE` does not."""
-    before = record.machine(torch.device("cpu"))
+    before = machine(torch.device("cpu"))
     monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    after = record.machine(torch.device("cpu"))
+    after = machine(torch.device("cpu"))
     assert after["variables"] == before["variables"] | {"MKL_CBWR": "COMPATIBLE"}

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from tests.studies.test_sweep import opened, played, sweep  # noqa: F401 - a fixture
-from xmodal.records.record import code_of, provenance
+from xmodal.records.code import code_of, provenance
 from xmodal.studies.storage import BASE
 
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from xmodal.files import write_atomically
+from xmodal.records.code import provenance
 from xmodal.records.gallery import Hits
-from xmodal.records.record import provenance
 from xmodal.records.wandb_mode import Mode, go_offline, keep_inside, mode
 
 START = 10  # seconds that W&B has to accept a run

@@ -20,7 +20,8 @@ from xmodal.errors import UserError
 from xmodal.experiment import configuration, experiment
 from xmodal.progress import bar
 from xmodal.records import read_results
-from xmodal.records.record import code_of, is_of, leaves, mixed_versions
+from xmodal.records.code import code_of
+from xmodal.records.record import is_of, leaves, mixed_versions
 from xmodal.records.setups import DATA, Record, Setup, other_data
 from xmodal.run import whole_list
 from xmodal.safe_yaml import read_yaml

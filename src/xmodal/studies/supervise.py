@@ -16,7 +16,8 @@ from xmodal import paths
 from xmodal.errors import UserError
 from xmodal.parent import myself
 from xmodal.progress import bar
-from xmodal.records.record import code_of, provenance, read_result
+from xmodal.records.code import code_of, provenance
+from xmodal.records.record import read_result
 from xmodal.studies.grid import changed_data
 from xmodal.studies.processes import Pool, SpentError, Task, TrialDiedError
 from xmodal.studies.storage import DONE, ERROR, GIVE_UP, SOURCE, OpenStudy, give_up_after_failures
