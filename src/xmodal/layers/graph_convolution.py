@@ -47,7 +47,7 @@ class LabelGCN(nn.Module):
     def __init__(self, size: int, hidden: int, dim: int) -> None:
         super().__init__()
         with warnings.catch_warnings():  # imported here: it takes seconds and warns
-            warnings.simplefilter("ignore", FutureWarning)
+            warnings.filterwarnings("ignore", "`torch.jit")  # of another category in each version
             from torch_geometric.nn import GCNConv
         plain = {"bias": False, "normalize": False, "add_self_loops": False}  # the graph is normalised already
         self.first, self.second = GCNConv(size, hidden, **plain), GCNConv(hidden, dim, **plain)
