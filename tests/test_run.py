@@ -56,6 +56,7 @@ def test_a_run_leaves_its_record(home, offline, capsys):
         "dataset": "emoji",
         "epochs": 2,
     }.items() <= record.items()
+    assert record["overrides"] == {"data.subset": "64", "trainer.max_epochs": "2"}
     metrics = record["metrics"]
     validation, i2t, t2i, mean = (f"{metrics[name]:.4f}" for name in ("val/map", *TEST, "test/map"))
     assert out.splitlines()[-2] == f"mAP@all: validation {validation}; query set i2t {i2t}, t2i {t2i}, mean {mean}"

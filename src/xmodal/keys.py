@@ -18,18 +18,22 @@ from lightning import Trainer
 from xmodal import data, methods
 from xmodal.checks import WORDS, words_of
 from xmodal.errors import UserError
-from xmodal.records.record import is_edited, searched
+from xmodal.records.record import PER_RUN, TUNED, is_edited, searched
 from xmodal.safe_yaml import parse_yaml, read_yaml
 
 BASES: dict[str, Any] = {"model": methods.RetrievalMethod, "data": data.CrossModalDataModule}
 LENGTH = 200  # of a line that says what is wrong
 UNTUNED = ("model.class_path", "model.bits", "model.dim")
+ANYWHERE = ("trainer.devices", "trainer.num_nodes", "trainer.accelerator", "trainer.default_root_dir")
 RENAMED = {"xmodal.graphs.CudaGraphs": "xmodal.cuda_graphs.CudaGraphs"}
 Settings = dict[str, Any]
 
 
 class Given:
     """What a command line sets, files included: `settings` has the last value of every key, without `init_args`.
+
+    `overrides` are those that the command itself gave another value than its files, but for a run's own, the size and
+    where it runs.
 
     Args:
         parser: of the whole configuration.
@@ -43,17 +47,28 @@ class Given:
     def __init__(self, parser: ArgumentParser, arguments: Sequence[str], linked: Mapping[str, str]) -> None:
         self.settings: Settings = {}
         self.tuned: tuple[Path, Settings] | None = None  # the last file that a sweep wrote, and what it sets
+        filed, typed = Settings(), set[str]()
         for key, value in _pairs(arguments):
             if key == "config" and value is not None:
                 tree = read_yaml(Path(value))
                 if not isinstance(tree, dict):
                     raise UserError(f"{value} holds no configuration: write keys and values, such as `model:`.")
-                self.settings |= _leaves(tree)
+                self.settings |= (leaves := _leaves(tree))
+                filed |= leaves
                 if Path(value).parent.name == "tuned":
-                    self.tuned = Path(value), _leaves(tree)
+                    self.tuned = Path(value), leaves
             elif key is not None:
                 tree = _tree(key, value)
-                self.settings |= _leaves({f"{key}.class_path" if key in BASES and isinstance(tree, str) else key: tree})
+                leaves = _leaves({f"{key}.class_path" if key in BASES and isinstance(tree, str) else key: tree})
+                self.settings |= leaves
+                typed |= leaves.keys()
+        typed -= {*PER_RUN, *ANYWHERE, "model.bits", "model.dim"}
+        header = TUNED.match(self.tuned[0].read_text("utf-8")) if self.tuned else None
+        if header and "--epochs" in header["command"]:  # of the search, whose file holds them
+            typed |= filed.keys() & {"trainer.max_epochs"}
+            filed.pop("trainer.max_epochs", None)
+        given = {key: self.settings[key] for key in sorted(typed)}
+        self.overrides = {k: str(v) for k, v in given.items() if k not in filed or not _alike(v, filed[k])}
         known = _of_parser(parser)
         self.classes = {first: self._class(first) for first in BASES}
         for first, found in self.classes.items():

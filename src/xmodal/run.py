@@ -237,6 +237,7 @@ def leave_record(cli: "XmodalCLI", started: float, metrics: dict[str, float], ep
         "group": cli.group,
         "job_type": cli.config.job_type,
         "trials": cli.given.trials(),
+        "overrides": cli.given.overrides,
         **cli.datamodule.describe(),
         "metrics": metrics,
         "conventions": cli.model.conventions(),

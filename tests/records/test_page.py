@@ -124,6 +124,16 @@ def test_methods_that_were_tuned_in_other_numbers_of_trials_are_told(home, capsy
     assert "Not all were tuned" not in capsys.readouterr().err
 
 
+def test_competing_setups_with_values_that_a_command_gave_are_told(home, capsys):
+    write_run(home / "runs", "dmsf", 0.6, overrides={"trainer.max_epochs": "2"})
+    write_run(home / "runs", "dcmh", 0.6, overrides={})
+    write_run(home / "runs", "cca", 0.6, variant="no_graph", overrides={"model.dim": "8"})
+    words = "but by command: dmsf base (setup setup-dmsf-base-64) trainer.max_epochs 2."
+    assert main(["compare"]) == 0
+    assert words in capsys.readouterr().err
+    assert words in (home / "runs/compare.html").read_text()
+
+
 def test_values_tuned_at_another_size_compete_and_are_no_ablation(home, capsys):
     for seed in (0, 1):
         write_run(paths.runs(), "dmsf", 0.6, seed, variant="tuned-at-32")

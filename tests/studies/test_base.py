@@ -4,6 +4,8 @@ import pytest
 import yaml
 
 from tests.studies.test_sweep import opened, played, sweep  # noqa: F401 - a fixture
+from xmodal.cli import Parsed
+from xmodal.experiment import configuration
 from xmodal.records.code import code_of, provenance
 from xmodal.studies.storage import BASE
 
@@ -58,6 +60,9 @@ def test_a_tuned_file_holds_the_epochs_that_were_searched_with(played):  # noqa:
     assert sweep("--trials=1", "--epochs=3") == 0
     tuned = played.home / "experiments" / "dmsf" / "tuned" / "emoji-16.yaml"
     assert yaml.safe_load(tuned.read_text())["trainer"]["max_epochs"] == 3
+    assert "`xmodal sweep dmsf emoji --epochs 3`" in tuned.read_text()
+    run = Parsed([*configuration("dmsf", "emoji", [tuned]), "--trainer.devices=2", "--seed_everything=3"])
+    assert (run.variant, run.given.overrides) == ("tuned", {"trainer.max_epochs": "3"})
 
 
 def test_a_study_does_not_go_on_with_other_data(played, capsys, monkeypatch):  # noqa: F811

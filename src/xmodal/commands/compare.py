@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from xmodal import arguments, paths
 from xmodal.errors import UserError
 from xmodal.experiment import dataset_name
-from xmodal.records.contests import mixed_budgets
+from xmodal.records.contests import notes
 from xmodal.records.page import write_page
-from xmodal.records.record import mixed_versions
 from xmodal.records.results import COLUMNS, table
 from xmodal.records.setups import Record, by_setup, collect
 from xmodal.records.tables import aligned, piped
@@ -31,11 +30,8 @@ def main(argv: Sequence[str]) -> int:
     if broken:
         sys.stderr.write(f"{len(broken)} records are left out; {'; '.join(broken)}\n")
     _print_table(table(records), options.format)
-    if mixed := mixed_versions(records):
-        sys.stderr.write(f"{mixed}\n")
     page, setups = paths.runs() / "compare.html", by_setup(records)
-    if budgets := mixed_budgets(setups):
-        sys.stderr.write(f"{budgets}\n")
+    sys.stderr.writelines(f"{note}\n" for note in notes(setups))
     write_page(page, setups, broken)
     sys.stderr.write(f"page: {page}\n")
     return 0

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from xmodal.records.record import PER_RUN
+from xmodal.records.record import PER_RUN, mixed_versions
 from xmodal.records.setups import MEASURES, Setup, differences, intervals, is_plain
 from xmodal.significance import Interval, SeededTest, holm
 
@@ -108,7 +108,13 @@ def ablations(setups: Sequence[Setup]) -> list[tuple[Setup | None, list[Ablation
     return listed
 
 
-def mixed_budgets(setups: Iterable[Setup]) -> str:
+def notes(setups: Sequence[Setup]) -> list[str]:
+    """What is not the same throughout, in a sentence each: versions, inputs and code, trials, and values by command."""
+    mixed = mixed_versions(record for each in setups for record in each.records)
+    return [note for note in (mixed, _budgets(setups), _overridden(setups)) if note]
+
+
+def _budgets(setups: Iterable[Setup]) -> str:
     """A sentence on contests in which settings were searched in several numbers of trials; or nothing."""
     found: dict[str, dict[str, set[int]]] = defaultdict(dict)
     for each in setups:
@@ -121,6 +127,18 @@ def mixed_budgets(setups: Iterable[Setup]) -> str:
             each_in = (f"{name} in {' and '.join(map(str, sorted(own)))}" for name, own in sorted(methods.items()))
             mixed.append(f"on {place} {', '.join(each_in)}")
     return f"Not all were tuned in as many trials: {'; '.join(mixed)}." if mixed else ""
+
+
+def _overridden(setups: Iterable[Setup]) -> str:
+    """A sentence on competing setups with values that a command gave, and not the files of their method; or nothing."""
+    found = {
+        f"{each.method} {each.variant} (setup {each.setup_hash}) {key} {value}": None
+        for each in setups
+        if is_plain(each.variant)
+        for record in each.records
+        for key, value in record.get("overrides", {}).items()  # older records do not say
+    }
+    return f"Not as the files of their method say, but by command: {', '.join(found)}." if found else ""
 
 
 def changes(base: Setup, other: Setup) -> Changes:

@@ -17,8 +17,7 @@ from PIL import Image
 
 from xmodal.files import write_atomically
 from xmodal.records.charts import Chart, Line, line_charts
-from xmodal.records.contests import Contest, Row, ablations, contests, mixed_budgets, validation
-from xmodal.records.record import mixed_versions
+from xmodal.records.contests import Contest, Row, ablations, contests, notes, validation
 from xmodal.records.setups import MEASURES, Floats, Record, Setup, read_arrays
 from xmodal.significance import LEVEL
 
@@ -62,9 +61,8 @@ def write_page(path: Path, setups: Sequence[Setup], broken: Sequence[str]) -> No
     text = look.get_template("page.html").render(
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         setups=setups,
-        budgets=mixed_budgets(setups),
+        notes=notes(setups),
         broken=broken,
-        mixed=mixed_versions(record for each in setups for record in each.records),
         protocols=[_protocol(each, setups) for each in protocols.values()],
         ablations=ablations(setups),
         colours={name: number for number, name in enumerate(series)},

@@ -37,9 +37,10 @@ def check_complete(study: optuna.Study) -> None:
 def write_tuned(sweep: Sweep, study: optuna.Study, size: int) -> Path:
     """Write the best trial of a study, with a size, to `experiments/<method>/tuned/<dataset>-<size>.yaml`."""
     best, data = study.best_trial, sweep.options.data
-    given = {f"model.{sweep.kind}": size}
+    given, command = {f"model.{sweep.kind}": size}, f"xmodal sweep {sweep.options.method} {data}"
     if sweep.options.epochs:
         given["trainer.max_epochs"] = int(sweep.options.epochs)
+        command += f" --epochs {sweep.options.epochs}"
     content = experiment_with(sweep.base, {**given, **best.params})
     source = best.user_attrs.get(SOURCE)
     counts = {
@@ -47,7 +48,6 @@ def write_tuned(sweep: Sweep, study: optuna.Study, size: int) -> Path:
     }
     if earlier := before(study):
         counts["complete before, for its warm start"] = earlier
-    command = f"xmodal sweep {sweep.options.method} {data}"
     body = yaml.safe_dump(content, sort_keys=False)
     text = tuned_text(body, command, study.study_name, best.number, study.best_value, counts, source)
     path = paths.experiments() / str(sweep.options.method) / "tuned" / f"{data}-{size}.yaml"
