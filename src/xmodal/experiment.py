@@ -95,11 +95,14 @@ def configuration(method: str | None, data: str | None, files: Sequence[str | Pa
     """
     if method and data:
         files = [experiment(method, data).file, *files]
-        trees = [read_yaml(Path(file)) for file in files if Path(file).is_file()]
-        named, *others = (dict(leaves(tree)) if isinstance(tree, dict) else {} for tree in trees)
-        for key, value in ((key, other[key]) for other in others for key in SUBJECTS if key in other):
-            if value.rpartition(".")[2] != (own := named.get(key, "none").rpartition(".")[2]):
-                raise UserError(f"a --config file has {key} {value}, {method} {data} has {own}: name one of them.")
+        there = [Path(file) for file in files if Path(file).is_file()]
+        named, *others = (dict(leaves(tree)) if isinstance(tree, dict) else {} for tree in map(read_yaml, there))
+        for file, other in zip(there[1:], others, strict=True):
+            its = {key for key in other if key.startswith("data.init_args.") and key.split(".")[2] not in CARRIED}
+            for key in sorted({*SUBJECTS, *(its if file.parent.name == "tuned" else ())} & other.keys()):
+                value, own = other[key], named.get(key, "none")
+                if value != own and not (key.endswith("class_path") and value.split(".")[-1] == own.split(".")[-1]):
+                    raise UserError(f"a --config file has {key} {value}, {method} {data} has {own}: name one of them.")
     elif method or not files:
         raise UserError("name a method and a dataset, such as `xmodal train dmsf emoji`, or a file with --config.")
     if missing := [str(file) for file in files if not Path(file).is_file()]:

@@ -1,6 +1,7 @@
 """The axis of code lengths, and the figures of a study, through the command line."""
 
 import json
+from contextlib import nullcontext
 
 import optuna
 import pytest
@@ -11,6 +12,8 @@ from tests.records.records import write_run
 from tests.studies.conftest import SMALL, keep
 from xmodal.__main__ import main
 from xmodal.commands import bits
+from xmodal.errors import UserError
+from xmodal.experiment import configuration
 from xmodal.records.setups import Setup
 
 
@@ -62,6 +65,21 @@ def test_a_tuned_file_that_was_searched_on_other_data_is_refused(home, capsys, s
     assert main([command[0], "dmsf", "emoji", *command[1:], "--seeds=0", *SMALL]) == 2
     assert "yaml was searched with data.relevance not given, not finest: move it away" in capsys.readouterr().err
     assert not started
+
+
+def test_a_tuned_file_that_is_named_beside_other_data_is_refused(home):
+    base, tuned = home / "experiments/dmsf/emoji.yaml", home / "experiments/dmsf/tuned/emoji-16.yaml"
+    for relevance, batch, message in (
+        ("label", 64, None),
+        ("finest", 128, "data.init_args.relevance label, dmsf emoji"),
+    ):
+        for file, given in ((base, relevance), (tuned, "label")):
+            content = yaml.safe_load(file.read_text())
+            size = batch if file == base else 128
+            content["data"] = {"class_path": "Emoji", "init_args": {"relevance": given, "batch_size": size}}
+            file.write_text(yaml.safe_dump(content))
+        with pytest.raises(UserError, match=message) if message else nullcontext():
+            configuration("dmsf", "emoji", [tuned])
 
 
 def test_a_method_that_was_never_tuned_runs_its_experiment_file(home):
