@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from tests.methods.training import SIZES, Toy, fit
 from xmodal.errors import UserError
 from xmodal.layers import SoftMoE, TokenFilters
-from xmodal.losses import graded_triplet, ndcg_gain, pairwise, set_discrepancy, set_diversity, sign, smooth_chamfer
+from xmodal.losses import graded_triplet, ndcg_gain, set_discrepancy, set_diversity, sign, smooth_chamfer
+from xmodal.losses.pairwise import euclidean
 from xmodal.methods import DIMCH, UMoED
 from xmodal.methods.dimch import DIMCHWeights, dimch_terms
 from xmodal.methods.umoed import UMoEDWeights, binary_digits, umoed_terms
@@ -111,20 +112,22 @@ def test_gradients():
     assert torch.autograd.gradcheck(set_diversity, image)
 
 
-def test_the_discrepancy_of_large_batches_is_taken_in_parts(monkeypatch):
-    """On CUDA the backward pass of `torch.cdist` holds rows x columns x K: 32 GiB for 512 x 16 instances, 128 bits."""
-    image, text = (F.normalize(each, dim=2).detach() for each in drawn(4, 3, 8))
-    image.requires_grad_()
-    whole = set_discrepancy(image, text)
-    (gradient,) = torch.autograd.grad(whole, image)
-    asked, distances = [], torch.cdist
-    monkeypatch.setattr(pairwise, "AT_ONCE", 5 * 12 * 8)
-    monkeypatch.setattr(torch, "cdist", lambda a, b, **how: asked.append(len(a) * b.numel()) or distances(a, b, **how))
-    parts = set_discrepancy(image, text)
-    assert len(asked) == 9
-    assert max(asked) <= pairwise.AT_ONCE
-    assert parts.item() == pytest.approx(whole.item(), rel=1e-12)
-    assert torch.allclose(torch.autograd.grad(parts, image)[0], gradient, rtol=1e-12)
+def test_distances_are_exact_where_vectors_are_close_and_their_slope_is_0_where_they_are_equal():
+    """An expanded product in float32 gives 3e-4 for equal rows and loses a distance of 1e-4."""
+    torch.manual_seed(0)
+    first = F.normalize(torch.randn(6, 64), dim=1)
+    second = torch.cat([first[:3], first[3:] + 1e-5 * torch.randn(3, 64), torch.randn(4, 64)])
+    exact = (first.double()[:, None] - second.double()).square().sum(2).sqrt()
+    first.requires_grad_()
+    found = euclidean(first, second)
+    assert found.dtype == torch.float32
+    assert torch.allclose(found.double(), exact, rtol=1e-6, atol=0)
+    assert (found.diagonal()[:3] == 0).all()
+    found.sum().backward()
+    apart = first.detach().double()[:, None] - second.double()
+    slope = (apart / torch.where(exact > 0, exact, 1)[:, :, None]).sum(1)
+    assert torch.allclose(first.grad.double(), slope, rtol=1e-5, atol=1e-5)
+    assert torch.autograd.gradcheck(euclidean, (first.detach().double().requires_grad_(), second.double() + 0.1))
 
 
 def test_discrepancy_and_diversity_of_what_is_the_same():
