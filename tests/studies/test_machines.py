@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -60,6 +61,25 @@ def test_jobs_search_and_the_command_ends_the_study(played, monkeypatch):  # noq
     assert asked == [(3, ["timeout_min=9"], False)]
     assert len(played.seen) == 2
     assert "Trial" in (played.home / "experiments/dmsf/tuned/emoji-16.yaml").read_text()
+
+
+def test_the_command_ends_a_study_only_that_its_jobs_have_searched(played, monkeypatch, capsys):  # noqa: F811
+    """A job of several methods keeps what it refuses in its log."""
+    tuned = played.home / "experiments" / "dmsf" / "tuned" / "emoji-16.yaml"
+
+    def run(search, argv, *_, **__):
+        with suppress(UserError):
+            search([*argv, "--trials=1"])
+
+    monkeypatch.setattr("xmodal.commands.sweep.run_jobs", run)
+    write(played.home, SPACE)
+    assert sweep("--jobs=2", "--trials=1") == 0
+    before = tuned.read_text()
+    assert sweep("--jobs=2", "--trials=1", "--epochs=3") == 2
+    assert "begun with trainer.max_epochs 30, not 3" in capsys.readouterr().err
+    assert sweep("--jobs=2", "--trials=2") == 2  # of which the jobs do one
+    assert "the jobs ended with 1 of 2 trials of dmsf-emoji-16; the reasons are in " in capsys.readouterr().err
+    assert tuned.read_text() == before
 
 
 def test_jobs_run_in_processes_of_their_own(home):

@@ -16,7 +16,7 @@ from xmodal.studies.each_method import each_method
 from xmodal.studies.jobs import run_jobs
 from xmodal.studies.processes import Pool
 from xmodal.studies.space import read_search
-from xmodal.studies.supervise import supervise
+from xmodal.studies.supervise import check_jobs, supervise
 from xmodal.studies.sweep import Sweep
 from xmodal.studies.tuned import check_complete, evaluate, write_tuned
 from xmodal.studies.workers import check_workers, pool_of
@@ -73,7 +73,9 @@ def tune(sweep: Sweep, pool: Pool) -> dict[int, Path]:
     options = sweep.options
     with sweep.open(_first(sweep), forks=True) as opened:
         sweep.keep_warm(opened.study)
-        if not options.jobs:  # which have searched already
+        if options.jobs:  # which have searched already
+            check_jobs(sweep, opened.study)
+        else:
             supervise(sweep, opened, pool)
         check_complete(opened.study)
         if not sweep.against:

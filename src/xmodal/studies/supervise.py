@@ -32,15 +32,8 @@ def supervise(sweep: Sweep, opened: OpenStudy, pool: Pool) -> None:
             many trials failed, or workers die at once.
     """
     study, trials = opened.study, sweep.sought.trials
-    sweep.check_base(study)
-    done = len(finished := study.get_trials(deepcopy=False, states=DONE))
-    _check_data(sweep.name, finished)
+    done = len(finished := check_same(sweep, study))
     if trials is not None and done >= trials:
-        if changed := sweep.sought.changed(study.get_trials(deepcopy=False)):
-            sys.stderr.write(
-                f"study {sweep.name}: the space has changed ({', '.join(changed)}), and no trial is left to run in it: "
-                "what follows was found in the old one. Raise TRIALS, or begin anew with another --storage.\n"
-            )
         return
     sys.stderr.write(f"study {sweep.name}: {done} of {trials or 'any number of'} trials are done\n")
     here = code_of(provenance())
@@ -57,6 +50,38 @@ def supervise(sweep: Sweep, opened: OpenStudy, pool: Pool) -> None:
                 for name in names:
                     _bury(opened, name, None)
             raise
+
+
+def check_same(sweep: Sweep, study: optuna.Study) -> list[FrozenTrial]:
+    """The finished trials of a study, which are of this search's configuration and data; a line if its space changed.
+
+    Raises:
+        UserError: they are of another.
+    """
+    sweep.check_base(study)
+    finished = study.get_trials(deepcopy=False, states=DONE)
+    _check_data(sweep.name, finished)
+    all_done = sweep.sought.trials is not None and len(finished) >= sweep.sought.trials
+    if all_done and (changed := sweep.sought.changed(study.get_trials(deepcopy=False))):
+        sys.stderr.write(
+            f"study {sweep.name}: the space has changed ({', '.join(changed)}), and no trial is left to run in it: "
+            "what follows was found in the old one. Raise TRIALS, or begin anew with another --storage.\n"
+        )
+    return finished
+
+
+def check_jobs(sweep: Sweep, study: optuna.Study) -> None:
+    """What the jobs of a search left is this search, and all of it.
+
+    Raises:
+        UserError: it is another search, or a part of one.
+    """
+    done, sought = len(check_same(sweep, study)), sweep.sought
+    if sought.trials is not None and sought.minutes is None and done < sought.trials:
+        raise UserError(
+            f"the jobs ended with {done} of {sought.trials} trials of {sweep.name}; the reasons are in "
+            f"{paths.runs() / 'jobs'}. The same command goes on."
+        )
 
 
 def _check_data(name: str, finished: Sequence[FrozenTrial]) -> None:
