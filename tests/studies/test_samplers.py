@@ -7,7 +7,7 @@ import pytest
 from optuna.trial import TrialState
 
 from xmodal.studies.samplers import PRUNERS, SAMPLERS, make_pruner, make_sampler
-from xmodal.studies.storage import retry
+from xmodal.studies.storage import SOURCE, retry
 
 ARGUMENTS = {"percentile": {"percentile": 25.0}, "threshold": {"lower": 0.5}}
 
@@ -64,14 +64,28 @@ def test_a_study_that_goes_on_draws_what_the_uninterrupted_one_draws(tmp_path):
     assert [trial.params for trial in broken.trials] == [trial.params for trial in searched("random", 10).trials]
 
 
+def killed_after_the_draw(trial):
+    objective(trial)
+    trial.set_user_attr(SOURCE, {})
+
+
+def killed_in_the_draw(trial):
+    trial.suggest_categorical("kind", ["a", "b"])
+
+
+def killed_before_the_draw(trial):
+    pass
+
+
 @pytest.mark.parametrize("name", ["random", "tpe"])
 @pytest.mark.parametrize("dead", [0, 2, 6])
-def test_a_study_that_was_killed_ends_with_the_trials_of_one_that_was_left_alone(name, dead):
+@pytest.mark.parametrize("end", [killed_after_the_draw, killed_in_the_draw, killed_before_the_draw])
+def test_a_study_that_was_killed_ends_with_the_trials_of_one_that_was_left_alone(name, dead, end):
     whole = searched(name, 8, **({"n_startup_trials": 3} if name == "tpe" else {}))
     broken = optuna.create_study(direction="maximize", sampler=whole.sampler)
     broken.optimize(objective, n_trials=dead)
     trial = broken.ask()
-    objective(trial)  # killed before it says what came out
+    end(trial)
     broken.tell(trial, state=TrialState.FAIL)
     retry(broken, broken.trials[-1])
     broken.optimize(objective, n_trials=8 - dead)

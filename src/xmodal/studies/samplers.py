@@ -37,6 +37,8 @@ EXTRA = "pip install 'xmodal[sweeps]'"
 class SeededPerTrial(BaseSampler):
     """A fresh sampler for every trial, seeded by (seed, trial number); trials that repeat a dead one are not counted.
 
+    One that repeats a trial which died before it had its parameters draws what that one would have drawn.
+
     A sampler with one stream of random numbers starts it anew when a study goes on, and draws its first points again;
     two machines with one seed draw the same points from the start. The number of a trial is unique in its study. A
     search by one worker that was killed ends with the trials of one that was left alone.
@@ -53,9 +55,10 @@ class SeededPerTrial(BaseSampler):
 
     def _of(self, study: optuna.Study, trial: FrozenTrial) -> BaseSampler:
         if trial.number not in self._samplers:
-            before = study.get_trials(deepcopy=False)[: trial.number]
+            first = next(iter(RetryHeartbeatStaleTrialCallback.retry_history(trial)), trial.number)
+            before = study.get_trials(deepcopy=False)[:first]
             repeated = sum(RetryHeartbeatStaleTrialCallback.retried_trial_number(each) is not None for each in before)
-            state = np.random.SeedSequence([self._seed, trial.number - repeated]).generate_state(1)
+            state = np.random.SeedSequence([self._seed, first - repeated]).generate_state(1)
             self._samplers[trial.number] = SAMPLERS[self._name](seed=int(state[0]), **self._arguments)
         return self._samplers[trial.number]
 

@@ -31,7 +31,7 @@ PATIENCE = 60  # seconds to wait for a locked SQLite file
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 DATABASE_ERRORS = (SQLAlchemyError, StorageInternalError, Timeout)
 WORKER, POINT, ERROR = "worker", "point", "error"  # user attributes: who runs a trial, what it was queued for, its end
-SOURCE = "source"  # user attribute of a trial: the code that ran it
+SOURCE = "source"  # user attribute of a trial: the code that ran it; a trial that has it has its parameters
 BASE = "configuration"  # user attribute of a study: what its trials are trained by, beside their parameters
 WARM = "warm start"  # user attribute of a study: in how many trials before it the points it was given were searched
 GIVE_UP = 3  # failures in a row at the end of which a search stops: something is wrong with all of them
@@ -118,6 +118,8 @@ def study_name(method: str, dataset: str, sizes: Sequence[int], against: str | N
 def retry(study: optuna.Study, trial: FrozenTrial) -> None:
     """Queue a trial whose process died once more, with the same parameters; a third time only one that was queued."""
     again = copy.copy(trial)
+    if SOURCE not in trial.user_attrs:  # it died while they were drawn; the rest of a draw depends on the first of it
+        again.params, again.distributions = {}, {}
     again.user_attrs = {key: value for key, value in trial.user_attrs.items() if key == POINT}
     RetryHeartbeatStaleTrialCallback(max_retry=None if POINT in again.user_attrs else 1)(study, again)
 

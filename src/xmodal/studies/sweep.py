@@ -102,9 +102,9 @@ class Sweep:
             def objective(trial: optuna.Trial) -> float | tuple[float, float]:
                 opened.storage.record_heartbeat(opened.trial_id(trial.number))  # a trial without one is never stale
                 trial.set_user_attr(WORKER, worker)
+                parameters = self._suggest(trial)
                 source = {key: provenance()[key] for key in ("commit", "dirty", "diff")}
                 trial.set_user_attr(SOURCE, source | {"own_code": self.untuned.own_code})
-                parameters = self._suggest(trial)
                 opened.lock.release()
                 try:
                     return self._train(trial, parameters)
