@@ -9,7 +9,9 @@ import time
 
 import optuna
 import pytest
+import sqlalchemy
 
+from tests.studies.conftest import Killed
 from tests.studies.test_sweep import played, sweep, trials  # noqa: F401 - a fixture
 from xmodal.parent import has_ended, myself
 from xmodal.studies import storage
@@ -40,6 +42,26 @@ def test_a_locked_database_is_said_and_then_the_search_goes_on(played, capsys, m
     played.value = lambda keys: 0.5
     assert sweep("--trials=3") == 0
     assert sorted(trial.state.name for trial in trials(played.home)) == ["COMPLETE"] * 3 + ["FAIL"]
+
+
+def test_a_sweep_that_was_killed_while_it_made_its_database_goes_on(played):  # noqa: F811
+    """Optuna makes a table, commits it, and makes its indexes, without which one name is of two studies."""
+
+    def killed(connection, cursor, statement, *_):
+        if statement.startswith("CREATE UNIQUE INDEX"):
+            raise Killed
+
+    sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", killed)
+    try:
+        with pytest.raises(Killed):
+            sweep("--trials=2")
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", killed)
+    assert sweep("--trials=2") == 0
+    assert [trial.state.name for trial in trials(played.home)] == ["COMPLETE"] * 2
+    assert sorted(path.name for path in (played.home / "runs").glob("sweeps*")) == [
+        "sweeps.db", "sweeps.db-journal", "sweeps.db.lock",
+    ]  # fmt: skip
 
 
 def test_a_trial_that_was_running_when_its_study_was_copied_is_tried_again(played, monkeypatch):  # noqa: F811

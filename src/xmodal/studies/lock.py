@@ -40,6 +40,12 @@ def lock_of(url: URL) -> Lock:
     """The lock of a database: of the server, or a file beside it."""
     if url.get_backend_name() == "postgresql":
         return AdvisoryLock(url)
-    if url.get_backend_name() == "sqlite" and url.database and not url.database.startswith("file:"):
+    if is_file(url):
         return FileLock(f"{url.database}.lock")
     return FileLock(paths.runs() / "sweeps.lock")
+
+
+def is_file(url: URL) -> bool:
+    """Whether a database is a file by its plain path."""
+    path = url.database or ":memory:"
+    return url.get_backend_name() == "sqlite" and path != ":memory:" and not path.startswith("file:")

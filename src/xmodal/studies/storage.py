@@ -20,7 +20,8 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 from xmodal import paths
 from xmodal.errors import UserError
 from xmodal.parent import has_ended
-from xmodal.studies.lock import Lock, lock_of
+from xmodal.records.record import config_hash
+from xmodal.studies.lock import Lock, is_file, lock_of
 from xmodal.studies.samplers import EXTRA
 from xmodal.studies.space import Search, Value
 
@@ -32,6 +33,7 @@ DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 DATABASE_ERRORS = (SQLAlchemyError, StorageInternalError, Timeout)
 WORKER, POINT, ERROR = "worker", "point", "error"  # user attributes: who runs a trial, what it was queued for, its end
 SOURCE = "source"  # user attribute of a trial: the code that ran it; a trial that has it has its parameters
+RECORD = "record"  # user attribute of a trial: the hash of the record that it left
 BASE = "configuration"  # user attribute of a study: what its trials are trained by, beside their parameters
 WARM = "warm start"  # user attribute of a study: in how many trials before it the points it was given were searched
 GIVE_UP = 3  # failures in a row at the end of which a search stops: something is wrong with all of them
@@ -122,6 +124,12 @@ def retry(study: optuna.Study, trial: FrozenTrial) -> None:
         again.params, again.distributions = {}, {}
     again.user_attrs = {key: value for key, value in trial.user_attrs.items() if key == POINT}
     RetryHeartbeatStaleTrialCallback(max_retry=None if POINT in again.user_attrs else 1)(study, again)
+
+
+def record_of(trial: FrozenTrial) -> Path | None:
+    """Where a trial left its record; None where a trial of a study in another database has taken its folder since."""
+    path, was = paths.runs() / trial.user_attrs["path"] / "result.json", trial.user_attrs.get(RECORD)
+    return None if was and path.is_file() and config_hash(path.read_text()) != was else path
 
 
 def give_up_after_failures(study: optuna.Study) -> None:
@@ -242,7 +250,18 @@ def _close(storage: RDBStorage) -> None:
     storage.engine.dispose()
 
 
+def _make_whole(file: Path) -> None:
+    """Make an SQLite file with all tables and indexes, or none: SQLite commits them one by one."""
+    partial = file.with_name(f"{file.name}.partial")
+    for left in (partial, file.with_name(f"{partial.name}-journal")):
+        left.unlink(missing_ok=True)
+    _close(RDBStorage(f"sqlite:///{partial}"))
+    partial.replace(file)
+
+
 def _connect(url: URL, forks: bool) -> Storage:
+    if is_file(url) and not (file := Path(str(url.database)).resolve()).exists():
+        _make_whole(file)
     for _ in range(3):
         with contextlib.suppress(IntegrityError, ProgrammingError):  # another machine makes the tables just now
             return Storage(url, forks=forks)
