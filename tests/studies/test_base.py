@@ -68,10 +68,6 @@ def test_a_tuned_file_holds_the_epochs_that_were_searched_with(played):  # noqa:
 def test_a_study_does_not_go_on_with_other_data(played, capsys, monkeypatch):  # noqa: F811
     """Pictures that were replaced, labels that were corrected: the configuration is the same."""
     assert sweep("--trials=1") == 0
-    with opened(played.home) as study:
-        record = played.home / "runs" / study.trials[0].user_attrs["path"] / "result.json"
-    record.parent.mkdir(parents=True, exist_ok=True)
-    record.write_text('{"relevance_hash": "of others"}')
     monkeypatch.setattr("xmodal.studies.supervise.changed_data", lambda record: "relevance_hash")
     assert sweep("--trials=2") == 2
     said = (

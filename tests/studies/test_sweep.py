@@ -165,6 +165,18 @@ def test_the_trials_behind_a_warm_start_count_once_it_is_tried(played):
     assert searched(tuned) == 3 + 24
 
 
+def test_a_front_names_no_folder_that_another_study_has_taken(played, capsys):
+    words = ["sweep", "dmsf", "emoji", "--bits=16,32", "--against=size", "--trials=2"]
+    assert main(words) == 0
+    assert "size-000" in capsys.readouterr().out.splitlines()[3]
+    for record in (played.home / "runs/dmsf/emoji").glob("*/result.json"):
+        record.write_text(json.dumps(json.loads(record.read_text()) | {"seconds": 9}))  # of a study in another database
+    assert main(words) == 0
+    assert capsys.readouterr().out.splitlines()[3].endswith("  its folder is of another study")
+    with (played.home / "runs/dmsf/emoji/dmsf-emoji-16-32-size-front.csv").open() as file:
+        assert {row["path"] for row in csv.DictReader(file)} == {""}
+
+
 @pytest.mark.parametrize("against", ["size", "latency"])
 def test_two_objectives_end_in_a_front(played, capsys, against):
     played.value = lambda keys: (

@@ -20,7 +20,7 @@ from xmodal.records.code import code_of, provenance
 from xmodal.records.record import read_result
 from xmodal.studies.grid import changed_data
 from xmodal.studies.processes import Pool, SpentError, Task, TrialDiedError
-from xmodal.studies.storage import DONE, ERROR, GIVE_UP, SOURCE, OpenStudy, give_up_after_failures
+from xmodal.studies.storage import DONE, ERROR, GIVE_UP, SOURCE, OpenStudy, give_up_after_failures, record_of
 from xmodal.studies.sweep import Sweep
 
 
@@ -90,8 +90,8 @@ def _check_data(name: str, finished: Sequence[FrozenTrial]) -> None:
     Raises:
         UserError: the data have changed.
     """
-    files = [paths.runs() / each.user_attrs["path"] / "result.json" for each in finished if "path" in each.user_attrs]
-    last = next((file for file in reversed(files) if file.is_file()), None)
+    files = [record_of(each) for each in finished if "path" in each.user_attrs]
+    last = next((file for file in reversed(files) if file and file.is_file()), None)
     if last and (key := changed_data(read_result(last))):
         raise UserError(
             f"the study {name} was begun with other data ({key}): restore them, or begin anew with another --storage."
