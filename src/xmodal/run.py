@@ -225,7 +225,7 @@ def leave_record(cli: "XmodalCLI", started: float, metrics: dict[str, float], ep
     Commit, versions, machine and seconds are of this process; `earlier` names those that trained the weights before it.
     """
     from xmodal.records import machine, provenance, write_result
-    from xmodal.records.loggers import run_id
+    from xmodal.records.loggers import log_record, run_id
 
     result: dict[str, Any] = {
         "method": cli.method,
@@ -256,5 +256,6 @@ def leave_record(cli: "XmodalCLI", started: float, metrics: dict[str, float], ep
     }
     path = cli.folder / "result.json"
     if cli.trainer.is_global_zero:
+        log_record(cli.trainer.loggers, metrics)
         write_result(cli.folder, result)
     return path

@@ -268,3 +268,18 @@ def test_a_run_that_goes_on_is_one_run_of_wandb(tmp_path):
     assert all(f"-{ids[0]}" in name for name in parts)
     kept.unlink()
     assert _kept_id(kept) != ids[0]
+
+
+def test_the_summary_of_an_offline_run_is_its_record(home, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    options = ["--data.subset=64", "--trainer.max_epochs=4", "--model.bits=16", "--model.image_lr=1", "--gallery=false"]
+    path = train([*configuration("djsrh", "emoji", []), *options])
+    record = json.loads(path.read_text())
+    with next((path.parent / "metrics").glob("*/metrics.csv")).open() as file:
+        assert (
+            record["metrics"]["val/map"] > [float(row["val/map"]) for row in csv.DictReader(file) if row["val/map"]][-1]
+        )
+    (offline,) = (paths.runs() / "wandb").glob("offline-run-*")
+    inspect = [Path(sys.executable).with_name("wandb"), "leet", "inspect", "--summary", "--json", offline]
+    seen = json.loads(subprocess.run(inspect, capture_output=True, text=True, check=True).stdout)
+    assert {name: seen["summary"][name] for name in record["metrics"]} == record["metrics"]

@@ -199,6 +199,13 @@ def log_file(loggers: Iterable[Logger], path: Path, name: str, kind: str, metada
             logger.experiment.log_artifact(artifact)
 
 
+def log_record(loggers: Iterable[Logger], metrics: Mapping[str, float]) -> None:
+    """Let W&B's summary say what the record says: of `val/map` it keeps the last epoch's, which may not be the best."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.summary.update(dict(metrics))
+
+
 def run_id(loggers: Iterable[Logger]) -> str | None:
     """W&B's id of the run, if it is logged there."""
     return next((str(logger.version) for logger in loggers if isinstance(logger, WandbLogger)), None)
