@@ -19,8 +19,8 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from xmodal import paths
 from xmodal.errors import UserError
+from xmodal.files import text_hash
 from xmodal.parent import has_ended
-from xmodal.records.record import config_hash
 from xmodal.studies.lock import Lock, is_file, lock_of
 from xmodal.studies.samplers import EXTRA
 from xmodal.studies.space import Search, Value
@@ -129,7 +129,7 @@ def retry(study: optuna.Study, trial: FrozenTrial) -> None:
 def record_of(trial: FrozenTrial) -> Path | None:
     """Where a trial left its record; None where a trial of a study in another database has taken its folder since."""
     path, was = paths.runs() / trial.user_attrs["path"] / "result.json", trial.user_attrs.get(RECORD)
-    return None if was and path.is_file() and config_hash(path.read_text()) != was else path
+    return None if was and path.is_file() and text_hash(path.read_text()) != was else path
 
 
 def give_up_after_failures(study: optuna.Study) -> None:

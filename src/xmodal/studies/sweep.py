@@ -21,9 +21,10 @@ from optuna.trial import FrozenTrial, TrialState
 from xmodal import paths
 from xmodal.errors import UserError
 from xmodal.experiment import configuration
+from xmodal.files import text_hash
 from xmodal.folder import difference, settings
 from xmodal.records import provenance
-from xmodal.records.record import config_hash, searched
+from xmodal.records.record import searched
 from xmodal.run import overrides
 from xmodal.studies import front
 from xmodal.studies.processes import SpentError, TrialDivergedError, TrialError
@@ -153,7 +154,7 @@ class Sweep:
             if isinstance(error, TrialDivergedError):
                 raise optuna.TrialPruned from error  # the sampler learns from it, as it does not from a failure
             raise
-        trial.set_user_attr(RECORD, config_hash(Path(path).read_text()))
+        trial.set_user_attr(RECORD, text_hash(Path(path).read_text()))
         trial.set_user_attr("path", str(Path(path).parent.relative_to(paths.runs())))
         if stopped:
             raise optuna.TrialPruned
