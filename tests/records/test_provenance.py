@@ -35,6 +35,12 @@ def checkout(tmp_path, monkeypatch):
     code.provenance.cache_clear()
 
 
+def test_a_checkout_is_known_by_its_folder_where_this_very_file_is_new_to_git(checkout, monkeypatch):
+    (checkout / "src/xmodal/moved.py").write_text("new\n")
+    monkeypatch.setattr(code, "__file__", str(checkout / "src/xmodal/moved.py"))
+    assert (len(code.provenance()["commit"]), code.provenance()["dirty"]) == (40, True)
+
+
 def test_what_commands_write_is_no_change_of_the_code(checkout):
     for name in MADE:
         (checkout / name).write_text("after\n")

@@ -30,7 +30,7 @@ def provenance() -> Mapping[str, Any]:
     What commands write (tuned files, whose content is in the configuration's hash, tables) is no change of the code.
     An installed package may lie within the repository of somebody else: then pip says which commit it is of, if any.
     """
-    ours = bool(_git("ls-files", "--", Path(__file__).name))
+    ours = bool(_git("ls-files", "--", "."))
     status = _git("status", "--porcelain", "--untracked-files=all", "--", *CODE) if ours else None
     changes = [status, _git("diff", "HEAD", "--", *CODE), *map(_source, _untracked())] if status else []
     return {
