@@ -214,11 +214,8 @@ def test_cells_are_listed_and_nothing_is_run(small, capsys):
     listed = capsys.readouterr().err.splitlines()
     assert listed == ["dcmht-emoji-bits-8, 1 of 3", "dcmht-emoji-bits-16, 2 of 3", "twdh-emoji-bits-8-16, 3 of 3"]
     assert main(["table", "--methods=cca,dscmr", "--data=emoji", "--sizes=8", "--list"]) == 0
-    assert [line.split(",")[0] for line in capsys.readouterr().err.splitlines()] == [
-        "cca-emoji-bits-8",
-        "cca-emoji-dim-8",
-        "dscmr-emoji-dim-8",
-    ]
+    cells = [line.split(",")[0] for line in capsys.readouterr().err.splitlines()]
+    assert cells == ["cca-emoji-bits-8", "cca-emoji-dim-8", "dscmr-emoji-dim-8"]
     assert main(["table", "--methods=mith,cca,alscor", "--data=emoji,wikipedia", "--sizes=64,128", "--list"]) == 0
     assert [line.split(",")[0] for line in capsys.readouterr().err.splitlines()] == [
         "alscor-emoji-dim-64",  # 128 dimensions ask for more pairs than there are
