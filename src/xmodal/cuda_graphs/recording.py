@@ -1,5 +1,6 @@
 """What a training step did on the device, kept to be done again."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -95,7 +96,9 @@ class Pieces:
 
     def _end(self, optimizers: Sequence[Optimizer]) -> None:
         self.capturing = False
-        self.graph.capture_end()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The CUDA Graph is empty")  # where nothing follows the last optimizer
+            self.graph.capture_end()
         parameters = [p for each in optimizers for group in each.param_groups for p in group["params"]]
         self.pieces.append(Piece(self.graph, optimizers, [(p, p.grad) for p in parameters]))
         self._replay(self.pieces[-1])
