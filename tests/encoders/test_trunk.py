@@ -75,6 +75,27 @@ def test_a_shared_norm_of_one_process_is_the_norm(name):
     torch.testing.assert_close(shared.eval()(inputs[0]), plain.eval()(inputs[0]))
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_what_is_computed_again_is_not_counted_twice(shared):
+    """Running statistics of batch norms, where activations are computed again in the backward pass."""
+    pixels, found = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8), []
+    trunks = [
+        TrunkTraining("image", checkpointing=each).build(TimmImage("test_resnet", "random", size=32), tokens=False)
+        for each in (False, True)
+    ]
+    trunks[1].load_state_dict(trunks[0].state_dict())
+    for trunk in trunks:
+        with torch.inference_mode():
+            trunk.eval()({"pixels": pixels})
+        if shared:
+            SharedBatchNorm.replace_in(trunk, lambda row: row)
+        for _ in range(2):
+            trunk.train()({"pixels": pixels})["pooled"].square().mean().backward()
+        buffers = {key: value for key, value in trunk.named_buffers() if "num_batches" not in key}
+        found.append((buffers, trunk.eval()({"pixels": pixels})["pooled"]))
+    torch.testing.assert_close(*found)
+
+
 SMALL = "experiments/pretrain/small-clip.json"
 EMPTY = {
     "timm": (TimmImage("resnet18", "random", size=32), {"pixels": torch.zeros(0, 3, 32, 32, dtype=torch.uint8)}),

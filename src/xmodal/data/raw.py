@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from xmodal.batch import Batch, Raw, Side
 from xmodal.data.loading import EpochSampler, LabelSampler, on_device_of, take
 from xmodal.data.split import Index
-from xmodal.encoders import ImageEncoder, PatchProduct, TextEncoder, Trunk, View, draws
+from xmodal.encoders import ImageEncoder, PatchProduct, SharedBatchNorm, TextEncoder, Trunk, View, draws
 from xmodal.errors import UserError
 
 Read = Callable[[str, Index], tuple[Tensor, Tensor]]  # see `RawPairs`
@@ -108,6 +108,7 @@ class TrunkTraining:
         trunk.freeze(self.frozen_layers)
         if self.checkpointing:
             trunk.set_checkpointing()
+            SharedBatchNorm.count_once(trunk)
         PatchProduct.replace_in(trunk)
         if self.compile:
             trunk.compile_blocks()

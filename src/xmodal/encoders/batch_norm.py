@@ -1,6 +1,7 @@
 """Batch normalisation of a trained trunk on several processes: by the statistics of the global batch."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -67,6 +68,26 @@ class SharedBatchNorm(nn.BatchNorm2d):
         shift = 0 if self.bias is None else self.bias.view(shape)
         found: Tensor = (rows - mean.view(shape)) * scale.view(shape) + shift
         return found.to(some.dtype)
+
+    @staticmethod
+    def count_once(model: nn.Module) -> None:
+        """Let running statistics be taken in the forward pass of a model, and not where it is computed again."""
+        kept: dict[Any, float] = {}
+
+        def begin(*_: object) -> None:
+            for norm, momentum in kept.items():
+                norm.momentum = momentum
+            kept.clear()
+
+        def end(*_: object) -> None:
+            norms = [each for each in model.modules() if isinstance(each, nn.BatchNorm1d | nn.BatchNorm2d)]
+            if torch.is_grad_enabled():  # without, nothing is computed again
+                kept.update({norm: norm.momentum for norm in norms if norm.momentum is not None})
+            for norm in kept:
+                norm.momentum = 0.0
+
+        model.register_forward_pre_hook(begin)
+        model.register_forward_hook(end)
 
     @classmethod
     def replace_in(cls, model: nn.Module, gather: Gather) -> None:
