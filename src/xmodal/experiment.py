@@ -26,7 +26,6 @@ CARRIED = (
     *("batch_size", "drop_last", "per_label", "tokens", "trunk"),
     *("image_encoder", "text_encoder", "image_scaling", "text_scaling"),
 )  # of that file's data: what a method wants of its batches, not what the data are
-
 SUBJECTS = ("model.class_path", "data.class_path", "data.init_args.name")  # method and data that a file is of
 
 

@@ -1,6 +1,8 @@
 """What `xmodal export` writes is what the record was made from, in each format."""
 
 import json
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -26,6 +28,20 @@ def evaluated(capsys, file):
     capsys.readouterr()
     assert main(["evaluate", str(file), "--json"]) == 0
     return json.loads(capsys.readouterr().out)
+
+
+def test_a_run_whose_encoder_has_other_weights_by_now_is_refused(trained, capsys, tmp_path):
+    """They are a file that another run may have written anew: what is encoded would be of neither."""
+    copy = Path(shutil.copytree(trained("words"), tmp_path / "copy"))
+    record = json.loads((copy / "result.json").read_text())
+    key = "data.init_args.image_encoder.init_args.model"
+    assert key in record["own_code"]
+    record["own_code"][key] = "other"
+    (copy / "result.json").write_text(json.dumps(record))
+    for command in (["export", str(copy), "--to", "npz"], ["index", str(copy)]):
+        capsys.readouterr()
+        assert main(command) == 2
+        assert f"{key} of {copy} has changed since it was trained" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["codes", "embeddings"])

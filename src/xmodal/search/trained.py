@@ -23,7 +23,7 @@ from xmodal.data.module import CrossModalDataModule
 from xmodal.data.trunk_inputs import Role
 from xmodal.encoders import BagOfWords, ImageEncoder, TextEncoder, words_of
 from xmodal.errors import UserError
-from xmodal.experiment import CARRIED, imported
+from xmodal.experiment import CARRIED, imported, own_files
 from xmodal.keys import arguments_of, built
 from xmodal.methods import RetrievalMethod
 from xmodal.metrics.packing import embedding_rows
@@ -116,8 +116,12 @@ class Trained:
         """The data module of the run; it reads nothing before it is asked.
 
         Raises:
-            UserError: its configuration is not valid any more.
+            UserError: its configuration is not valid any more, or weights that it names are others by now.
         """
+        frozen = tuple(f"data.init_args.{side}_encoder." for side in SIDES if side not in self.method.trunks)
+        for key, found in own_files({"data": self.config["data"]}).items():
+            if key.startswith(frozen) and self._record.get("own_code", {}).get(key, found) != found:
+                raise UserError(f"{key} of {self.folder} has changed since it was trained: restore it, or train again.")
         config = {key: self.config["data"][key] for key in ("class_path", "init_args")}
         return cast("CrossModalDataModule", built(CrossModalDataModule, config))
 
@@ -192,9 +196,13 @@ class Trained:
     @cached_property
     def _scored_in(self) -> str:
         """The precision of the record: where the configuration leaves it open, or the CPU has another, it tells."""
+        return str(self._record.get("precision") or self.config["trainer"]["precision"])
+
+    @cached_property
+    def _record(self) -> Mapping[str, Any]:
         with suppress(UserError):
-            return str(read_result(self.folder / "result.json")["precision"])
-        return str(self.config["trainer"]["precision"])
+            return read_result(self.folder / "result.json")
+        return {}
 
     def packed(self, outputs: Tensor) -> Array:
         """What leaves the method, (B, K), as it is searched; see `encode`."""
