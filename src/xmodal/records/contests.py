@@ -131,14 +131,14 @@ def _budgets(setups: Iterable[Setup]) -> str:
 
 def _overridden(setups: Iterable[Setup]) -> str:
     """A sentence on competing setups with values that a command gave, and not the files of their method; or nothing."""
-    found = {
-        f"{each.method} {each.variant} (setup {each.setup_hash}) {key} {value}": None
-        for each in setups
-        if is_plain(each.variant)
-        for record in each.records
-        for key, value in record.get("overrides", {}).items()  # older records do not say
-    }
-    return f"Not as the files of their method say, but by command: {', '.join(found)}." if found else ""
+    found = list[str]()
+    for each in setups:
+        given = {
+            f"{k} {v}" for record in each.records for k, v in record.get("overrides", {}).items()
+        }  # older say none
+        if given and is_plain(each.variant):
+            found.append(f"{each.method} {each.variant} (setup {each.setup_hash}) {', '.join(sorted(given))}")
+    return f"Not as the files of their method say, but by command: {'; '.join(found)}." if found else ""
 
 
 def changes(base: Setup, other: Setup) -> Changes:
