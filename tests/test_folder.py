@@ -115,6 +115,17 @@ def test_every_checkpoint_has_a_record_of_its_own(home, capsys):
     assert run(capsys, "test", "--ckpt_path", checkpoints[0])[1].splitlines()[-1] == records[0]
 
 
+def test_a_checkpoint_tested_by_other_files_of_ones_own_says_so(home, capsys, monkeypatch):
+    """Such as the weights of a frozen encoder: they are no part of the checkpoint."""
+    monkeypatch.setattr("xmodal.cli.own_files", lambda *_: {"data.init_args.image_encoder.weights": "one"})
+    _, out, _ = run(capsys, "train", "cca", "emoji", "--bits", 16, *SMALL)
+    checkpoint = Path(out.splitlines()[-1]).parent / "checkpoints" / "best.ckpt"
+    assert "trained by other" not in run(capsys, "test", "--ckpt_path", checkpoint)[2]
+    monkeypatch.setattr("xmodal.cli.own_files", lambda *_: {"data.init_args.image_encoder.weights": "two"})
+    said = "other code or inputs so far (own_code.data.init_args.image_encoder.weights one, not two)"
+    assert said in run(capsys, "test", "--ckpt_path", checkpoint)[2]
+
+
 def test_an_interrupted_run_goes_on_with_other_devices_and_says_which_code_began_it(home, capsys, monkeypatch):
     _, out, _ = run(capsys, "train", "cca", "emoji", "--bits", 16, *SMALL)
     folder, first = Path(out.splitlines()[-1]).parent, record_of(out)

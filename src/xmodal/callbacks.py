@@ -132,9 +132,10 @@ class Origin(Callback):
             return
         self.earlier = state_dict["trained"]
         last = self.earlier[-1]  # of an older version it does not say all
-        was, now = (dict(leaves({key: each[key] for key in COMPUTED if key in last})) for each in (last, self.here))
+        told = [key for key in (COMPUTED if self.fits else ("own_code",)) if key in last]  # a test may have other inputs
+        was, now = (dict(leaves({key: each[key] for key in told})) for each in (last, self.here))
         other = [key for key in sorted(was.keys() | now.keys()) if was.get(key) != now.get(key)]
-        if self.fits and other:
+        if other:
             words = "; ".join(f"{key} {was.get(key, 'absent')}, not {now.get(key, 'absent')}" for key in other)
             sys.stderr.write(f"it was trained by other code or inputs so far ({words}); the record names both\n")
 
