@@ -132,7 +132,8 @@ class Origin(Callback):
             return
         self.earlier = state_dict["trained"]
         last = self.earlier[-1]  # of an older version it does not say all
-        told = [key for key in (COMPUTED if self.fits else ("own_code",)) if key in last]  # a test may have other inputs
+        keys = COMPUTED if self.fits else ("own_code",)  # a test may be of other data, and by a later commit
+        told = [key for key in keys if key in last]
         was, now = (dict(leaves({key: each[key] for key in told})) for each in (last, self.here))
         other = [key for key in sorted(was.keys() | now.keys()) if was.get(key) != now.get(key)]
         if other:
