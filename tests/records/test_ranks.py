@@ -20,6 +20,7 @@ def test_ranks_are_of_methods_that_were_run_everywhere_and_every_dataset_counts_
             contest("emoji", "a b x c d"),  # two sizes of one dataset
             contest("emoji", "b a c d"),
             contest("fashion", "c a b d x"),
+            contest("flickr8k", "a b"),  # of two methods
             contest("emoji", "e f g", unit="dim"),  # one dataset is no comparison over datasets
         ]
     )

@@ -31,7 +31,7 @@ class Ranks(NamedTuple):
 
 
 def average_ranks(contests: Sequence[Contest]) -> list[Ranks]:
-    """Of every kind of output that has two datasets or more, and three methods in all of its contests."""
+    """Of every kind that has two datasets or more, and three methods in all its contests; of two is no contest here."""
     return ranks_of(
         (each.setup.unit, each.setup.protocol, [row.setup.method for row in each.ranking["map"]]) for each in contests
     )
@@ -41,7 +41,7 @@ def ranks_of(contests: Iterable[tuple[str, tuple[str, ...], Sequence[str]]]) -> 
     """The same from the unit of each contest, its protocol (the dataset's name first), and its methods, best first."""
     kinds: dict[str, dict[tuple[str, ...], list[Sequence[str]]]] = defaultdict(lambda: defaultdict(list))
     for unit, protocol, order in contests:
-        if len(order) > 1:
+        if len(order) > 2:  # a contest of two leaves too few methods that were run everywhere
             kinds[unit][protocol].append(order)
     found = []
     for unit, datasets in kinds.items():
