@@ -10,6 +10,7 @@ import yaml
 from tests.test_run import SMALL, record_of, run
 from xmodal.errors import UserError
 from xmodal.experiment import configuration
+from xmodal.files import text_hash
 from xmodal.folder import difference
 from xmodal.records import provenance
 from xmodal.records.record import mixed_versions, read_result
@@ -178,7 +179,7 @@ def test_finished_runs_of_other_data_are_not_rows_of_one_table(home, monkeypatch
 
 
 def test_a_finished_run_of_other_code_of_ones_own_is_run_again(tmp_path, monkeypatch):
-    record = {"config_hash": "same", "own_code": {"mine.Mine": "as it was"}, "metrics": {"test/map": 0.5}}
+    record = {"config_hash": text_hash("same"), "own_code": {"mine.Mine": "as it was"}, "metrics": {"test/map": 0.5}}
     record["path"] = str(tmp_path / "result.json")
     np.savez(tmp_path / "evaluation.npz", ap_i2t=np.zeros(2))
     monkeypatch.setattr("xmodal.studies.grid.read_results", lambda folder: iter([record]))

@@ -240,7 +240,7 @@ class XmodalCLI(LightningCLI):
         """Take the folder, tidy it and say in it which run this is; the other processes write nothing."""
         told = self.overwrite or self.config.job_type != "train"  # commands own the folders of their variants
         if hold(self.folder, wait=self.config.job_type != "train"):
-            check_left(self.folder, self.hash, self.own_code)
+            check_left(self.folder, self.yaml, self.own_code)
         clear(self.folder, self.config_dump, overwrite=told)
         remove_leftovers(self.folder)
         write_atomically(self.folder / "config.yaml", self.yaml)

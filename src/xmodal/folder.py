@@ -60,7 +60,7 @@ def check_left(folder: Path, configuration: str, code: Mapping[str, str]) -> Non
 
     Args:
         folder: of the run.
-        configuration: hash of the run's.
+        configuration: the run's, as text.
         code: files of one's own, as in `is_of`.
 
     Raises:

@@ -78,6 +78,15 @@ def test_an_untuned_method_is_what_train_runs_and_a_failure_does_not_end_the_oth
     assert "dscmr on emoji, 8 dim: ablations" in capsys.readouterr().out
 
 
+def test_what_train_has_run_of_a_tuned_file_is_not_trained_again(home, started):
+    keep(home, "dmsf", "no_graph")
+    assert main(["train", "dmsf", "tuned/emoji-16", "--seed=1", *SMALL]) == 0
+    before = (home / "runs/dmsf/emoji/16/tuned-seed1/result.json").read_bytes()
+    assert main(["ablate", "dmsf", "emoji", "--bits=16", "--seeds=1", *SMALL]) == 0
+    assert started == ["no_graph-seed1"]
+    assert (home / "runs/dmsf/emoji/16/tuned-seed1/result.json").read_bytes() == before
+
+
 @pytest.mark.slow
 def test_killed_in_mid_run_it_goes_on(home, started):
     keep(home, "dmsf", "no_graph")

@@ -16,6 +16,7 @@ from tests.records.records import write_run
 from xmodal.__main__ import main
 from xmodal.commands import table
 from xmodal.errors import UserError
+from xmodal.files import text_hash
 from xmodal.records.results import CELLS, COLUMNS, LEADS, write
 from xmodal.studies.grid import Run
 from xmodal.studies.space import Parameter, Search
@@ -165,10 +166,10 @@ def test_a_cell_of_other_data_is_neither_filled_nor_shown(home, capsys, monkeypa
 def test_what_has_no_values_of_its_queries_is_run_again(home, left):
     """They are lost, or a copy was cut: no lead of such a run can be tested."""
     cell = table.Cell("cca", "emoji", "bits", (64,))
-    folder = write_run(home / "runs", "cca", 0.5, config_hash="here")
+    folder = write_run(home / "runs", "cca", 0.5, config_hash=text_hash("here"))
     cell.ledger.parent.mkdir()
     name = str((folder / "result.json").relative_to(home / "runs"))
-    cell.ledger.write_text(json.dumps({"rule": {}, "records": {name: "here"}}))
+    cell.ledger.write_text(json.dumps({"rule": {}, "records": {name: text_hash("here")}}))
     whole = (folder / "evaluation.npz").read_bytes()
     (folder / "evaluation.npz").write_bytes(whole[: int(len(whole) * (left or 0))])
     if left is None:

@@ -80,13 +80,13 @@ class Run(NamedTuple):
 
     arguments: tuple[str, ...]
     folder: Path
-    hash: str
+    configuration: str
     setup_hash: str
     own_code: tuple[tuple[str, str], ...] = ()
 
     def record(self) -> Record | None:
         """What the run left, if it was evaluated under this very configuration, by these files of one's own."""
-        found = (each for each in read_results(self.folder) if is_of(each, self.hash, dict(self.own_code)))
+        found = (each for each in read_results(self.folder) if is_of(each, self.configuration, dict(self.own_code)))
         return next((each for each in found if "test/map" in each["metrics"] and has_queries(each)), None)
 
 
@@ -189,7 +189,7 @@ def _resolved(row: Sequence[str], seed: int) -> Run:
 
     arguments = (*row, f"--seed_everything={seed}")
     parsed = Parsed(arguments)
-    return Run(arguments, parsed.folder, parsed.hash, parsed.setup_hash, tuple(parsed.own_code.items()))
+    return Run(arguments, parsed.folder, parsed.yaml, parsed.setup_hash, tuple(parsed.own_code.items()))
 
 
 def check_data(record: Record) -> None:

@@ -75,7 +75,7 @@ def evaluate(sweep: Sweep, tuned: Path, size: int, pool: Pool) -> dict[str, Any]
     arguments = [*configuration(None, None, [tuned]), *overrides(options), *marks]
     parsed = Parsed(arguments)
     for record in read_results(parsed.folder):
-        if is_of(record, parsed.hash, parsed.own_code):
+        if is_of(record, parsed.yaml, parsed.own_code):
             check_data(record)
             if record.get("trials") != (trials := parsed.given.trials()):  # the search has gone on
                 path = Path(record.pop("path"))
