@@ -204,3 +204,15 @@ def test_another_table_is_another_configuration_and_is_never_ranked_with_the_fir
     table.write_bytes(kept)
     assert main(["bits", "cca", "mine.yaml", "--dim=4", "--gallery=false", "--seeds=0"]) == 0
     assert json.loads(record.read_text()) == first
+
+
+def test_a_split_that_is_not_taken_is_told(own, capsys):
+    """Queries were drawn among the training pairs of the table's own split, and the report said that it has none."""
+    rows = [
+        f"{line},{('train', 'database', 'query')[k % 3]}"
+        for k, line in enumerate((own / "table.csv").read_text().splitlines())
+    ]
+    (own / "table.csv").write_text("\n".join([rows[0].rsplit(",", 1)[0] + ",split", *rows[1:]]))
+    assert main(["init", "data", "pictures", "table.csv"]) == 0
+    line = "not taken   column 'split' holds 'database': the roles of a split are train, val and test\n"
+    assert line in capsys.readouterr().out

@@ -71,7 +71,13 @@ def _columns(options: argparse.Namespace, table: str, place: Path) -> dict[str, 
     found["label"] = label.split(",") if label and "," in label and label not in columns else label
     found["split"] = options.split
     for column in usual["split"][: 0 if options.split else 1]:
-        if {str(cell).strip().lower() for cell in set(columns[column])} <= {*ROLES, "", "none"}:
+        words = {str(cell).strip().lower() for cell in set(columns[column])} - {*ROLES, "", "none"}
+        if words:
+            _say(
+                "not taken",
+                f"column {column!r} holds {min(words)[:40]!r}: the roles of a split are train, val and test",
+            )
+        else:
             found["split"] = column
     found["separator"], found["layers"] = options.separator, options.layers
     if label in columns:
