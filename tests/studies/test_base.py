@@ -65,6 +65,18 @@ def test_a_tuned_file_holds_the_epochs_that_were_searched_with(played):  # noqa:
     assert (run.variant, run.given.overrides) == ("tuned", {"trainer.max_epochs": "3"})
 
 
+@pytest.mark.parametrize(
+    ("key", "option"), [("trainer.max_epochs", "--epochs=2"), ("model.bits", "--trials=1"), ("model.text_hidden", "")]
+)
+def test_an_option_and_an_axis_of_one_key_are_refused(played, capsys, key, option):  # noqa: F811
+    """The trials would take the axis' values, and the evaluated run of the tuned file the option's."""
+    space = played.home / "sweeps" / "dmsf.yaml"
+    space.write_text(yaml.safe_dump({"trials": 1, "space": {key: {"choice": [16, 32]}}}))
+    assert sweep(*filter(None, [option])) == (2 if option else 0)
+    said = f"{key} is an axis of the sweep file already: leave its option or the axis out" in capsys.readouterr().err
+    assert said == bool(option)
+
+
 def test_a_study_does_not_go_on_with_other_data(played, capsys, monkeypatch):  # noqa: F811
     """Pictures that were replaced, labels that were corrected: the configuration is the same."""
     assert sweep("--trials=1") == 0

@@ -106,6 +106,7 @@ BAD = [
     ({"space": {"model.lr": {"flot": [0, 1]}}}, "write {float"),
     ({"space": {"model.lr": {"float": [0, 1], "lag": True}}}, "write {float"),
     ({"space": {"model.lr": 3}}, "write {float"),
+    ({"space": {"seed_everything": {"choice": [0, 1]}}}, "seed_everything is no setting that is searched"),
     ({"space": GOOD["space"], "sampler": {"name": "Best"}}, "tpe, gp, random, grid, cmaes"),
     ({"space": GOOD["space"], "sampler": {"name": "tpe", "sead": 1}}, "sead"),
     ({"space": GOOD["space"], "sampler": {"name": "tpe", "seed": -1}}, "seed is -1"),

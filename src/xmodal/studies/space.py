@@ -169,6 +169,8 @@ def experiment_with(base: Path, parameters: Mapping[str, Value]) -> dict[str, An
 def _parameter(path: Path, key: str, entry: object, before: Mapping[str, Parameter]) -> Parameter:
     if ".init_args" in key:
         raise UserError(f"{path}: {key} is written shorter: write {key.replace('.init_args', '')}.")
+    if "." not in key:
+        raise UserError(f"{path}: {key} is no setting that is searched: name a key of model, data or trainer.")
     if isinstance(entry, dict):
         when = {other: found if isinstance(found, list) else [found] for other, found in _pairs(entry.get("when"))}
         for other, found in when.items():

@@ -71,11 +71,13 @@ class Sweep:
         self.options = argparse.Namespace(**vars(options) | {kind: str(sizes[0])})
         self.base, self.kind, self.sizes = base, kind, tuple(sizes)
         self.against: str | None = options.against
+        size = f"model.{kind}"
+        for key in (each.partition("=")[0].removeprefix("--") for each in overrides(self.options)):
+            if key in search.space and (key != size or self.against is None or len(sizes) > 1):  # which would it be?
+                raise UserError(f"{key} is an axis of the sweep file already: leave its option or the axis out.")
         if self.against and len(sizes) > 1:
-            if (key := f"model.{kind}") in search.space:
-                raise UserError(f"{key} is an axis of the sweep file already: name one size, or take it out there.")
             axis = Parameter("choice", tuple(sizes), {}, {})  # the sizes are an axis of the space
-            search = replace(search, space={key: axis, **search.space})
+            search = replace(search, space={size: axis, **search.space})
         self.sought = search
         self.name = study_name(options.method, options.data, sizes, self.against)
         self.arguments = [*configuration(None, None, [base]), *overrides(self.options)]
