@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from lightning.pytorch.utilities import rank_zero_only
 
 from tests.test_run import SMALL, record_of, run
 from xmodal.errors import UserError
@@ -95,6 +96,14 @@ def test_two_runs_at_once_do_not_share_a_folder(home, capsys):
         assert kept == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
         other.communicate(b"\n")
     assert run(capsys, *command)[0] == 0
+
+
+def test_a_task_of_slurms_that_trains_alone_takes_its_folder(home, capsys, monkeypatch):
+    """`srun` of two tasks without --devices: both trained in one folder, and one read the other's checkpoint."""
+    monkeypatch.setattr(rank_zero_only, "rank", 1)  # which Lightning reads off SLURM's variables
+    code, out, _ = run(capsys, "train", "cca", "emoji", "--bits", 16, *SMALL)
+    assert (code, rank_zero_only.rank) == (0, 0)
+    assert Path(out.splitlines()[-1]).with_name("config.yaml").is_file()
 
 
 def test_every_checkpoint_has_a_record_of_its_own(home, capsys):

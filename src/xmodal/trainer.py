@@ -10,6 +10,7 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.fabric.plugins import ClusterEnvironment
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities import rank_zero_only
 
 from xmodal.errors import UserError
 from xmodal.parent import FIRST
@@ -130,6 +131,8 @@ def first_decides(trainer: Trainer, decide: Callable[[], Decided]) -> Decided:
     Raises:
         UserError: of the first process.
     """
+    if trainer.world_size == 1:  # a task of SLURM's that trains alone is a command of its own, whatever its number
+        rank_zero_only.rank = 0  # type: ignore[attr-defined]
     if not started_outside(trainer):
         return decide()
     trainer.strategy.setup_environment()  # so that they can talk; the trainer does it again
