@@ -65,6 +65,28 @@ def test_a_tuned_file_holds_the_epochs_that_were_searched_with(played):  # noqa:
     assert (run.variant, run.given.overrides) == ("tuned", {"trainer.max_epochs": "3"})
 
 
+@pytest.mark.parametrize("trials", [1, 2])
+def test_an_experiment_file_that_is_edited_meanwhile_ends_the_search(played, capsys, trials):  # noqa: F811
+    """Later trials would be of another method, and the tuned file of settings that nobody searched."""
+    path, tuned = (played.home / "experiments" / "dmsf" / each for each in ("emoji.yaml", "tuned/emoji-16.yaml"))
+    kept = path.read_text()
+    tuned.unlink(missing_ok=True)
+
+    def edited(_):
+        path.write_text(kept.replace("text_hidden: 1024", "text_hidden: 512"))
+        return 0.5
+
+    played.value = edited
+    assert sweep(f"--trials={trials}") == 2
+    assert f"{path} was edited since the search of dmsf-emoji-16 began: restore it" in capsys.readouterr().err
+    assert (len(played.seen), tuned.exists()) == (1, False)
+    played.value = lambda _: 0.6
+    path.write_text(kept)
+    assert sweep(f"--trials={trials}") == 0
+    assert len(played.seen) == trials
+    assert yaml.safe_load(tuned.read_text())["model"]["init_args"]["text_hidden"] == 1024
+
+
 @pytest.mark.parametrize(
     ("key", "option"), [("trainer.max_epochs", "--epochs=2"), ("model.bits", "--trials=1"), ("model.text_hidden", "")]
 )

@@ -33,7 +33,6 @@ from xmodal.studies.storage import (
     BASE,
     DONE,
     ERROR,
-    POINT,
     RECORD,
     SOURCE,
     WARM,
@@ -82,6 +81,8 @@ class Sweep:
         self.name = study_name(options.method, options.data, sizes, self.against)
         self.arguments = [*configuration(None, None, [base]), *overrides(self.options)]
         self.devices = device_count(options)
+        files = (Path(each.removeprefix("--config=")) for each in self.arguments)
+        self.files = {file: file.read_text() for file in files if file.is_file()}
 
     def open(self, first: Sequence[dict[str, Value]] = (), *, forks: bool = False) -> AbstractContextManager[OpenStudy]:
         """Open the study: with points to try before any other, and in a process that forks others meanwhile."""
@@ -121,9 +122,11 @@ class Sweep:
                     give_up_after_failures(study)
                 if spent:
                     raise spent[0]
+                self.check_files()
                 if not slots.take():
                     study.stop()
 
+            self.check_files()
             if slots.take():
                 opened.study.optimize(objective, catch=(TrialError,), callbacks=[ended])
 
@@ -204,6 +207,16 @@ class Sweep:
                 f"the study {self.name} was begun with {found}: restore it, or begin anew with another --storage."
             )
 
+    def check_files(self) -> None:
+        """Every trial reads the experiment file anew, and so does what writes the best one.
+
+        Raises:
+            UserError: it is edited since the command began.
+        """
+        for file, text in self.files.items():
+            if not file.is_file() or file.read_text() != text:
+                raise UserError(f"{file} was edited since the search of {self.name} began: restore it, to go on.")
+
     def warm_point(self, file: Path) -> dict[str, Value]:
         """The point of an experiment file; keys that lie outside the space are left out.
 
@@ -218,7 +231,7 @@ class Sweep:
         return self._point(warm)
 
     def keep_warm(self, study: optuna.Study) -> None:
-        """Keep with a study in how many trials of another the point of `--warm_start` was searched; see `before`."""
+        """Keep with a study in how many trials of another the point of `--warm_start` was searched (`tuned.before`)."""
         if file := self.options.warm_start:
             point = json.dumps(self.warm_point(file), sort_keys=True)
             study.set_user_attr(WARM, study.user_attrs.get(WARM, {}) | {point: searched(file) or 0})
@@ -236,13 +249,6 @@ class Sweep:
             first, _, rest = key.partition(".")
             values[key] = parsed.config.get(f"{first}.init_args.{rest}" if first in ("model", "data") else key)
         return self.sought.point(values)
-
-
-def before(study: optuna.Study) -> int:
-    """In how many trials of other studies the points were searched that this one has tried as its warm start."""
-    done = study.get_trials(deepcopy=False, states=DONE)
-    tried = {json.dumps(trial.user_attrs.get(POINT), sort_keys=True) for trial in done}
-    return sum(trials for point, trials in study.user_attrs.get(WARM, {}).items() if point in tried)
 
 
 class Slots:

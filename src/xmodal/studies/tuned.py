@@ -1,6 +1,7 @@
 """What comes after a search: the best trial as an experiment file, evaluated once on the query set."""
 
 import argparse
+import json
 import sys
 from collections import deque
 from pathlib import Path
@@ -20,8 +21,8 @@ from xmodal.run import overrides
 from xmodal.studies.grid import check_data
 from xmodal.studies.processes import Pool
 from xmodal.studies.space import experiment_with
-from xmodal.studies.storage import DONE, SOURCE
-from xmodal.studies.sweep import Sweep, before
+from xmodal.studies.storage import DONE, POINT, SOURCE, WARM
+from xmodal.studies.sweep import Sweep
 
 
 def check_complete(study: optuna.Study) -> None:
@@ -36,6 +37,7 @@ def check_complete(study: optuna.Study) -> None:
 
 def write_tuned(sweep: Sweep, study: optuna.Study, size: int) -> Path:
     """Write the best trial of a study, with a size, to `experiments/<method>/tuned/<dataset>-<size>.yaml`."""
+    sweep.check_files()
     best, data = study.best_trial, sweep.options.data
     given, command = {f"model.{sweep.kind}": size}, f"xmodal sweep {sweep.options.method} {data}"
     if sweep.options.epochs:
@@ -53,6 +55,13 @@ def write_tuned(sweep: Sweep, study: optuna.Study, size: int) -> Path:
     path = paths.experiments() / str(sweep.options.method) / "tuned" / f"{data}-{size}.yaml"
     write_atomically(path, text)
     return path
+
+
+def before(study: optuna.Study) -> int:
+    """In how many trials of other studies the points were searched that this one has tried as its warm start."""
+    done = study.get_trials(deepcopy=False, states=DONE)
+    tried = {json.dumps(trial.user_attrs.get(POINT), sort_keys=True) for trial in done}
+    return sum(trials for point, trials in study.user_attrs.get(WARM, {}).items() if point in tried)
 
 
 def evaluate(sweep: Sweep, tuned: Path, size: int, pool: Pool) -> dict[str, Any]:
