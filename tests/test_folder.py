@@ -106,6 +106,13 @@ def test_a_task_of_slurms_that_trains_alone_takes_its_folder(home, capsys, monke
     assert Path(out.splitlines()[-1]).with_name("config.yaml").is_file()
 
 
+@pytest.mark.parametrize("name", ["tuned", "tuned-at-64", "tuned-edited"])
+def test_a_run_of_no_tuned_file_is_not_called_tuned(home, capsys, name):
+    """It stood in `compare` beside those that were searched."""
+    code, _, err = run(capsys, "train", "cca", "emoji", "--bits", 16, f"--variant={name}", *SMALL)
+    assert (code, f"variant is {name}, as runs of a tuned file are called: give the file" in err) == (2, True)
+
+
 def test_every_checkpoint_has_a_record_of_its_own(home, capsys):
     checkpoints = []
     for variant in ("one", "two"):

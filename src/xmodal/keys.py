@@ -62,6 +62,9 @@ class Given:
                 leaves = _leaves({f"{key}.class_path" if key in BASES and isinstance(tree, str) else key: tree})
                 self.settings |= leaves
                 typed |= leaves.keys()
+        name = str(self.settings.get("variant")) if "variant" in typed and not self.tuned else ""
+        if name in ("tuned", "tuned-edited") or name.startswith("tuned-at-"):
+            raise UserError(f"variant is {name}, as runs of a tuned file are called: give the file, or another name.")
         typed -= {*PER_RUN, *ANYWHERE, "model.bits", "model.dim"}
         header = TUNED.match(self.tuned[0].read_text("utf-8")) if self.tuned else None
         if header and "--epochs" in header["command"]:  # of the search, whose file holds them
