@@ -87,9 +87,7 @@ def test_an_experiment_file_that_is_edited_meanwhile_ends_the_search(played, cap
     assert yaml.safe_load(tuned.read_text())["model"]["init_args"]["text_hidden"] == 1024
 
 
-@pytest.mark.parametrize(
-    ("key", "option"), [("trainer.max_epochs", "--epochs=2"), ("model.bits", "--trials=1"), ("model.text_hidden", "")]
-)
+@pytest.mark.parametrize(("key", "option"), [("trainer.max_epochs", "--epochs=2"), ("model.text_hidden", "")])
 def test_an_option_and_an_axis_of_one_key_are_refused(played, capsys, key, option):  # noqa: F811
     """The trials would take the axis' values, and the evaluated run of the tuned file the option's."""
     space = played.home / "sweeps" / "dmsf.yaml"

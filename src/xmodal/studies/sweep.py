@@ -72,7 +72,7 @@ class Sweep:
         self.against: str | None = options.against
         size = f"model.{kind}"
         for key in (each.partition("=")[0].removeprefix("--") for each in overrides(self.options)):
-            if key in search.space and (key != size or self.against is None or len(sizes) > 1):  # which would it be?
+            if key in search.space and (key != size or (self.against and len(sizes) > 1)):  # which would it be?
                 raise UserError(f"{key} is an axis of the sweep file already: leave its option or the axis out.")
         if self.against and len(sizes) > 1:
             axis = Parameter("choice", tuple(sizes), {}, {})  # the sizes are an axis of the space
