@@ -9,6 +9,7 @@ import yaml
 from lightning.pytorch.utilities import rank_zero_only
 
 from tests.test_run import SMALL, record_of, run
+from xmodal.data import make_split
 from xmodal.errors import UserError
 from xmodal.experiment import configuration
 from xmodal.files import text_hash
@@ -226,7 +227,9 @@ class Arrays(CrossModalDataModule):
 """
 
 
-def test_other_features_under_the_same_labels_are_said_and_recorded(home, capsys, monkeypatch):
+@pytest.mark.parametrize("role", ["train", "val_query", "query"])
+def test_other_features_under_the_same_labels_are_said_and_recorded(home, capsys, monkeypatch, role):
+    """Also of one role alone, since the arrays of training and test often lie in files of their own."""
     (home / "arrays_here.py").write_text(ARRAYS)
     monkeypatch.syspath_prepend(home)
     words = ["untrained", "arrays_here.Arrays", "--bits", 16, f"--data.root={home}"]
@@ -234,7 +237,9 @@ def test_other_features_under_the_same_labels_are_said_and_recorded(home, capsys
     np.save(home / "features.npy", features)
     _, out, _ = run(capsys, "train", *words)
     first = record_of(out)
-    np.save(home / "features.npy", features[::-1])
+    rows = getattr(make_split(np.arange(60), np.arange(60, 80), 20, seed=0, database="test"), role)
+    features[rows] *= -1
+    np.save(home / "features.npy", features)
     assert "the inputs are not those of" in run(capsys, "bits", *words, "--seeds=0")[2]
     Path(out.splitlines()[-1]).unlink()  # as if interrupted
     _, out, err = run(capsys, "train", *words)
