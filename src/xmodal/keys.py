@@ -18,7 +18,8 @@ from lightning import Trainer
 from xmodal import data, methods
 from xmodal.checks import WORDS, words_of
 from xmodal.errors import UserError
-from xmodal.records.record import PER_RUN, TUNED, is_edited, searched
+from xmodal.records.record import PER_RUN, header, is_edited, searched
+from xmodal.records.setups import is_plain
 from xmodal.safe_yaml import parse_yaml, read_yaml
 
 BASES: dict[str, Any] = {"model": methods.RetrievalMethod, "data": data.CrossModalDataModule}
@@ -62,12 +63,12 @@ class Given:
                 leaves = _leaves({f"{key}.class_path" if key in BASES and isinstance(tree, str) else key: tree})
                 self.settings |= leaves
                 typed |= leaves.keys()
-        name = str(self.settings.get("variant")) if "variant" in typed and not self.tuned else ""
-        if name in ("tuned", "tuned-edited") or name.startswith("tuned-at-"):
+        name = str(self.settings["variant"]) if "variant" in typed and not self.tuned else "base"
+        if is_plain(name) and name != "base":
             raise UserError(f"variant is {name}, as runs of a tuned file are called: give the file, or another name.")
         typed -= {*PER_RUN, *ANYWHERE, "model.bits", "model.dim"}
-        header = TUNED.match(self.tuned[0].read_text("utf-8")) if self.tuned else None
-        if header and "--epochs" in header["command"]:  # of the search, whose file holds them
+        written = header(self.tuned[0]) if self.tuned else None
+        if written and "--epochs" in written["command"]:  # of the search, whose file holds them
             typed |= filed.keys() & {"trainer.max_epochs"}
             filed.pop("trainer.max_epochs", None)
         given = {key: self.settings[key] for key in sorted(typed)}

@@ -133,9 +133,8 @@ def _overridden(setups: Iterable[Setup]) -> str:
     """A sentence on competing setups with values that a command gave, and not the files of their method; or nothing."""
     found = list[str]()
     for each in setups:
-        given = {
-            f"{k} {v}" for record in each.records for k, v in record.get("overrides", {}).items()
-        }  # older say none
+        said = [record.get("overrides", {}) for record in each.records]  # older records say none
+        given = {f"{key} {value}" for every in said for key, value in every.items()}
         if given and is_plain(each.variant):
             found.append(f"{each.method} {each.variant} (setup {each.setup_hash}) {', '.join(sorted(given))}")
     return f"Not as the files of their method say, but by command: {'; '.join(found)}." if found else ""

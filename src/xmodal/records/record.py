@@ -180,17 +180,21 @@ def tuned_text(
     )
 
 
+def header(tuned: Path) -> re.Match[str] | None:
+    """What the header of a tuned file says, by the names of `TUNED`; None where it has none."""
+    return TUNED.match(tuned.read_text("utf-8"))
+
+
 def searched(tuned: Path) -> int | None:
     """In how many finished trials a sweep has searched the values of a file; None where no header says so."""
-    found = TUNED.match(tuned.read_text("utf-8"))
+    found = header(tuned)
     return sum(int(count) for count in re.findall(r"(\d+) (?:complete|pruned)", found["trials"])) if found else None
 
 
 def is_edited(tuned: Path) -> bool:
     """Whether a tuned file holds other settings than the sweep wrote; files of older versions do not say."""
-    text = tuned.read_text("utf-8")
-    found = TUNED.match(text)
-    return found is not None and found["content"] not in (None, text_hash(text[found.end() :]))
+    found = header(tuned)
+    return found is not None and found["content"] not in (None, text_hash(found.string[found.end() :]))
 
 
 def _cpu() -> str:

@@ -70,8 +70,8 @@ class Sweep:
         self.options = argparse.Namespace(**vars(options) | {kind: str(sizes[0])})
         self.base, self.kind, self.sizes = base, kind, tuple(sizes)
         self.against: str | None = options.against
-        size = f"model.{kind}"
-        for key in (each.partition("=")[0].removeprefix("--") for each in overrides(self.options)):
+        size, given = f"model.{kind}", overrides(self.options)
+        for key in (each.partition("=")[0].removeprefix("--") for each in given):
             if key in search.space and (key != size or (self.against and len(sizes) > 1)):  # which would it be?
                 raise UserError(f"{key} is an axis of the sweep file already: leave its option or the axis out.")
         if self.against and len(sizes) > 1:
@@ -79,7 +79,7 @@ class Sweep:
             search = replace(search, space={size: axis, **search.space})
         self.sought = search
         self.name = study_name(options.method, options.data, sizes, self.against)
-        self.arguments = [*configuration(None, None, [base]), *overrides(self.options)]
+        self.arguments = [*configuration(None, None, [base]), *given]
         self.devices = device_count(options)
         files = (Path(each.removeprefix("--config=")) for each in self.arguments)
         self.files = {file: file.read_text() for file in files if file.is_file()}
