@@ -75,6 +75,11 @@ def test_a_class_outside_works_by_its_file_or_its_name(home, tmp_path_factory, m
             "from xmodal.methods import RetrievalMethod\nclass Half(RetrievalMethod):\n    name = 'half'",
             "Half in half.py lacks encode",
         ),
+        (
+            "sub.py",
+            "from xmodal.methods import DCMH\nclass Sub(DCMH):\n    pass",
+            "sub.Sub lacks a `name` of its own; dcmh is xmodal.methods.dcmh.DCMH",
+        ),
         ("nowhere.Method", None, "nowhere.Method cannot be imported: ModuleNotFoundError"),
     ],
 )
@@ -88,6 +93,20 @@ def test_what_is_no_method_is_one_line(home, monkeypatch, capsys, given, content
     err = capsys.readouterr().err
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_data_of_a_name_of_the_suite_are_not_trained_on(home, monkeypatch, capsys):
+    """Their runs would stand in the folders and rows of the suite's; so would an experiment file's own class."""
+    monkeypatch.chdir(home)
+    monkeypatch.setattr(sys, "path", [str(home), *sys.path])
+    (home / "drawn.py").write_text("from xmodal.data import Emoji\nclass Drawn(Emoji):\n    pass\n")
+    assert main(["train", "dcmh", "drawn.Drawn"]) == 2
+    assert "drawn.Drawn lacks a `name` of its own; emoji is xmodal.data.sets.emoji.Emoji" in capsys.readouterr().err
+    (home / "deep.py").write_text("from xmodal.methods import DCMH\nclass Deep(DCMH):\n    name = 'dcmh'\n")
+    (home / "experiments/dcmh").mkdir(parents=True, exist_ok=True)
+    (home / "experiments/dcmh/emoji.yaml").write_text("model: {class_path: deep.Deep}\ndata: {class_path: Emoji}\n")
+    assert main(["train", "dcmh", "emoji"]) == 2
+    assert "deep.Deep lacks a `name` of its own; dcmh is xmodal.methods.dcmh.DCMH" in capsys.readouterr().err
 
 
 def test_files_of_the_working_folder_go_first_and_the_package_has_the_rest(tmp_path, monkeypatch, capsys):

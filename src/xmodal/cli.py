@@ -25,10 +25,10 @@ from xmodal.checkpoint import Best, WholeCheckpoints, keepers
 from xmodal.checks import MAX_SEED, check_name, check_numbers, check_trunk_lr, fits, words_of
 from xmodal.data.readers.checksums import table_hash
 from xmodal.errors import DivergedError, UserError
-from xmodal.experiment import imported, own_files
 from xmodal.files import remove_leftovers, text_hash, write_atomically
 from xmodal.folder import check_left, clear, hold, release
 from xmodal.keys import BASES, Given
+from xmodal.own import imported, named, own_files
 from xmodal.records.loggers import close, loggers
 from xmodal.records.record import PER_RUN, run_name
 from xmodal.safe_yaml import LOADER
@@ -148,7 +148,7 @@ class XmodalCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Check the numbers, and derive the run's folder: method, dataset, bits or dim, and seed or trial."""
         self._check()
-        model, module = (imported(self.config[key].class_path) for key in ("model", "data"))
+        model, module = (named(imported(self.config[key].class_path)) for key in ("model", "data"))
         bits, dim = (self.config.model.init_args.get(name) for name in ("bits", "dim"))
         self.size, self.own_code = bits or dim, own_files(self.config.as_dict())
         self.method, self.dataset = str(model.name), str(self.config.data.init_args.get("name") or module.name)
@@ -213,7 +213,7 @@ class XmodalCLI(LightningCLI):
                 if value is None and not fits(value, kind):  # the parser takes null for every argument
                     raise UserError(f"{first}.{name} is null: give {words_of(kind)}.")
             check_numbers(first, arguments)
-        model, module = (imported(self.config[key].class_path) for key in ("model", "data"))
+        model, module = (named(imported(self.config[key].class_path)) for key in ("model", "data"))
         key = module.labels_from
         if key and model.supervised and not self.config.data.init_args[key]:
             raise UserError(

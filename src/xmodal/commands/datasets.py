@@ -6,7 +6,8 @@ from typing import Any
 
 from xmodal import arguments, paths
 from xmodal.errors import UserError, meant
-from xmodal.experiment import is_own, own_data
+from xmodal.experiment import own_data
+from xmodal.own import is_own
 
 
 def main(argv: Sequence[str]) -> int:

@@ -16,8 +16,9 @@ from xmodal import arguments, paths
 from xmodal.commands import sweep
 from xmodal.commands.bits import nearest_tuned
 from xmodal.errors import UserError
-from xmodal.experiment import configuration, own_files, size_names
+from xmodal.experiment import configuration, size_names
 from xmodal.files import write_atomically
+from xmodal.own import own_files
 from xmodal.records import provenance
 from xmodal.records.record import read_result
 from xmodal.records.results import write

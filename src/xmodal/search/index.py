@@ -19,7 +19,7 @@ from xmodal.data.module import CrossModalDataModule
 from xmodal.data.readers.files import Files
 from xmodal.encoders import open_picture
 from xmodal.errors import UserError
-from xmodal.experiment import imported
+from xmodal.own import imported
 from xmodal.relevance import Relevance
 from xmodal.search.engine import Array, Engine, Found
 from xmodal.search.sources import read_picture

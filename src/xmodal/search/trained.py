@@ -23,10 +23,11 @@ from xmodal.data.module import CrossModalDataModule
 from xmodal.data.trunk_inputs import Role
 from xmodal.encoders import BagOfWords, ImageEncoder, TextEncoder, words_of
 from xmodal.errors import UserError
-from xmodal.experiment import CARRIED, imported, own_files
+from xmodal.experiment import CARRIED
 from xmodal.keys import arguments_of, built
 from xmodal.methods import RetrievalMethod
 from xmodal.metrics.packing import embedding_rows
+from xmodal.own import imported, own_files
 from xmodal.records import read_result
 from xmodal.records.setups import other_data
 from xmodal.relevance import Relevance
