@@ -26,7 +26,7 @@ from xmodal.checks import MAX_SEED, check_name, check_numbers, check_trunk_lr, f
 from xmodal.data.readers.checksums import table_hash
 from xmodal.errors import DivergedError, UserError
 from xmodal.files import remove_leftovers, text_hash, write_atomically
-from xmodal.folder import check_left, clear, hold, release
+from xmodal.folder import OVERWRITE, check_left, clear, hold, release
 from xmodal.keys import BASES, Given
 from xmodal.own import imported, named, own_files
 from xmodal.records.loggers import close, loggers
@@ -34,7 +34,6 @@ from xmodal.records.record import PER_RUN, run_name
 from xmodal.safe_yaml import LOADER
 from xmodal.trainer import OverDevices, check_trainer, first_decides, listed, several
 
-OVERWRITE = "--overwrite"
 LINKED = (
     "image_dim",
     "text_dim",

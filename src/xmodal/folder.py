@@ -13,6 +13,7 @@ from xmodal.records.record import PER_RUN, is_evaluated, is_of, leaves, read_res
 from xmodal.safe_yaml import read_yaml
 
 HELD: dict[Path, int] = {}  # open folders of this process by their paths; a process that ends lets them go
+OVERWRITE = "--overwrite"  # an option of commands, no key of the configuration
 SHOWN = ("group", "job_type", "save_codes", "gallery")  # how a run is called and shown, nothing of what it computes
 LEFTOVERS = ("checkpoints", "metrics", "result.json", "codes.npz", "evaluation.npz", "gallery.png")
 
@@ -88,9 +89,7 @@ os.register_at_fork(after_in_child=_release_all)  # a process that reads picture
 def clear(folder: Path, new: Any, *, overwrite: bool) -> None:  # noqa: ANN401 - what a configuration dumps
     """Make room in the folder: remove what an earlier run left there, of this configuration unless told otherwise.
 
-    What this very run, on any devices, left when it was interrupted stays. Commands that run many configurations
-    own the folders of their variants, and need not be told. Processes that are not started by Lightning come here
-    together: what another one removes first is no error.
+    Processes that are not started by Lightning come here together: what another one removes first is no error.
 
     Args:
         folder: of the run.
@@ -100,10 +99,29 @@ def clear(folder: Path, new: Any, *, overwrite: bool) -> None:  # noqa: ANN401 -
     Raises:
         UserError: the folder holds files that no run made, or another configuration's run.
     """
+    try:
+        for path in leftovers(folder, new, overwrite=overwrite):
+            while path.is_dir():
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.rmtree(path)
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot clear the run's folder {folder}: {error}.") from error
+
+
+def leftovers(folder: Path, new: Any, *, overwrite: bool, several: bool = False) -> list[Path]:  # noqa: ANN401
+    """What has to be removed before a run, as in `clear`; what this very run left when it was interrupted stays.
+
+    Args:
+        folder: see `clear`.
+        new: see `clear`.
+        overwrite: see `clear`.
+        several: whether the command has several runs, so that no name keeps both.
+    """
     there = [path for name in LEFTOVERS if (path := folder / name).exists()]
     config = folder / "config.yaml"
     if not config.exists() and not there:
-        return
+        return []
     try:
         before = read_yaml(config) if config.exists() else None
     except UserError:
@@ -113,18 +131,12 @@ def clear(folder: Path, new: Any, *, overwrite: bool) -> None:  # noqa: ANN401 -
     now = settings(new)
     found = difference(settings(before), now, SHOWN)
     if not found and not (folder / "result.json").is_file():
-        return
+        return []
     if found and not overwrite:
-        way = "--variant=NAME" if now.get("trainer.default_root_dir") == "null" else "another trainer.default_root_dir"
+        own = now.get("trainer.default_root_dir") == "null"
+        way = ("another XMODAL_HOME" if several else "--variant=NAME") if own else "another trainer.default_root_dir"
         raise UserError(f"{folder} holds a run with {found}: give {way} to keep both, or --overwrite.")
-    try:
-        for path in there:
-            while path.is_dir():
-                with contextlib.suppress(FileNotFoundError):
-                    shutil.rmtree(path)
-            path.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot clear the run's folder {folder}: {error}.") from error
+    return there
 
 
 def settings(config: Any) -> dict[str, str]:  # noqa: ANN401 - what a configuration dumps

@@ -13,6 +13,7 @@ from xmodal.checks import MAX_SEED, RANGES
 from xmodal.errors import UserError
 from xmodal.experiment import configuration, size_names
 from xmodal.files import write_atomically
+from xmodal.folder import OVERWRITE
 from xmodal.records.record import read_result
 
 if TYPE_CHECKING:  # importing these takes seconds; the arguments are checked before
@@ -34,7 +35,6 @@ def main(command: str, argv: Sequence[str]) -> int:
     if checkpoint and not options.method:
         files = [str(checkpoint.parent.parent / "config.yaml"), *files]
     given = [*configuration(options.method, options.data, files), *overrides(options, rest)]
-    given += ["--overwrite"] if options.overwrite else []
     path = evaluate(given, checkpoint) if checkpoint else train(given, test=command == "train")
     if path.is_file():  # on another machine of the run there may be none
         sys.stdout.write(f"{scores(read_result(path)['metrics'])}\n")
@@ -68,7 +68,7 @@ def overrides(options: argparse.Namespace, rest: Sequence[str] = ()) -> list[str
     for key in (each.partition("=")[0].replace(".init_args", "") for each in rest):
         if key in taken:
             raise UserError(f"{key} is given beside the short option for it: give one of the two.")
-    return [*given, *rest]
+    return [*given, *rest, *([OVERWRITE] if getattr(options, "overwrite", False) else [])]
 
 
 def whole(name: str, text: str, low: int, high: int) -> int:

@@ -87,6 +87,23 @@ def test_what_train_has_run_of_a_tuned_file_is_not_trained_again(home, started):
     assert (home / "runs/dmsf/emoji/16/tuned-seed1/result.json").read_bytes() == before
 
 
+def test_finished_runs_of_other_settings_are_replaced_only_where_told(home, capsys, started):
+    """An hour of runs, and then one look with fewer epochs."""
+    keep(home, "dmsf", "no_graph")
+    command = ["ablate", "dmsf", "emoji", "--bits=16", "--seeds=0", *SMALL]
+    assert main(command) == 0
+    before = (home / "runs/dmsf/emoji/16/no_graph-seed0/result.json").read_bytes()
+    capsys.readouterr()
+    assert main([*command, "--epochs=2"]) == 2
+    err = capsys.readouterr().err
+    assert "holds a run with trainer.max_epochs 1, not 2: give another XMODAL_HOME to keep both, or --overwrite" in err
+    assert len(started) == 2
+    assert (home / "runs/dmsf/emoji/16/no_graph-seed0/result.json").read_bytes() == before
+    assert main([*command, "--epochs=2", "--overwrite"]) == 0
+    assert started[2:] == ["tuned-seed0", "no_graph-seed0"]
+    assert record(home, "dmsf/emoji/16/no_graph-seed0")["epochs"] == 2
+
+
 @pytest.mark.slow
 def test_killed_in_mid_run_it_goes_on(home, started):
     keep(home, "dmsf", "no_graph")

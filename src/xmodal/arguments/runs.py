@@ -83,6 +83,7 @@ def _grid(name: str, words: str, example: str) -> ArgumentParser:
     _run(own, seed=False)
     own.add_argument("--seeds", default="0,1,2", help="seeds of every row; default: 0,1,2")
     own.add_argument("--workers", default="1", help=f"runs that go side by side; {WORKERS}")
+    own.add_argument("--overwrite", action="store_true", help="replace runs of other configurations in their folders")
     return own
 
 

@@ -18,6 +18,7 @@ from xmodal.commands.bits import nearest_tuned
 from xmodal.errors import UserError
 from xmodal.experiment import configuration, size_names
 from xmodal.files import write_atomically
+from xmodal.folder import OVERWRITE
 from xmodal.own import own_files
 from xmodal.records import provenance
 from xmodal.records.record import read_result
@@ -113,7 +114,8 @@ class Cell(NamedTuple):
         for size in self.sizes:
             own = argparse.Namespace(**vars(options) | {"method": self.method, "bits": None, "dim": None})
             setattr(own, self.kind, str(size))
-            rows[str(size)] = [*nearest_tuned(self.method, self.data, size)[1], *overrides(own)]
+            anew = [OVERWRITE] if self.searched() else []  # what is tuned anew takes the place of what was before
+            rows[str(size)] = [*nearest_tuned(self.method, self.data, size)[1], *overrides(own), *anew]
         records = [record for each in Grid(rows, options.seeds, pool).setups().values() for record in each.records]
         at_once = bool(finished) and all(trial.datetime_start and trial.datetime_start >= begun for trial in finished)
         used = gpu_energy() if at_once else None  # what a killed command used is not known

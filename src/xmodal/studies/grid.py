@@ -18,13 +18,14 @@ from xmodal import paths
 from xmodal.checks import MAX_SEED
 from xmodal.errors import UserError
 from xmodal.experiment import configuration, experiment
+from xmodal.folder import OVERWRITE, leftovers
 from xmodal.progress import bar
 from xmodal.records import read_results
 from xmodal.records.code import code_of
 from xmodal.records.record import is_of, leaves, mixed_versions
 from xmodal.records.setups import DATA, Record, Setup, other_data
 from xmodal.run import whole_list
-from xmodal.safe_yaml import read_yaml
+from xmodal.safe_yaml import parse_yaml, read_yaml
 from xmodal.studies.processes import Pool, Task
 
 
@@ -128,11 +129,14 @@ class Grid:
 
         Raises:
             UserError: another grid is at work here, the folder cannot be written, runs failed (the others end first),
-                or the data have changed since a run that would be used again.
+                the data have changed since a run that would be used again, or a folder holds another run.
         """
         with _alone(self.folder):
             there = [(run, run.record()) for run in self.labels]
             missing = [run for run, record in there if record is None]
+            for run in missing:
+                told = OVERWRITE in run.arguments
+                leftovers(run.folder, parse_yaml(run.configuration, "config"), overwrite=told, several=True)
             if kept := next((record for _, record in there if record), None):  # the others are compared with it
                 check_data(kept)
             failed = self._run(missing) if missing else []
