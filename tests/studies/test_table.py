@@ -184,6 +184,7 @@ def test_what_has_no_values_of_its_queries_is_run_again(home, left):
         ([], "the study dmsf-emoji-64 has a warm start, which the rule does not give: fill this table elsewhere"),
         ([1.0, 1.0], "the study dmsf-emoji-64 has 2 trials, and the rule gives 1: fill this table elsewhere"),
         ([2.0], "the study dmsf-emoji-64 has trials of another space (model.lr): fill this table elsewhere"),
+        ([-1.0], "the study dmsf-emoji-64 has trials of another search (--sampler random): fill this table elsewhere"),
         ([1.0], None),
     ],
 )
@@ -193,8 +194,12 @@ def test_a_cell_is_filled_by_its_rule_only(home, drawn, message):
     if not drawn:
         study.set_user_attr("warm start", {"{}": 24})
     for high in drawn:
-        space = {"model.lr": FloatDistribution(0, high)}
-        study.add_trial(optuna.create_trial(params={"model.lr": 0.5}, distributions=space, value=0.5))
+        space, by = (
+            {"model.lr": FloatDistribution(0, abs(high))},
+            {"source": {"drawn": " --sampler random" * (high < 0)}},
+        )
+        trial = optuna.create_trial(params={"model.lr": 0.5}, distributions=space, value=0.5, user_attrs=by)
+        study.add_trial(trial)
     sought = Search(1, None, None, None, {"model.lr": Parameter("float", (0, 1), {}, {})})
     search = Namespace(name="dmsf-emoji-64", sought=sought, open=lambda: nullcontext(Namespace(study=study)))
     cell = table.Cell("dmsf", "emoji", "bits", (64,))

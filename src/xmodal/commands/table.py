@@ -32,6 +32,7 @@ from xmodal.studies.grid import Grid, Known, changed_data, has_queries, mixed
 from xmodal.studies.processes import Pool
 from xmodal.studies.storage import DONE, WARM
 from xmodal.studies.sweep import Sweep
+from xmodal.studies.tuned import drawn
 from xmodal.studies.workers import pool_of
 
 UNSEARCHED = ("cca", "untrained")  # closed forms, whose experiment files say all there is to set
@@ -139,6 +140,8 @@ class Cell(NamedTuple):
             what = "a warm start, which the rule does not give"
         elif changed := {key for trial in finished for key in search.sought.changed([trial])}:
             what = f"trials of another space ({', '.join(sorted(changed))})"
+        elif other := "".join(drawn(finished)):
+            what = f"trials of another search ({other.strip()})"
         else:
             return finished
         raise UserError(

@@ -32,6 +32,7 @@ PATIENCE = 60  # seconds to wait for a locked SQLite file
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 DATABASE_ERRORS = (SQLAlchemyError, StorageInternalError, Timeout)
 WORKER, POINT, ERROR = "worker", "point", "error"  # user attributes: who runs a trial, what it was queued for, its end
+DRAWN = "drawn"  # in a trial's source: the options that drew it in another way than the sweep file says
 SOURCE = "source"  # user attribute of a trial: the code that ran it; a trial that has it has its parameters
 RECORD = "record"  # user attribute of a trial: the hash of the record that it left
 BASE = "configuration"  # user attribute of a study: what its trials are trained by, beside their parameters

@@ -32,6 +32,7 @@ from xmodal.studies.space import Parameter, Search, Value
 from xmodal.studies.storage import (
     BASE,
     DONE,
+    DRAWN,
     ERROR,
     RECORD,
     SOURCE,
@@ -81,6 +82,8 @@ class Sweep:
         self.name = study_name(options.method, options.data, sizes, self.against)
         self.arguments = [*configuration(None, None, [base]), *given]
         self.devices = device_count(options)
+        drawn = {name: getattr(options, name) for name in ("sampler", "sampler_seed", "pruner")}
+        self.drawn = "".join(f" --{name} {value}" for name, value in drawn.items() if value is not None)
         files = (Path(each.removeprefix("--config=")) for each in self.arguments)
         self.files = {file: file.read_text() for file in files if file.is_file()}
 
@@ -109,7 +112,7 @@ class Sweep:
                 trial.set_user_attr(WORKER, worker)
                 parameters = self._suggest(trial)
                 source = {key: provenance()[key] for key in ("commit", "dirty", "diff")}
-                trial.set_user_attr(SOURCE, source | {"own_code": self.untuned.own_code})
+                trial.set_user_attr(SOURCE, source | {"own_code": self.untuned.own_code, DRAWN: self.drawn})
                 opened.lock.release()
                 try:
                     return self._train(trial, parameters)

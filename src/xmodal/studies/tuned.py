@@ -4,12 +4,13 @@ import argparse
 import json
 import sys
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
 import yaml
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from xmodal import paths
 from xmodal.errors import UserError
@@ -21,7 +22,7 @@ from xmodal.run import overrides
 from xmodal.studies.grid import check_data
 from xmodal.studies.processes import Pool
 from xmodal.studies.space import experiment_with
-from xmodal.studies.storage import DONE, POINT, SOURCE, WARM
+from xmodal.studies.storage import DONE, DRAWN, POINT, SOURCE, WARM
 from xmodal.studies.sweep import Sweep
 
 
@@ -43,6 +44,7 @@ def write_tuned(sweep: Sweep, study: optuna.Study, size: int) -> Path:
     if sweep.options.epochs:
         given["trainer.max_epochs"] = int(sweep.options.epochs)
         command += f" --epochs {sweep.options.epochs}"
+    command += ", then".join(drawn(study.get_trials(deepcopy=False, states=DONE)))
     content = experiment_with(sweep.base, {**given, **best.params})
     source = best.user_attrs.get(SOURCE)
     counts = {
@@ -55,6 +57,11 @@ def write_tuned(sweep: Sweep, study: optuna.Study, size: int) -> Path:
     path = paths.experiments() / str(sweep.options.method) / "tuned" / f"{data}-{size}.yaml"
     write_atomically(path, text)
     return path
+
+
+def drawn(trials: Sequence[FrozenTrial]) -> list[str]:
+    """The options that drew trials in other ways than the sweep file says, each once, in their order; or ''."""
+    return list(dict.fromkeys(trial.user_attrs.get(SOURCE, {}).get(DRAWN, "") for trial in trials))
 
 
 def before(study: optuna.Study) -> int:
