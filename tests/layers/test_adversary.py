@@ -1,4 +1,3 @@
-import multiprocessing
 import os
 
 import pytest
@@ -6,6 +5,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from tests.forks import CONTEXT
 from tests.losses.test_pairwise import golden
 from xmodal.layers import Shard, decoder, discriminator, gather_with_gradient, reversal_strength, reverse_gradient
 from xmodal.losses import polynomial, ranking_hinge, total_correlation
@@ -82,11 +82,9 @@ def work(rank, path, results):
 
 
 @pytest.mark.ddp
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
 def test_gradients_are_the_same_on_two_processes(tmp_path):
-    context = multiprocessing.get_context("fork")
-    results = context.SimpleQueue()
-    processes = [context.Process(target=work, args=(rank, tmp_path / "store", results)) for rank in range(2)]
+    results = CONTEXT.SimpleQueue()  # autograd does not survive a fork of a process that has used a GPU
+    processes = [CONTEXT.Process(target=work, args=(rank, tmp_path / "store", results)) for rank in range(2)]
     for process in processes:
         process.start()
     found = [results.get() for _ in processes]
