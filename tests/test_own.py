@@ -51,6 +51,14 @@ def test_init_data_says_what_it_found_and_writes_the_file(own, capsys):
     assert "mine.yaml is there already" in capsys.readouterr().err
 
 
+def test_words_that_other_programs_write_into_empty_cells_are_told(own, capsys):
+    """They are labels here, so that all pairs without one would be relevant to each other."""
+    text = (own / "table.csv").read_text()
+    (own / "table.csv").write_text(text.replace("class1", "NA"))
+    assert main(["init", "data", "pictures", "table.csv", "--name=mine"]) == 0
+    assert "not empty   'NA': a label as any other; a cell without one has to be empty" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("cells", "separator"),
     [

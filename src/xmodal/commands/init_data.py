@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # importing it takes seconds
     from xmodal.data.readers.files import Photos
     from xmodal.data.sets.folder import Folder
 
+MISSING = ("na", "n/a", "nan", "none", "null")  # as other programs write an empty cell
 DECODED = 2000  # pictures that are tried, spread over all; the first encoding tries the others
 SEPARATORS = ("|", ";", ",")
 
@@ -138,6 +139,8 @@ def _report(module: "Folder") -> dict[str, Any]:
         if few or rare:
             one = f"; {len(rare):,} with one pair only are left out" if rare else ""
             _say("rare", f"{len(few):,} labels have fewer than 10 pairs{one}", [*rare, *few])
+        if words := [repr(name) for name in counts if name.lower() in MISSING]:
+            _say("not empty", f"{', '.join(words)}: a label as any other; a cell without one has to be empty")
     content = module.content
     split = module.recipe.split(release.label, release.roles, module.validation, content)
     sizes = {role: size for role, size in split.sizes().items() if role in ("train", "val_query", "query", "database")}
