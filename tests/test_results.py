@@ -73,3 +73,10 @@ def test_a_table_names_the_threads_of_its_runs(tmp_path):
         write_run(tmp_path, seed=seed, **threads)
     [row] = table(collect(tmp_path)[0])
     assert dict(zip(COLUMNS, row, strict=True))["threads"] == "2 and not recorded"
+
+
+def test_a_table_names_the_machines_of_all_processes_of_a_run(tmp_path):
+    write_run(tmp_path, threads=1, device="new", earlier=[{"threads": 2, "device": "old"}])
+    [row] = table(collect(tmp_path)[0])
+    said = dict(zip(COLUMNS, row, strict=True))
+    assert (said["threads"], said["device"]) == ("1 and 2", "new and old")

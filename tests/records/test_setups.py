@@ -10,6 +10,7 @@ import pytest
 from tests.records.records import QUERIES, write_run
 from xmodal.errors import UserError
 from xmodal.records.contests import contests
+from xmodal.records.page import write_page
 from xmodal.records.record import read_result
 from xmodal.records.results import COLUMNS, table
 from xmodal.records.setups import by_setup, collect, differences, intervals, read_arrays
@@ -131,6 +132,20 @@ def test_runs_are_ranked_by_the_size_of_what_leaves_the_encoder(tmp_path):
     assert found == [["acmr"], ["hierarchical", "dscmr"]]
     sizes = [row[COLUMNS.index("size")] for row in table(collect(tmp_path)[0])]
     assert sizes == ["64 dim", "64 dim (128 out)", "128 dim"]
+
+
+def test_rows_of_one_split_under_other_labels_say_so(tmp_path):
+    write_run(tmp_path, "dmsf", 0.6, relevance_hash="one")
+    write_run(tmp_path, "cca", 0.5, relevance_hash="two")
+    write_run(tmp_path, "cca", 0.5, seed=1, split="b" * 64, relevance_hash="two")
+    records = collect(tmp_path)[0]
+    said = [row[COLUMNS.index("relevance")] for row in table(records)]
+    assert sorted(said) == ["label", "label (labels one)", "label (labels two)"]
+    write_page(tmp_path / "compare.html", by_setup(records), [])
+    page = (tmp_path / "compare.html").read_text()
+    for labels in ("one", "two"):
+        assert f"relevance “label” (labels {labels})" in page
+        assert f"emoji {'a' * 8}, labels {labels}, 64 bits" in page
 
 
 def test_intervals_are_over_queries_and_differences_over_seeds_too(tmp_path):

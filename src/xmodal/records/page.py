@@ -18,6 +18,7 @@ from PIL import Image
 from xmodal.files import write_atomically
 from xmodal.records.charts import Chart, Line, line_charts
 from xmodal.records.contests import Contest, Row, ablations, contests, notes, validation
+from xmodal.records.record import computed_by
 from xmodal.records.setups import MEASURES, Floats, Record, Setup, read_arrays
 from xmodal.significance import LEVEL
 
@@ -195,7 +196,7 @@ def _runs(folder: Callable[[Record], str], setups: Sequence[Setup], ranked: Sequ
             "folder": folder(record),
             "map": {words: record["metrics"].get(f"test/{measure}") for measure, words in WORDS.items()},
             "commit": f"{(record.get('commit') or 'unknown')[:10]}{' + changes' if record.get('dirty') else ''}",
-            "device": record.get("device"),
+            "device": computed_by([record], "device"),
             "seconds": record.get("seconds"),
             "W&B run": record.get("wandb_id"),
             "gallery": shown.get(each),
@@ -247,7 +248,7 @@ def _labels(setups: Sequence[Setup]) -> dict[Setup, str]:
 
 
 def _place(setup: Setup) -> str:
-    return f"{setup.dataset} {setup.split_hash[:8]}, {setup.sized}"
+    return f"{setup.dataset} {setup.split_hash[:8]}, labels {setup.relevance_hash}, {setup.sized}"
 
 
 def _p_value(value: float) -> str:

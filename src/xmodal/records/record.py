@@ -136,6 +136,12 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str
             yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value, default=str)
 
 
+def computed_by(records: Iterable[Mapping[str, Any]], key: str) -> str:
+    """What is recorded of the machines, such as `device`, of all processes that trained or evaluated some runs."""
+    processes = (each for record in records for each in (*record.get("earlier", ()), record))
+    return " and ".join(sorted({str(each.get(key, "not recorded")) for each in processes}))
+
+
 def mixed_versions(records: Iterable[Mapping[str, Any]]) -> str:
     """A sentence on what differs: versions, inputs of those that answered the same, code of a setup's runs; or none."""
     found: dict[str, set[str]] = {}

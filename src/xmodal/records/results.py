@@ -5,6 +5,7 @@ import io
 import re
 import runpy
 import sys
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from xmodal import paths
 from xmodal.files import write_atomically
 from xmodal.records.contests import contests
 from xmodal.records.page import write_page
+from xmodal.records.record import computed_by
 from xmodal.records.setups import MEASURES, Record, Setup, by_setup, collect, is_plain
 
 COLUMNS = [
@@ -26,7 +28,12 @@ Row = dict[str, str]
 
 
 def table(records: Iterable[Record]) -> list[tuple[str, ...]]:
-    """Rows of `COLUMNS`, by dataset, split, size and falling mean; runs that differ in their seed share a row."""
+    """Rows of `COLUMNS`, by dataset, split, size and falling mean; runs that differ in their seed share a row.
+
+    Where one split was judged by several labels or texts, the relevance names them by their hash.
+    """
+    setups = by_setup(records)
+    several = Counter(protocol[:3] for protocol in {each.protocol for each in setups})
     return [
         (
             each.method,
@@ -36,13 +43,10 @@ def table(records: Iterable[Record]) -> list[tuple[str, ...]]:
             ",".join(str(record["seed"]) for record in each.records),
             *(str(each.spread(name) or "") for name in ("test/map_i2t", "test/map_t2i", "test/map", "val/map")),
             each.split_hash[:8],
-            each.relevance,
-            *(
-                " and ".join(sorted({str(record.get(key, "not recorded")) for record in each.records}))
-                for key in ("device", "threads")
-            ),
+            each.relevance if several[each.protocol[:3]] == 1 else f"{each.relevance} (labels {each.relevance_hash})",
+            *(computed_by(each.records, key) for key in ("device", "threads")),
         )
-        for each in by_setup(records)
+        for each in setups
     ]
 
 
@@ -126,9 +130,9 @@ def _leads(setups: Sequence[Setup], older: Sequence[Row]) -> Iterator[tuple[obje
 def _cell(each: Setup, kept: Mapping[str, Any]) -> tuple[object, ...]:
     whole = [record for record in each.records if not record.get("earlier")] or each.records  # not resumed
     minutes = sum(record["seconds"] for record in whole) / len(whole) / 60
-    devices = " and ".join(sorted({str(record["device"]) for record in each.records}))
     energy = kept.get("energy_kj")  # not in older ledgers
     told = "" if energy is None else f"{energy:.1f}"
+    devices = computed_by(each.records, "device")
     costs = (kept["trials"], f"{kept['search_minutes']:.1f}", f"{minutes:.2f}", told, devices)
     return each.method, each.dataset, each.sized, *costs, *(each.spread(f"test/{name}") or "" for name in HITS)
 
