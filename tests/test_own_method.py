@@ -33,7 +33,7 @@ def test_the_generated_method_works_and_beats_chance_at_once(home, monkeypatch, 
     assert main(["ablate", *small, "--seeds=0"]) == 0
     assert "no_quantization" in capsys.readouterr().out
     assert main(["sweep", "mine", "emoji", "--bits=8", "--trials=1", "--epochs=1"]) == 0
-    assert main(["bits", *small, "--seeds=0"]) == 0
+    assert main(["bits", *small, "--seeds=0", "--overwrite"]) == 0  # the sweep's run has all pairs
     assert main(["smoke", "mine"]) == 0
     capsys.readouterr()
     assert main(["methods"]) == 0

@@ -37,7 +37,7 @@ def weights(folder):
     state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=False)["state_dict"]
     digest = hashlib.sha256()
     for name in sorted(state):
-        digest.update(name.encode() + state[name].numpy().tobytes())
+        digest.update(name.encode() + state[name].cpu().numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -32,7 +32,8 @@ def canonical_projections(
     x_factor, y_factor = (_whitener(view.T @ view / samples, regularization) for view in (x, y))
     cross = torch.linalg.solve_triangular(x_factor, x.T @ y / samples, upper=False)
     cross = torch.linalg.solve_triangular(y_factor, cross.T, upper=False).T  # L_x^-1 S_xy L_y^-T
-    left, correlation, right = torch.linalg.svd(cross, full_matrices=False)
+    driver = "gesvd" if cross.is_cuda else None  # the default, Jacobi's method, does not converge on some, and says so
+    left, correlation, right = torch.linalg.svd(cross, full_matrices=False, driver=driver)
     x_projection = torch.linalg.solve_triangular(x_factor.T, left[:, :dim], upper=True)
     y_projection = torch.linalg.solve_triangular(y_factor.T, right.T[:, :dim], upper=True)
     return x_projection, y_projection, correlation[:dim]
