@@ -96,6 +96,20 @@ def test_what_is_computed_again_is_not_counted_twice(shared):
     torch.testing.assert_close(*found)
 
 
+def test_a_shard_without_a_pair_does_not_count_either_where_it_is_computed_again():
+    """Of two processes the other one has pairs; what is gathered in the backward pass is what was in the forward."""
+    rows = []
+    trunk = TrunkTraining("image", checkpointing=True).build(TimmImage("test_resnet", "random", size=32), tokens=False)
+    SharedBatchNorm.replace_in(trunk, lambda row: rows.append(row.detach()) or torch.cat([row, torch.ones_like(row)]))
+    features = trunk.train().features({"pixels": torch.zeros(0, 3, 32, 32, dtype=torch.uint8)})
+    forward = len(rows)
+    features["pooled"].sum().backward()
+    assert len(rows) > forward
+    assert not any(row.any() for row in rows)
+    trunk.features({"pixels": torch.zeros(2, 3, 32, 32, dtype=torch.uint8)})
+    assert rows[-1].any()
+
+
 SMALL = "experiments/pretrain/small-clip.json"
 EMPTY = {
     "timm": (TimmImage("resnet18", "random", size=32), {"pixels": torch.zeros(0, 3, 32, 32, dtype=torch.uint8)}),

@@ -77,16 +77,17 @@ class Trunk(nn.Module, ABC):
         Those of the other processes are gathered here too.
         """
         rows: dict[str, Any] = dict(raw)
-        if all(map(len, rows.values())):
+        full, training = all(map(len, rows.values())), self.training
+        shared = [each for each in self.modules() if isinstance(each, SharedBatchNorm)]
+        for each in shared:
+            each.counts = full  # until the next batch: the backward pass may compute this one again
+        if full:
             return cast("Features", self(raw))
-        training = self.training
-        shared = [each for each in self.modules() if isinstance(each, SharedBatchNorm) and each.training]
+        shared = [each for each in shared if each.training]
         self.eval()
         for each in shared:
-            each.training, each.counts = True, False
+            each.training = True
         made = self({name: value.new_zeros(1, *value.shape[1:]) for name, value in rows.items()})
-        for each in shared:
-            each.counts = True
         self.train(training)
         return cast("Features", {name: value[:0] for name, value in made.items()})
 
