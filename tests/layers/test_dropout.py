@@ -2,6 +2,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from open_clip.transformer import PatchDropout
+from timm.layers import DropPath
+from timm.models.swin_transformer import SwinTransformer
 from torch import nn
 
 from xmodal.errors import UserError
@@ -102,3 +105,28 @@ def test_a_method_of_ones_own_says_what_draws_on_each_process_alone(part, said, 
         err = capsys.readouterr().err
         assert (said if world == 2 else "") in err
         assert bool(err) == (world == 2 and bool(said))
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        (lambda: SwinTransformer(img_size=32, patch_size=4, window_size=4, embed_dim=8, depths=(1, 1)), "DropPath"),
+        (lambda: nn.Sequential(PatchDropout(0.5), nn.BatchNorm2d(4)), "PatchDropout"),  # the norm is replaced
+        (lambda: nn.Sequential(PatchDropout(0.0), DropPath(0.0)), ""),
+    ],
+)
+def test_a_trained_trunk_says_what_draws_on_each_process_alone(part, said, capsys):
+    """Swin has DropPath if nothing is said; a configuration of open_clip may ask for PatchDropout."""
+
+    class Own(RetrievalMethod):
+        name = "own"
+
+    for world in (1, 2):
+        method = Own("real")
+        method.hparams["trunk_lr"] = 1e-3
+        data = SimpleNamespace(moments={}, trunks=lambda: {"image": part()})
+        method.trainer = SimpleNamespace(global_rank=0, world_size=world, datamodule=data)
+        method.setup("fit")
+        want = world == 2 and said
+        assert bool(err := capsys.readouterr().err) == bool(want)
+        assert (f"a trained trunk has {said}, for the rows of each process alone" if want else "") in err

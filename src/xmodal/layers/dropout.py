@@ -64,15 +64,17 @@ class FeatureDropout(Dropout):
         return x * self.shard.of(F.dropout1d(ones, self.p)).mT
 
 
-def tell_of_own_rows(method: nn.Module) -> None:
-    """Say which parts of a method of one's own make its numbers depend on the number of processes."""
+def tell_of_own_rows(module: nn.Module, name: str) -> None:
+    """Say which parts of a method of one's own, or of trained trunks, make numbers depend on that of the processes."""
+    rates = ("p", "dropout", "drop_prob", "prob")
     found = {
         type(each).__name__
-        for each in method.modules()
-        if type(each) in ALONE and getattr(each, "p", getattr(each, "dropout", 1)) > 0
+        for each in module.modules()
+        if (type(each) in ALONE or type(each).__name__ in ("DropPath", "PatchDropout"))  # timm's and open_clip's
+        and next((getattr(each, rate) for rate in rates if hasattr(each, rate)), 1)
     }
-    if found and not type(method).__module__.startswith("xmodal."):
+    if found and not type(module).__module__.startswith("xmodal."):
         sys.stderr.write(
-            f"{type(method).__name__} has torch's {' and '.join(sorted(found))}, for the rows of each process alone: "
-            "another number of devices gives other numbers (xmodal.layers.Dropout does not)\n"
+            f"{name} {' and '.join(sorted(found))}, for the rows of each process alone: another number of devices "
+            "gives other numbers (xmodal.layers.Dropout does not)\n"
         )

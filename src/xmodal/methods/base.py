@@ -74,8 +74,8 @@ class RetrievalMethod(Evaluated):
         for module in self.modules():
             if isinstance(module, Dropout):
                 module.shard = self.shard
-        if stage == "fit" and self.shard.world > 1 and self.shard.rank == 0:
-            tell_of_own_rows(self)
+        if tells := stage == "fit" and self.shard.world > 1 and self.shard.rank == 0:
+            tell_of_own_rows(self, f"{type(self).__name__} has torch's")
         datamodule = getattr(self.trainer, "datamodule", None)
         if datamodule is None:
             return
@@ -86,6 +86,8 @@ class RetrievalMethod(Evaluated):
         self.trunks.update(datamodule.trunks())
         if self.shard.world > 1:
             SharedBatchNorm.replace_in(self.trunks, one_row_each(self.shard))
+        if tells:
+            tell_of_own_rows(self.trunks, "a trained trunk has")
         if self.trunks and "trunk_lr" not in self.hparams:
             raise UserError(
                 f"{self.name} reads frozen features only: set data.trunk.sides=none, or choose a method with trunk_lr."
