@@ -140,8 +140,8 @@ class CudaGraphs(Callback):
             raise
         except RuntimeError as error:
             raise UserError(
-                f"{type(self.module).__name__} waits for the device within a step, which cannot be recorded: leave "
-                f"CudaGraphs out ({str(error.__context__ or error).splitlines()[0]})."
+                f"{type(self.module).__name__} or its trunk waits for the device within a step, which cannot be recorded: "
+                f"leave CudaGraphs out, or say --data.trunk.record=false ({str(error.__context__ or error).splitlines()[0]})."
             ) from error
         return Kept(recording, static, [(each, each.grad) for each in self.module.parameters()])
 
