@@ -139,9 +139,10 @@ class CudaGraphs(Callback):
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
+            reason = str(error.__context__ or error).splitlines()[0]
             raise UserError(
-                f"{type(self.module).__name__} or its trunk waits for the device within a step, which cannot be recorded: "
-                f"leave CudaGraphs out, or say --data.trunk.record=false ({str(error.__context__ or error).splitlines()[0]})."
+                f"{type(self.module).__name__} or its trunk waits for the device within a step, which cannot be "
+                f"recorded: leave CudaGraphs out, or say --data.trunk.record=false ({reason})."
             ) from error
         return Kept(recording, static, [(each, each.grad) for each in self.module.parameters()])
 
