@@ -243,3 +243,48 @@ def test_wrong_settings_are_refused():
         HammingRetrieval("some")
     with pytest.raises(ValueError, match="similarity must be 'cosine' or 'inner', got 'l2'"):
         CosineRetrieval(similarity="l2")
+
+
+def test_members_of_a_collection_that_share_a_state_go_on_after_a_reset(pairs):
+    """torchmetrics updates one member of a compute group, and gives the others its states."""
+    data = pairs()
+    metrics = {name: CosineRetrieval("map", similarity=name) for name in ("cosine", "inner")}
+    expected = {name: float(filled(metric.clone(), data).compute()["map_i2t"]) for name, metric in metrics.items()}
+    collection = MetricCollection(metrics)
+    for _ in range(3):
+        found = filled(collection, data, batch=7).compute()
+        assert {name: float(found[f"{name}_map_i2t"]) for name in metrics} == expected
+        collection.reset()
+
+
+@pytest.mark.filterwarnings("ignore:The ``compute`` method of metric")  # a merged metric knows no update
+@pytest.mark.parametrize("metric", [HammingRetrieval, CosineRetrieval])
+def test_states_can_be_merged_and_loaded(pairs, metric):
+    data = pairs()
+    whole = filled(metric("map"), data)
+    fresh, loaded = metric("map"), metric("map")
+    for each in (whole, loaded):
+        each.persistent(True)
+    fresh.merge_state(whole)
+    loaded.load_state_dict(whole.state_dict())
+    assert fresh.compute() == loaded.compute() == whole.compute()
+    parts = metric("map"), metric("map")
+    rows = torch.arange(len(data[2]))
+    for part, split, some in zip(parts, ("query", "database"), rows.split([QUERIES, len(rows) - QUERIES]), strict=True):
+        image, text, label = (column[some] for column in data)
+        part.update(split=split, image=image, text=text, label=label, index=some)
+    parts[0].update("database", image[:9], text[:9], label[:9], some[:9])
+    assert parts[0].compute() != whole.compute()
+    parts[0].merge_state(parts[1])
+    assert parts[0].compute() == whole.compute()
+    wider = metric("map")
+    wider.update("query", image.repeat(1, 2), text.repeat(1, 2), label, some)
+    whole.merge_state(wider)
+    with pytest.raises(ValueError, match="do not fit"):
+        whole.compute()
+
+
+def test_a_state_made_another_type_is_refused(pairs):
+    metric = filled(CosineRetrieval("map"), pairs()).set_dtype(torch.float64)
+    with pytest.raises(ValueError, match="set no type"):
+        metric.compute()

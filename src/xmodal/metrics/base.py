@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, get_args
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from xmodal.metrics.curves import Curve, plot_curves
-from xmodal.metrics.distributed import gather_rows, processes, rows_by_index, sum_over_processes
+from xmodal.metrics.distributed import gather_rows, gather_values, processes, rows_by_index, sum_over_processes
 from xmodal.metrics.packing import label_bits, pack_bits
 from xmodal.metrics.rankers import Ranker
 from xmodal.metrics.report import (
@@ -29,7 +29,7 @@ from xmodal.metrics.report import (
     finish_curves,
     finish_values,
 )
-from xmodal.metrics.states import Split, classes_column, ids_column, kept_of, relevance, rows_of
+from xmodal.metrics.states import Split, classes_column, ids_column, joined, kept_of, relevance, rows_of
 from xmodal.relevance import COLUMNS, Relevance
 
 _MISMATCH = "outputs of {} columns and {} labels do not fit those of {} columns and {} labels"
@@ -55,6 +55,7 @@ class CrossModalRetrieval(Metric, ABC):
     is_differentiable: bool | None = False
     higher_is_better: bool | None = True
     embedding_type: ClassVar[torch.dtype]
+    width: list[Tensor]
 
     def __init__(
         self,
@@ -72,7 +73,7 @@ class CrossModalRetrieval(Metric, ABC):
         for split in get_args(Split):
             for name in _FIELDS:
                 self.add_state(f"{split}_{name}", default=[], dist_reduce_fx="cat")
-        self._width: Tensor | None = None
+        self.add_state("width", default=[], dist_reduce_fx="cat")  # a state: merged metrics and compute groups need it
         self._clear()
 
     def _clear(self) -> None:
@@ -137,10 +138,10 @@ class CrossModalRetrieval(Metric, ABC):
         wrong = {name: len(column) for name, column in columns.items() if len(column) != len(image)}
         if wrong:
             raise ValueError(f"a batch of {len(image)} images came with {wrong} rows")
-        width = torch.tensor([[image.shape[1], 0 if by_class else label.shape[1]]])
-        if self._width is not None and not torch.equal(width, self._width):
-            raise ValueError(_MISMATCH.format(*self._width[0].tolist(), *width[0].tolist()))
-        self._width = width
+        width = [image.shape[1], 0 if by_class else label.shape[1]]
+        if self.width and self.width[0][0].tolist() != width:
+            raise ValueError(_MISMATCH.format(*self.width[0][0].tolist(), *width))
+        self.width = self.width or [torch.tensor([width])]
         for name, column in columns.items():
             getattr(self, f"{split}_{name}").append(column)
         self._clear()
@@ -151,7 +152,8 @@ class CrossModalRetrieval(Metric, ABC):
         Raises:
             ValueError: no queries or no database, or batches that do not fit together.
         """
-        width = gather_rows({"width": self._width}, {"width": torch.int64}, self.process_group).get("width")
+        kept = joined({"width": self.width}, {"width": torch.int64})
+        width = gather_rows(kept, {"width": torch.int64}, self.process_group).get("width")
         if width is not None and bool((width != width[:1]).any()):
             raise ValueError(_MISMATCH.format(*width.amin(0).tolist(), *width.amax(0).tolist()))
         query, database = (self._gathered(split) for split in get_args(Split))
@@ -197,7 +199,7 @@ class CrossModalRetrieval(Metric, ABC):
         shard = slice(int(bounds[rank]), int(bounds[rank + 1]))
         values, sums = evaluate_queries(ranker, shard, criteria(queries, items, detail), groups, detail, self.cutoffs)
         for direction, columns, part in zip(directions, values, sums, strict=True):
-            merged = self._merged_values(columns)
+            merged = gather_values(columns, self.process_group)
             if within and not merged["map"].any():
                 continue  # nothing is relevant, such as to a picture that has one of its kind
             self._values[direction] = merged
@@ -209,8 +211,7 @@ class CrossModalRetrieval(Metric, ABC):
                 self._curves |= {f"{name}_{direction}": curve for name, curve in finish_curves(total).items()}
 
     def _gathered(self, split: Split) -> dict[str, Tensor]:
-        states = {name: getattr(self, f"{split}_{name}") for name in _FIELDS}
-        local = {name: torch.cat(list(state)) if len(state) else None for name, state in states.items()}
+        local = joined({name: getattr(self, f"{split}_{name}") for name in _FIELDS}, self._types)
         merged = gather_rows(local, self._types, self.process_group)
         if "index" not in merged:
             raise ValueError(f"no {split} pairs: call update(split={split!r}, ...) before compute")
@@ -220,12 +221,6 @@ class CrossModalRetrieval(Metric, ABC):
             raise ValueError(f"{split} has {total} pairs but {partial}: give hierarchy and group always or never")
         rows = rows_by_index(merged["index"][:, 0])
         return {name: column[rows] for name, column in merged.items()}
-
-    def _merged_values(self, values: Columns) -> Columns:
-        names = list(values)
-        rows = torch.from_numpy(np.column_stack([values[name] for name in names]))
-        merged = gather_rows({"values": rows}, {"values": torch.float64}, self.process_group)["values"]
-        return dict(zip(names, merged.cpu().numpy().T, strict=True))
 
     @property
     def conventions(self) -> dict[str, str]:
@@ -292,7 +287,12 @@ class CrossModalRetrieval(Metric, ABC):
     def reset(self) -> None:
         """Forget all pairs and results."""
         super().reset()
-        self._width = None
+        self._clear()
+
+    def merge_state(self, incoming_state: dict[str, Any] | Metric) -> None:
+        """Add the pairs of another metric; see torchmetrics, which would go on giving the result of before."""
+        super().merge_state(incoming_state)
+        self._computed = None
         self._clear()
 
     def _check_computed(self) -> None:

@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from xmodal.metrics.ranking import Floats
 
 Group = dist.ProcessGroup | None
 
@@ -58,6 +61,13 @@ def gather_rows(
         dist.all_gather(parts, padded, group=group)
         merged[name] = torch.cat([part[:count] for part, count in zip(parts, rows, strict=True)])
     return merged
+
+
+def gather_values(values: Mapping[str, Floats], group: Group) -> dict[str, Floats]:
+    """Concatenate the values (Q,) of every process, in the order of the ranks."""
+    rows = torch.from_numpy(np.column_stack(list(values.values())))
+    merged = gather_rows({"values": rows}, {"values": torch.float64}, group)["values"]
+    return dict(zip(values, merged.cpu().numpy().T, strict=True))
 
 
 def sum_over_processes(total: Tensor, group: Group) -> Tensor:

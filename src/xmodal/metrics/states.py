@@ -1,7 +1,9 @@
 """Columns of a metric's state: checked as they come in, and read back as what the pairs are judged by."""
 
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from xmodal.metrics.packing import unpack_bits
@@ -15,6 +17,21 @@ def relevance(state: dict[str, Tensor], labels: int) -> Relevance:
     one = {name: state[name][:, 0] for name in ("index", "group") if name in state}
     label = unpack_bits(state["label"], labels) if labels else state["label"][:, 0]
     return Relevance(**one, label=label, hierarchy=state.get("hierarchy"))
+
+
+def joined(
+    state: Mapping[str, Sequence[Tensor] | Tensor], types: Mapping[str, torch.dtype]
+) -> dict[str, Tensor | None]:
+    """The batches of each column as one; None where there are none.
+
+    Raises:
+        ValueError: a column of another type, such as packed codes that `set_dtype` has made floating point numbers.
+    """
+    columns = {name: torch.cat(list(batches)) if len(batches) else None for name, batches in state.items()}
+    for name, column in columns.items():
+        if column is not None and column.dtype != types[name]:
+            raise ValueError(f"{name} is kept as {types[name]} and was made {column.dtype}: set no type of a metric")
+    return columns
 
 
 def rows_of(judged: Relevance, rows: Tensor | None) -> Relevance:
