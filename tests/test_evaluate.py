@@ -143,6 +143,14 @@ def wrong(arrays, **columns):
             lambda a: {k: v for k, v in a.items() if "label" not in k},
             "lacks query_label (or q_l), database_label (or r_l)",
         ),
+        (
+            lambda a: wrong(a, q_img=-a["query_image"]),
+            "which of query_image and q_img is meant cannot be told: keep one",
+        ),
+        (
+            lambda a: wrong(a, **{"old.query_image": -a["query_image"]}),
+            "which of query_image and old.query_image is meant cannot be told: keep one",
+        ),
         (lambda a: wrong(a, query_image=a["query_image"][:-1]), "query_image has 11 rows, query_label 12"),
         (lambda a: wrong(a, query_text=a["query_text"][:, 1:]), "codes must be matrices of one width"),
         (lambda a: wrong(a, query_text=a["query_text"][0]), "codes must be matrices of one width"),

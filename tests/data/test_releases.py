@@ -77,6 +77,18 @@ def test_coco_with_all_captions_draws_whole_pictures(tmp_path, colour):
         data.MSCOCO(root=str(tmp_path), **options, relevance="group").describe()
 
 
+def test_coco_by_karpathys_lists_is_judged_by_the_picture(tmp_path):
+    make.coco(tmp_path)
+    options = {"root": str(tmp_path), "captions": "all"}
+    found = {
+        (protocol, rule): data.MSCOCO(**options, protocol=protocol, relevance=rule).relevance
+        for protocol in (None, "karpathy")
+        for rule in (None, "label")
+    }
+    assert found.pop(("karpathy", None)) == "group"
+    assert set(found.values()) == {"label"}
+
+
 def test_a_picture_under_two_names_is_drawn_as_one_and_told_in_official_lists(tmp_path, colour, capsys):
     make.flickr_captions(tmp_path)
     make.flickr_lists(tmp_path, LISTS)

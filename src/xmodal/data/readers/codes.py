@@ -63,7 +63,11 @@ def read_codes(file: Path) -> Codes:
     """
     if not file.is_file():
         raise UserError(f"{file}: no such file")
-    found = {variable.key.rpartition(".")[2]: variable for variable in listed(file)}
+    every = listed(file)
+    found = {variable.key.rpartition(".")[2]: variable for variable in every}
+    for names in ({name, other} for name, other in NAMES.items()):
+        if len(several := [v.shown for v in every if v.key.rpartition(".")[2] in names]) > 1:
+            raise UserError(f"{file}: which of {' and '.join(several)} is meant cannot be told: keep one")
     variables = {name: found.get(name, found.get(other)) for name, other in NAMES.items()}
     if missing := [f"{name} (or {NAMES[name]})" for name, variable in variables.items() if variable is None]:
         held = ", ".join(sorted(variable.shown for variable in found.values())) or "nothing"

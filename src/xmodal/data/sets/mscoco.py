@@ -21,7 +21,7 @@ class MSCOCO(Benchmark):
         captions: of the original release: `first`: one pair per photo with its first caption, photos without an
             instance left out (122,218 in 2017); `all`: one pair per caption, ranked by R@K, with Karpathy's lists where
             `dataset_coco.json` is there.
-        relevance: see `CrossModalDataModule`.
+        relevance: see `CrossModalDataModule`; default: `group` under protocol `karpathy`, else `label`.
     """
 
     name = "mscoco"
@@ -40,11 +40,13 @@ class MSCOCO(Benchmark):
     def __init__(
         self,
         captions: Literal["first", "all"] = "first",
-        relevance: Rule = "label",
+        relevance: Rule | None = None,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
-        super().__init__(relevance=relevance, **kwargs)
+        super().__init__(relevance=relevance or "label", **kwargs)
         self.captions = captions
+        if relevance is None and self.protocol == "karpathy":  # its photos are their own queries' database
+            self.relevance = "group"
 
     def original(self) -> Release | None:
         """COCO's JSON files; photos of several files are joined in the order of their names."""
