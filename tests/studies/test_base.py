@@ -38,6 +38,20 @@ def test_a_study_goes_on_with_the_configuration_that_it_was_begun_with_only(play
     assert sweep("--trials=3") == 0
 
 
+def test_a_new_axis_keeps_the_value_by_which_trials_that_did_not_draw_it_were_trained(played, capsys):  # noqa: F811
+    assert sweep("--trials=1") == 0
+    space, base = played.home / "sweeps" / "dmsf.yaml", played.home / "experiments" / "dmsf" / "emoji.yaml"
+    content = yaml.safe_load(space.read_text())
+    content["space"]["model.text_hidden"] = {"choice": [512, 1024]}
+    space.write_text(yaml.safe_dump(content, sort_keys=False))
+    kept = base.read_text()
+    base.write_text(kept.replace("text_hidden: 1024", "text_hidden: 512"))
+    assert sweep("--trials=2") == 2
+    assert "begun with model.text_hidden 1024, not 512: restore it" in capsys.readouterr().err
+    base.write_text(kept)
+    assert sweep("--trials=2") == 0
+
+
 def test_which_code_ran_a_trial_is_known_and_other_code_of_ones_own_ends_the_study(played, capsys, monkeypatch):  # noqa: F811
     """A study that was done long ago writes its file once more: then it names the code of the trial."""
     tuned = played.home / "experiments" / "dmsf" / "tuned" / "emoji-16.yaml"

@@ -205,7 +205,9 @@ class Sweep:
             study.set_user_attr(BASE, here)
             return
         known = {key: value for key, value in here.items() if key in was}  # an argument that is newer changes nothing
-        if found := difference(was, known, {*self.sought.space, "variant", "group", "job_type"}):
+        done = study.get_trials(deepcopy=False, states=DONE)  # one that did not draw a key has it from the file
+        axes = {key for key, axis in self.sought.space.items() if not axis.when and all(key in t.params for t in done)}
+        if found := difference(was, known, {*axes, "variant", "group", "job_type"}):
             raise UserError(
                 f"the study {self.name} was begun with {found}: restore it, or begin anew with another --storage."
             )
