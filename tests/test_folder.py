@@ -33,6 +33,7 @@ def test_another_configuration_asks_before_it_takes_the_place_of_a_run(home, cap
         "holds a run with model.regularization 100.0, not 2.0: give --variant=NAME to keep both, or --overwrite" in err
     )
     assert kept == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert run(capsys, *command, "--model.regularization=2", "--job_type=mine")[0] == 2, "a label overwrites nothing"
     (folder / "result.json").unlink()  # as if interrupted
     assert run(capsys, *command, "--model.regularization=2")[0] == 2
     code, out, err = run(capsys, *command, "--model.regularization=2", "--overwrite")

@@ -55,6 +55,7 @@ class XmodalCLI(LightningCLI):
         checkpoints: keep the best and the last state under `<folder>/checkpoints`.
         callbacks: further callbacks, such as the one that reports to a sweep.
         loggers: log to `metrics.csv` and W&B.
+        by_hand: somebody gave the command for this one run, whose job type then replaces nothing.
 
     Raises:
         UserError: the configuration is not valid.
@@ -73,8 +74,9 @@ class XmodalCLI(LightningCLI):
         checkpoints: bool = True,
         callbacks: Sequence[Callback] = (),
         loggers: bool = True,
+        by_hand: bool = False,
     ) -> None:
-        self.checkpoints, self.callbacks, self.logs = checkpoints, list(callbacks), loggers
+        self.checkpoints, self.callbacks, self.logs, self.by_hand = checkpoints, list(callbacks), loggers, by_hand
         self.overwrite = OVERWRITE in arguments  # says nothing of the run, so that it is no part of its configuration
         _quieten()
         try:
@@ -191,7 +193,8 @@ class XmodalCLI(LightningCLI):
         trainer = super().instantiate_trainer(**kwargs)
         first_decides(trainer, rank_zero_only(self._begin))
         if own_loggers:
-            job, tags = self.config.job_type, self._tags()
+            tags = [self.method, self.dataset, f"size{self.size}", self.variant, f"seed{self.config.seed_everything}"]
+            job = self.config.job_type
             trainer.loggers = loggers(self.folder, paths.runs(), group=self.group, job_type=job, tags=tags)
         return trainer
 
@@ -237,15 +240,12 @@ class XmodalCLI(LightningCLI):
 
     def _begin(self) -> None:
         """Take the folder, tidy it and say in it which run this is; the other processes write nothing."""
-        told = self.overwrite or self.config.job_type != "train"  # commands own the folders of their variants
-        if hold(self.folder, wait=self.config.job_type != "train"):
+        command = self.config.job_type != "train" and not self.by_hand  # commands own the folders of their variants
+        if hold(self.folder, wait=command):
             check_left(self.folder, self.yaml, self.own_code)
-        clear(self.folder, self.config_dump, overwrite=told)
+        clear(self.folder, self.config_dump, overwrite=self.overwrite or command)
         remove_leftovers(self.folder)
         write_atomically(self.folder / "config.yaml", self.yaml)
-
-    def _tags(self) -> list[str]:
-        return [self.method, self.dataset, f"size{self.size}", self.variant, f"seed{self.config.seed_everything}"]
 
 
 class Parsed(XmodalCLI):

@@ -35,7 +35,7 @@ def main(command: str, argv: Sequence[str]) -> int:
     if checkpoint and not options.method:
         files = [str(checkpoint.parent.parent / "config.yaml"), *files]
     given = [*configuration(options.method, options.data, files), *overrides(options, rest)]
-    path = evaluate(given, checkpoint) if checkpoint else train(given, test=command == "train")
+    path = evaluate(given, checkpoint) if checkpoint else train(given, test=command == "train", by_hand=True)
     if path.is_file():  # on another machine of the run there may be none
         sys.stdout.write(f"{scores(read_result(path)['metrics'])}\n")
     sys.stdout.write(f"{path}\n")
@@ -113,13 +113,16 @@ def size_argument(method: str | None, bits: str | None, dim: str | None) -> list
     return [f"--model.{name}={size}"]
 
 
-def train(arguments: Sequence[str], *, test: bool = True, callbacks: Sequence["Callback"] = ()) -> Path:
+def train(
+    arguments: Sequence[str], *, test: bool = True, callbacks: Sequence["Callback"] = (), by_hand: bool = False
+) -> Path:
     """Fit, evaluate the best epoch once on the query set, leave the record (its path comes back); or go on with it.
 
     Args:
         arguments: as for `XmodalCLI`.
         test: whether to open the query set.
         callbacks: as for `XmodalCLI`.
+        by_hand: as for `XmodalCLI`.
 
     Raises:
         UserError: the configuration or the data are not usable.
@@ -130,7 +133,7 @@ def train(arguments: Sequence[str], *, test: bool = True, callbacks: Sequence["C
     from xmodal.trainer import first_decides
 
     started = time.perf_counter()
-    with XmodalCLI(arguments, callbacks=callbacks) as cli, shared_training(cli) as shared:
+    with XmodalCLI(arguments, callbacks=callbacks, by_hand=by_hand) as cli, shared_training(cli) as shared:
         folder = cli.folder / "checkpoints"  # what another run left was cleared away
         best = shared or folder / "best.ckpt"
         if not shared:
