@@ -33,8 +33,8 @@ Settings = dict[str, Any]
 class Given:
     """What a command line sets, files included: `settings` has the last value of every key, without `init_args`.
 
-    `overrides` are those that the command itself gave another value than its files, but for a run's own, the size and
-    where it runs.
+    `overrides` are those that the command itself, or a further file that it names, gave another value than its files,
+    but for a run's own, the size and where it runs.
 
     Args:
         parser: of the whole configuration.
@@ -48,16 +48,20 @@ class Given:
     def __init__(self, parser: ArgumentParser, arguments: Sequence[str], linked: Mapping[str, str]) -> None:
         self.settings: Settings = {}
         self.tuned: tuple[Path, Settings] | None = None  # the last file that a sweep wrote, and what it sets
-        filed, typed = Settings(), set[str]()
+        filed, typed, further, files = Settings(), set[str](), set[str](), 0
         for key, value in _pairs(arguments):
             if key == "config" and value is not None:
                 tree = read_yaml(Path(value))
                 if not isinstance(tree, dict):
                     raise UserError(f"{value} holds no configuration: write keys and values, such as `model:`.")
                 self.settings |= (leaves := _leaves(tree))
-                filed |= leaves
+                files += 1
                 if Path(value).parent.name == "tuned":
                     self.tuned = Path(value), leaves
+                elif files > 2 and "variant" not in leaves:  # beside default.yaml and the experiment file; no replay
+                    further |= leaves.keys()
+                    continue
+                filed |= leaves
             elif key is not None:
                 tree = _tree(key, value)
                 leaves = _leaves({f"{key}.class_path" if key in BASES and isinstance(tree, str) else key: tree})
@@ -66,7 +70,7 @@ class Given:
         name = str(self.settings["variant"]) if "variant" in typed and not self.tuned else "base"
         if is_plain(name) and name != "base":
             raise UserError(f"variant is {name}, as runs of a tuned file are called: give the file, or another name.")
-        typed -= {*PER_RUN, *ANYWHERE, "model.bits", "model.dim"}
+        typed = (typed | further) - {*PER_RUN, *ANYWHERE, "model.bits", "model.dim"}
         written = header(self.tuned[0]) if self.tuned else None
         if written and "--epochs" in written["command"]:  # of the search, whose file holds them
             typed |= filed.keys() & {"trainer.max_epochs"}

@@ -79,6 +79,12 @@ def test_a_tuned_file_holds_the_epochs_that_were_searched_with(played):  # noqa:
     assert (run.variant, run.given.overrides) == ("tuned", {"trainer.max_epochs": "3"})
 
 
+def test_values_of_a_further_file_are_told_as_those_of_a_key(home):
+    further = home / "further.yaml"
+    further.write_text("trainer: {max_epochs: 5}\nmodel: {init_args: {text_hidden: 1024}}\n")  # one as it was
+    assert Parsed(configuration("dmsf", "emoji", [further])).given.overrides == {"trainer.max_epochs": "5"}
+
+
 @pytest.mark.parametrize("trials", [1, 2])
 def test_an_experiment_file_that_is_edited_meanwhile_ends_the_search(played, capsys, trials):  # noqa: F811
     """Later trials would be of another method, and the tuned file of settings that nobody searched."""
