@@ -21,6 +21,7 @@ def read(path, key):
     return next(variable for variable in listed(path) if variable.key == key).read()
 
 
+@pytest.mark.filterwarnings("ignore:The default value for `spmatrix`:DeprecationWarning")  # of scipy after 1.17
 @pytest.mark.parametrize("compressed", [False, True])
 def test_level_5_numbers_are_those_of_scipy(tmp_path, compressed):
     arrays = {
