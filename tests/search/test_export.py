@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +12,7 @@ import scipy.io
 import torch
 
 from xmodal.__main__ import main
+from xmodal.data import Emoji
 from xmodal.relevance import Relevance
 from xmodal.search import Trained
 from xmodal.search.export import ROLES, to_parquet
@@ -42,6 +44,16 @@ def test_a_run_whose_encoder_has_other_weights_by_now_is_refused(trained, capsys
         capsys.readouterr()
         assert main(command) == 2
         assert f"{key} of {copy} has changed since it was trained" in capsys.readouterr().err
+
+
+def test_a_run_whose_dataset_has_other_inputs_by_now_is_told(trained, capsys, tmp_path, monkeypatch):
+    """Features or texts of a benchmark that were replaced under the same labels: the numbers are not the record's."""
+    run, real = trained("codes"), Emoji.pairs
+    monkeypatch.setattr(Emoji, "pairs", lambda self: replace(real(self), text={"pooled": -real(self).text["pooled"]}))
+    code, err = export(capsys, run, "npz", tmp_path / "codes.npz")
+    was = json.loads((run / "result.json").read_text())["inputs_hash"]
+    assert code == 0
+    assert err.count(f"the inputs are not those of {run} (inputs_hash {was}, not ") == 1
 
 
 @pytest.mark.parametrize("name", ["codes", "embeddings"])

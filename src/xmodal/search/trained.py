@@ -1,6 +1,7 @@
 """A trained run, as far as encoding needs it: its method, its encoders and, where it is asked for, its data."""
 
 import hashlib
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -89,10 +90,8 @@ class Trained:
         try:
             config = read_yaml(folder / "config.yaml")
             path = config["model"]["class_path"]
-            takes, held = (
-                signature(imported(path)).parameters,
-                saved["hyper_parameters"],
-            )  # the data's sizes among them
+            takes = signature(imported(path)).parameters
+            held = saved["hyper_parameters"]  # the data's sizes among them
             arguments = config["model"]["init_args"] | {name: held[name] for name in takes if name in held}
             method: RetrievalMethod = built(RetrievalMethod, {"class_path": path, "init_args": arguments})
             method.on_load_checkpoint(saved)
@@ -246,11 +245,15 @@ class Trained:
             UserError: the run's own data have changed since it was trained.
         """
         own, parts = data is None, []
-        if own and (key := other_data(self.knows, self.data.describe())):
+        here = self.data.describe() if own else {}
+        if own and (key := other_data(self.knows, here)):
             raise UserError(
                 f"the data have changed since {self.folder} was trained ({key}): restore them, or train again; "
                 "`xmodal index --folder` takes pictures as they are."
             )
+        was, now = self._record.get("inputs_hash"), here.get("inputs_hash")  # another CPU encodes a little otherwise
+        if role == "database" and own and was not in (None, now):
+            sys.stderr.write(f"the inputs are not those of {self.folder} (inputs_hash {was}, not {now})\n")
         data = data or self.data
         with torch.inference_mode(), self.precision():
             for batch in data.batches(role):
