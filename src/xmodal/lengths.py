@@ -53,8 +53,10 @@ def _trained(cli: XmodalCLI) -> Path | None:
 
 
 def _same(cli: XmodalCLI, record: dict[str, Any]) -> bool:
-    """Whether a run had the files of one's own that are here now, and the same data; older records do not say."""
-    return record.get("own_code", cli.own_code) == cli.own_code and not other_data(record, cli.datamodule.describe())
+    """Whether a run had the files of one's own, data and inputs that are here now; older records do not say."""
+    here = cli.datamodule.describe()
+    inputs = record.get("inputs_hash", here["inputs_hash"]) == here["inputs_hash"]
+    return inputs and record.get("own_code", cli.own_code) == cli.own_code and not other_data(record, here)
 
 
 def _without_length(config: dict[str, Any]) -> dict[str, Any]:

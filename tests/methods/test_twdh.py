@@ -152,6 +152,10 @@ def test_runs_of_other_lengths_use_the_one_training(home, monkeypatch):
     monkeypatch.setenv(FIRST, "1")
     with shared_training(cli) as found:
         assert found == second.parent / "checkpoints" / "best.ckpt"
+    cli.datamodule = SimpleNamespace(describe=lambda: shared | {"inputs_hash": "other features by now"})
+    with shared_training(cli) as found:
+        assert found is None
+    cli.datamodule = SimpleNamespace(describe=lambda: shared)
     cli.own_code = {"mine.Mine": "other code by now"}
     with shared_training(cli) as found:
         assert found is None
