@@ -1,6 +1,8 @@
+import numpy as np
 import pytest
 import torch
 
+from xmodal.data import CrossModalDataModule, Pairs, make_split
 from xmodal.data.loading import EpochSampler, LabelSampler, epoch_seed, in_memory_loader
 
 
@@ -105,3 +107,26 @@ def test_p_by_k_is_a_function_of_seed_and_epoch():
     sampler.set_epoch(1)
     again.set_epoch(1)
     assert torch.cat(list(sampler)).tolist() == torch.cat(list(again)).tolist() != first
+
+
+class Brought(CrossModalDataModule):
+    """Arrays of one's own, whose tokens need not be what the pooled features were made of."""
+
+    name = "brought"
+
+    def __init__(self, token: float = 0, **kwargs):
+        super().__init__(**kwargs)
+        self.token = token
+
+    def split(self):
+        return make_split(np.arange(40), np.arange(40, 60), 10, seed=0, database="test")
+
+    def pairs(self):
+        features = {"pooled": np.ones((60, 2), np.float32), "tokens": np.full((60, 3, 2), self.token, np.float32)}
+        return Pairs(features, features, np.eye(4, dtype=np.uint8)[np.arange(60) % 4], tuple("abcd"))
+
+
+@pytest.mark.parametrize("tokens", [False, True])
+def test_other_tokens_are_other_inputs_where_they_are_read(tmp_path, tokens):
+    said = [Brought(value, root=str(tmp_path), tokens=tokens).describe()["inputs_hash"] for value in (0, 1)]
+    assert (said[0] != said[1]) == tokens

@@ -184,7 +184,8 @@ class CrossModalDataModule(TrunkInputs):
 
     @cached_property
     def _hashes(self) -> dict[str, str]:
-        return self._pairs.hashes(self._split, self.relevance)
+        brought = self.tokens and not hasattr(self, "image_encoder")  # those of an encoder come with what it pools
+        return self._pairs.hashes(self._split, self.relevance, ("tokens", "mask") if brought else ())
 
     @classmethod
     def prepare(cls, root: str | None = None, **options: Any) -> Self:  # noqa: ANN401 - arguments of the dataset

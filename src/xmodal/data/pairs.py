@@ -94,14 +94,20 @@ class Pairs:
             None if self.group is None else torch.as_tensor(self.group[index]),
         )
 
-    def hashes(self, split: Split, rule: Rule) -> dict[str, str]:
-        """Of what queries and database are judged by, of what is learnt from, and of the inputs of all roles."""
+    def hashes(self, split: Split, rule: Rule, more: Iterable[str] = ()) -> dict[str, str]:
+        """Of what queries and database are judged by, of what is learnt from, and of the inputs of all roles.
+
+        Args:
+            split: the roles.
+            rule: what the evaluation counts as relevant.
+            more: names of inputs beside the pooled ones.
+        """
         every = np.unique(np.concatenate([split.train, split.val_query, split.query, split.database]))
         some = every[:: len(every) // HASHED + 1]  # all of a large dataset take seconds, in each trial
         return {
             "relevance_hash": self._judged_hash(np.concatenate([split.query, split.database]), rule),
             "training_hash": self._judged_hash(np.concatenate([split.train, split.val_query]), rule),
-            "inputs_hash": self._inputs_hash(some),
+            "inputs_hash": self._inputs_hash(some, {"pooled", "ids", *more}),
         }
 
     def _judged_hash(self, index: Index, rule: Rule) -> str:
@@ -121,11 +127,11 @@ class Pairs:
             mean, deviation = np.zeros_like(mean), np.ones_like(deviation)
         return torch.from_numpy(mean), torch.from_numpy(deviation)
 
-    def _inputs_hash(self, index: Index) -> str:
+    def _inputs_hash(self, index: Index, names: Iterable[str]) -> str:
         """Of labels and inputs of some pairs: those of another encoder, or encoded on another CPU, differ."""
         found = [torch.as_tensor(self.label[index])]
         for side in SIDES:
-            found += self.take(side, index, {"pooled", "ids"}).values()
+            found += self.take(side, index, names).values()
         return sha256(b"".join(each.numpy().tobytes() for each in found)).hexdigest()[:16]
 
 
