@@ -103,8 +103,7 @@ class Trained:
             ) from error
         with file.open("rb") as content:  # which may be larger than the memory that is left
             digest = hashlib.file_digest(content, "sha256")
-        knows = saved["callbacks"].get("SameData", {})
-        return cls(folder, method.eval(), config, digest.hexdigest(), knows=knows)
+        return cls(folder, method.eval(), config, digest.hexdigest(), knows=saved["callbacks"].get("SameData", {}))
 
     @property
     def bits(self) -> int:
@@ -278,12 +277,10 @@ class Trained:
 
     def _opened(self, side: Side) -> Callable[[list[Any]], Mapping[str, Array]]:
         encoder: Any = self.encoder(side)
-        if side == "image":
-            return cast("Callable[[list[Any]], Mapping[str, Array]]", encoder.open())
-        words = self.words()
-        return cast(
-            "Callable[[list[Any]], Mapping[str, Array]]", encoder.open([]) if words is None else encoder.reader(words)
-        )
+        words = self.words() if side == "text" else None
+        none: Any = ([],) if side == "text" else ()  # to learn the words of
+        opened = encoder.open(*none) if words is None else encoder.reader(words)
+        return cast("Callable[[list[Any]], Mapping[str, Array]]", opened)
 
     def _check_texts(self, texts: Sequence[str]) -> None:
         if not all(text.strip() for text in texts):
@@ -300,5 +297,4 @@ class Trained:
 
     def unknown(self, text: str) -> list[str]:
         """Words of a text that a bag-of-words run leaves out."""
-        words = self.words()
-        return [] if words is None else sorted(words_of(text) - set(words))
+        return [] if (words := self.words()) is None else sorted(words_of(text) - set(words))
