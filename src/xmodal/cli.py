@@ -149,7 +149,7 @@ class XmodalCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Check the numbers, and derive the run's folder: method, dataset, bits or dim, and seed or trial."""
         self._check()
-        model, module = (named(imported(self.config[key].class_path)) for key in ("model", "data"))
+        model, module = (imported(self.config[key].class_path) for key in ("model", "data"))
         bits, dim = (self.config.model.init_args.get(name) for name in ("bits", "dim"))
         self.size, self.own_code = bits or dim, own_files(self.config.as_dict())
         self.method, self.dataset = str(model.name), str(self.config.data.init_args.get("name") or module.name)

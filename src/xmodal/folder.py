@@ -117,6 +117,9 @@ def leftovers(folder: Path, new: Any, *, overwrite: bool, several: bool = False)
         new: see `clear`.
         overwrite: see `clear`.
         several: whether the command has several runs, so that no name keeps both.
+
+    Raises:
+        UserError: see `clear`.
     """
     there = [path for name in LEFTOVERS if (path := folder / name).exists()]
     config = folder / "config.yaml"

@@ -194,17 +194,13 @@ def test_a_cell_is_filled_by_its_rule_only(home, drawn, message):
     if not drawn:
         study.set_user_attr("warm start", {"{}": 24})
     for high in drawn:
-        space, by = (
-            {"model.lr": FloatDistribution(0, abs(high))},
-            {"source": {"drawn": " --sampler random" * (high < 0)}},
-        )
-        trial = optuna.create_trial(params={"model.lr": 0.5}, distributions=space, value=0.5, user_attrs=by)
-        study.add_trial(trial)
+        space, by = {"model.lr": FloatDistribution(0, abs(high))}, {"drawn": " --sampler random" * (high < 0)}
+        own = {"params": {"model.lr": 0.5}, "distributions": space, "user_attrs": {"source": by}}
+        study.add_trial(optuna.create_trial(value=0.5, **own))
     sought = Search(1, None, None, None, {"model.lr": Parameter("float", (0, 1), {}, {})})
     search = Namespace(name="dmsf-emoji-64", sought=sought, open=lambda: nullcontext(Namespace(study=study)))
-    cell = table.Cell("dmsf", "emoji", "bits", (64,))
     with pytest.raises(UserError, match=re.escape(message)) if message else nullcontext():
-        assert len(cell._check(search)) == 1
+        assert len(table.Cell("dmsf", "emoji", "bits", (64,))._check(search)) == 1
 
 
 def test_code_of_ones_own_is_part_of_the_rule(home, monkeypatch):
@@ -252,12 +248,10 @@ def test_what_there_is_not_is_one_line(home, capsys, more, message):
 
 @pytest.mark.parametrize("seeds", ["0,1,2,3,4", "0"])
 def test_a_cell_that_cannot_be_filled_is_named_and_replaces_no_row(small, capsys, monkeypatch, seeds):
-    from xmodal.commands import table as command
-
     def fill(cell, options, pool, rule):
         raise UserError("seven components are all there are")
 
-    monkeypatch.setattr(command.Cell, "fill", fill)
+    monkeypatch.setattr(table.Cell, "fill", fill)
     monkeypatch.setattr("xmodal.arguments.runs.TABLED", "emoji")
     monkeypatch.setattr("xmodal.arguments.runs.SIZES", "8")
     kept = small / "results" / "measured.csv"
