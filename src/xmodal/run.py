@@ -150,7 +150,8 @@ def train(
         if test:
             cli.trainer.test(cli.model, datamodule=cli.datamodule, ckpt_path=best, weights_only=True, verbose=False)
             leave_outputs(cli)
-        return leave_record(cli, started, {"val/map": float(score), **cli.model.results})
+        epochs = read_result(shared.parents[1] / "result.json")["epochs"] if shared else None
+        return leave_record(cli, started, {"val/map": float(score), **cli.model.results}, epochs)
 
 
 def evaluate(arguments: Sequence[str], checkpoint: Path) -> Path:
@@ -223,7 +224,7 @@ def leave_outputs(cli: "XmodalCLI") -> None:
 
 
 def leave_record(cli: "XmodalCLI", started: float, metrics: dict[str, float], epochs: int | None = None) -> Path:
-    """Write `result.json`, the record, with `epochs` if the last was cut short; say its path.
+    """Write `result.json`, the record, with `epochs` where they are not those of the trainer; say its path.
 
     Commit, versions, machine and seconds are of this process; `earlier` names those that trained the weights before it.
     """
