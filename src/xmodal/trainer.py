@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from pydoc import locate
 from typing import Any, TypeVar, cast
 
@@ -151,7 +152,8 @@ def first_decides(trainer: Trainer, decide: Callable[[], Decided]) -> Decided:
 class OverDevices(DDPStrategy):
     """DDP for a method: gradients lie in the buffers that are summed over the devices, and are not copied there.
 
-    Two optimizers leave parameters without gradient in each backward pass, which plain DDP does not allow. The buffers
+    Two optimizers leave parameters without gradient in each backward pass, and so may a term that is left out (weight
+    0), which plain DDP does not allow. The buffers
     of the first process (code tables, queues, prototypes, batch statistics) are not sent to the others before each
     step: every process makes the same ones out of gathered rows.
 
@@ -160,8 +162,11 @@ class OverDevices(DDPStrategy):
     """
 
     def __init__(self, model: LightningModule) -> None:
+        weights: Any = getattr(model, "weights", None)
+        terms = fields(weights) if is_dataclass(weights) else ()
+        left_out = any(getattr(weights, each.name) == 0 != each.default for each in terms)
         super().__init__(
-            find_unused_parameters=not model.automatic_optimization,
+            find_unused_parameters=not model.automatic_optimization or left_out,
             gradient_as_bucket_view=True,
             broadcast_buffers=False,
         )

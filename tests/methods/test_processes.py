@@ -27,6 +27,7 @@ from tests.methods.training import make_trainer
 from xmodal.data.raw import TrunkTraining
 from xmodal.data.split import Split
 from xmodal.encoders import TimmImage
+from xmodal.methods.djsrh import DJSRHWeights
 from xmodal.trainer import OverDevices
 
 pytestmark = [
@@ -46,6 +47,7 @@ CASES = {name: (name, {}, {}) for name in REGISTRY} | {
     "alscor": ("alscor", {"pairs_per_dim": 1.0}, {"batch_size": 32, "drop_last": True}),  # 32 pairs in 16 dimensions
     "scahn, input dropout": ("scahn", {"input_dropout": 0.3, "image_branch": "regions"}, {}),
     "text_guided_clip, paired": ("text_guided_clip", {"guidance": "paired"}, {}),
+    "djsrh, one term": ("djsrh", {"weights": DJSRHWeights(cross=0.0, image=0.0)}, {}),  # the other net is idle
     "dmsf, P x K": ("dmsf", {"dropout": 0.5}, {"per_label": 2}),
     "pretrain, batch norm": ("pretrain", {}, {"tokens": False, "image_scaling": "none", "trunk": TRUNK}),
 }
