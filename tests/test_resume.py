@@ -6,10 +6,15 @@ import os
 import pytest
 import torch
 import yaml
+from lightning import Callback
+from lightning.pytorch.callbacks import EarlyStopping
 
 from tests import forks
 from tests.conftest import CHECKOUT
-from xmodal.checkpoint import read_checkpoint
+from tests.methods.toy import REGISTRY, Toy, build
+from tests.methods.training import HARMLESS, Died, make_trainer
+from xmodal.callbacks import SeedEpoch, StaysStopped
+from xmodal.checkpoint import WholeCheckpoints, keepers, read_checkpoint, resumable
 
 pytestmark = [pytest.mark.ddp, pytest.mark.timeout(600)]
 
@@ -47,3 +52,43 @@ def test_a_killed_run_of_two_processes_goes_on_where_it_was(home):
     record, again = (json.loads(path.read_text()) for path in (record, again))
     assert record["metrics"] == again["metrics"]
     assert record["epochs"] == again["epochs"] == 4
+
+
+class Scores(Callback):
+    """Gives every epoch a score, and dies where one begins."""
+
+    def __init__(self, scores, dies):
+        self.scores, self.dies = scores, dies
+
+    def on_validation_epoch_end(self, trainer, pl_module):
+        pl_module.log("val/map", self.scores[trainer.current_epoch])
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        if self.dies == trainer.current_epoch:
+            raise Died
+
+
+@pytest.mark.filterwarnings(*(f"ignore:{message}" for message in HARMLESS))
+@pytest.mark.parametrize(
+    ("stopping", "least", "scores", "dies", "epochs"),
+    [
+        ({"stopping_threshold": 0.5}, None, (0.6, 0.4, 0.3, 0.2, 0.1), None, 1),
+        ({"divergence_threshold": 0.5}, None, (0.6, 0.4, 0.7, 0.8, 0.9), None, 2),
+        ({"patience": 1}, 4, (0.5, 0.4, 0.6, 0.7, 0.8), 3, 4),  # the signal to stop stays, whatever comes after it
+    ],
+)
+def test_a_training_that_early_stopping_has_ended_does_not_go_on(
+    stopping, least, scores, dies, epochs, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(REGISTRY["djsrh"], "_compute", lambda self, stage, metrics: {})  # the callback's score alone
+    for folder, moments in (("whole", (None,)), ("killed", (dies, None))):
+        for moment in moments:
+            rule = EarlyStopping("val/map", mode="max", **{"patience": 9} | stopping)
+            own = [Scores(scores, moment), rule, SeedEpoch(0), StaysStopped(), *keepers(tmp_path / folder)]
+            data, more = Toy(), {"plugins": [WholeCheckpoints()], "enable_checkpointing": True}
+            trainer = make_trainer(tmp_path, 5, callbacks=own, min_epochs=least, **more)
+            try:
+                trainer.fit(build("djsrh", data), datamodule=data, ckpt_path=resumable(tmp_path / folder))
+            except Died:
+                assert moment == trainer.current_epoch
+        assert (folder, trainer.current_epoch) == (folder, epochs)

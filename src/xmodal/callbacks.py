@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks.early_stopping import EarlyStopping, EarlyStoppingReason
 from numpy.typing import NDArray
 
 from xmodal.checkpoint import read_checkpoint
@@ -147,7 +147,7 @@ class StaysStopped(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """See the class."""
         stopping = [each for each in trainer.callbacks if isinstance(each, EarlyStopping)]  # type: ignore[attr-defined]
-        trainer.should_stop |= any(each.stopped_epoch and each.wait_count >= each.patience for each in stopping)
+        trainer.should_stop |= any(each.stopping_reason != EarlyStoppingReason.NOT_STOPPED for each in stopping)
 
 
 class Finite(Callback):
