@@ -66,7 +66,7 @@ class AttentionAdversarial(RetrievalMethod):
         positives: `pair`: the pair itself; `label`: every pair with a shared label.
         margin: of the loss.
         dropout: in the attention blocks, while training.
-        lr: learning rate; a tenth after half of the epochs.
+        lr: learning rate; a tenth after half of the epochs, and a hundredth in the last of an odd number.
         weights: of the terms.
         image_dim: size of an image feature; linked to the data.
         text_dim: size of a text feature; linked to the data.
@@ -194,7 +194,7 @@ class AttentionAdversarial(RetrievalMethod):
         return super().conventions() | self.reranked
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[StepLR]]:
-        """Adam; the rate falls to a tenth after half of the epochs."""
+        """Adam; a tenth of the rate after every half of the epochs, rounded down: the last of 15 has a hundredth."""
         optimizer = Adam(self.parameters(), lr=self.hparams["lr"])  # Lightning clips no gradients of a fused one
         return [optimizer], [StepLR(optimizer, max((self.trainer.max_epochs or 1) // 2, 1))]
 
