@@ -5,7 +5,7 @@ import torch
 from lightning import seed_everything
 
 from tests.methods.test_every_method import pytestmark as harmless
-from tests.methods.toy import Toy, build
+from tests.methods.toy import REGISTRY, Toy, build
 from tests.methods.training import make_trainer, train
 from xmodal.cuda_graphs import CudaGraphs, callback
 from xmodal.cuda_graphs.recording import Pieces
@@ -13,6 +13,7 @@ from xmodal.errors import UserError
 
 pytestmark = [*harmless, pytest.mark.filterwarnings("ignore:.* codes have collapsed")]
 GPU = torch.cuda.is_available()
+record = CudaGraphs._record
 
 
 class Again:
@@ -70,6 +71,21 @@ def test_a_replayed_run_is_the_plain_one(name, tmp_path, monkeypatch):
     assert replayed.global_step == plain.global_step
     for before, after in zip(plain.model.parameters(), replayed.model.parameters(), strict=True):
         torch.testing.assert_close(after, before)
+
+
+def test_a_class_derived_of_a_steady_one_is_recorded_in_every_epoch(tmp_path, monkeypatch):
+    """It may have a schedule of its own; a replayed step knows no other epoch than the one it was recorded in."""
+
+    class Derived(REGISTRY["dcmht"]):
+        pass
+
+    made = []
+    monkeypatch.setattr(CudaGraphs, "_record", lambda self, *given: made.append(0) or record(self, *given))
+    for name in ("dcmht", "derived"):
+        monkeypatch.setitem(REGISTRY, "derived", Derived)
+        graphs, options = stand_in(monkeypatch)
+        trained(name, tmp_path, [graphs], **options)
+    assert len(made) == 2 + 3 * 2  # of two sizes each: once, and in every epoch after the first
 
 
 @pytest.mark.skipif(not GPU, reason="there is no GPU")

@@ -22,7 +22,8 @@ class CudaGraphs(Callback):
     Switched on by `--trainer.callbacks+=xmodal.cuda_graphs.CudaGraphs`.
 
     A recording lives for an epoch, because methods renew tables, prototypes and schedules where one begins; that of a
-    method whose step is the same in every epoch (`steady`) lives as long as the run. The optimizer steps as always.
+    method whose class says that its step is the same in every epoch (`steady`) lives as long as the run. What a step
+    reads in Python, such as the number of steps, stays as it was recorded. The optimizer steps as always.
     Trunks that are trained belong to the recording. On several devices the mean of the gradients over the processes
     belongs to it as well, and DDP takes none; steps then run on a stream of their own, because Lightning asks in every
     step for a SIGTERM and reads the answer from the stream that is current. A step that optimises by hand is recorded
@@ -74,7 +75,7 @@ class CudaGraphs(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record anew."""
-        if self.recordings and not getattr(pl_module, "steady", False):
+        if self.recordings and not vars(type(pl_module)).get("steady"):  # a class derived of it may compute otherwise
             self.last_epoch, self.recordings = self.recordings, {}
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
