@@ -82,6 +82,8 @@ def test_what_cannot_be_trained_is_refused(root, clip, tmp_path):  # noqa: F811
         Colours(root=str(root), text_scaling="none", trunk=TrunkTraining("text")).trunks()
     with pytest.raises(UserError, match="image_scaling is 'standard'"):
         Colours(root=str(root), trunk=TrunkTraining("image"))
+    with pytest.raises(UserError, match="compile is for batches of one size"):
+        Colours(root=str(root), image_scaling="none", per_label=2, trunk=TrunkTraining("image", compile=True))
     loops = {f"{each}_loop": {} for each in ("fit", "validate", "test", "predict")}
     empty = {name: kind() for name, kind in PARTS.items()} | {"loops": loops, "pytorch-lightning_version": "2.6.6"}
     torch.save(empty, tmp_path / "empty.ckpt")

@@ -74,9 +74,10 @@ class CrossModalDataModule(TrunkInputs):
             raise UserError(f"data.per_label is {per_label}: give 0 (no P x K sampling) to batch_size ({batch_size}).")
         if subset and subset < 16:
             raise UserError(f"data.subset is {subset}: give 0 (everything) or a number from 16.")
-        self.root = Path(root) if root else paths.data(self.name)
-        self.batch_size, self.seed, self.relevance, self.subset = batch_size, seed, relevance, subset
-        self.per_label, self.drop_last = per_label, drop_last
+        if per_label and trunk.compile:  # compiled by the sizes before, which a resumed run has not seen
+            raise UserError("data.trunk.compile is for batches of one size, which per_label has not: say false.")
+        self.root, self.batch_size, self.seed = Path(root) if root else paths.data(self.name), batch_size, seed
+        self.relevance, self.subset, self.per_label, self.drop_last = relevance, subset, per_label, drop_last
         self.scaling: dict[Side, Scaling] = {"image": image_scaling, "text": text_scaling}
         for side, kind in self.scaling.items():
             if trunk.trains(side) and kind != "none":
