@@ -40,7 +40,7 @@ class DCMHT(RetrievalMethod):
         bits: code length K.
         hidden: units of the heads' hidden layer.
         init: of the heads (`layers.SelectHead`): `auto`: `fan_in` where the data standardise a side's features,
-            `release` where they come as the encoder made them, as CLIP's of norm 10 do.
+            `release` where they come as the encoder made them (the release's have norm 10, those of `OpenClipImage` 1).
         margin: vartheta: pairs that share no label should be sqrt(2 K vartheta) apart.
         lr: learning rate of the heads.
         trunk_lr: learning rate of trained trunks, the release's of CLIP.
