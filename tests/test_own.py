@@ -187,6 +187,14 @@ def test_without_labels_supervised_methods_say_so_in_one_line(own, capsys):
     assert 0 < metrics["test/map_i2t"] <= 1
 
 
+def test_a_class_of_ones_own_may_fix_its_table_and_labels(own, capsys, monkeypatch):
+    fixed = "table='table.csv', images='pictures', file='file', text='text', label='label'"
+    start = f"def __init__(self, **kwargs: object) -> None: super().__init__({fixed}, **kwargs)"
+    (own / "shop.py").write_text(f"from xmodal.data import Folder\nclass Shop(Folder):\n    name = 'shop'\n    {start}")
+    monkeypatch.syspath_prepend(str(own))
+    assert main(["train", "dcmh", "shop.Shop", "--bits=4", "--epochs=1", "--gallery=false"]) == 0, said(capsys)
+
+
 @pytest.mark.parametrize("corrected", [(b"2.jpg,class0", b"2.jpg,class1"), (b",words of", b",words for")])
 def test_another_table_is_another_configuration_and_is_never_ranked_with_the_first(own, capsys, corrected):
     """Labels or texts that were corrected between two runs: as many rows, the same split, other answers or queries."""

@@ -156,8 +156,8 @@ class XmodalCLI(LightningCLI):
         if self.config.variant == "tuned" or self.config.variant.startswith("tuned-at-"):
             self.config.variant = self.given.tuned_as(self.size) or self.config.variant
         given = self.config.data.init_args
-        if "table_hash" in given and not given.table_hash:  # so that every hash and comparison knows another table
-            given.table_hash = table_hash(given.table)
+        if "table_hash" in given and not given.table_hash and (table := given.get("table")):
+            given.table_hash = table_hash(table)  # so that every hash and comparison knows another table
         self.variant = self.config.variant
         tag = run_name(self.variant, self.config.seed_everything)
         self.group = self.config.group or f"{self.method}-{self.dataset}-{self.size}"
@@ -216,8 +216,8 @@ class XmodalCLI(LightningCLI):
                     raise UserError(f"{first}.{name} is null: give {words_of(kind)}.")
             check_numbers(first, arguments)
         model, module = (named(imported(self.config[key].class_path)) for key in ("model", "data"))
-        key = module.labels_from
-        if key and model.supervised and not self.config.data.init_args[key]:
+        key, given = module.labels_from, self.config.data.init_args.as_dict()
+        if key in given and model.supervised and not given[key]:  # a class of one's own may have fixed it
             raise UserError(
                 f"{model.name} learns from labels, and these data have none: name their column in data.{key}, or take "
                 "a method that needs none, such as cca (`xmodal methods`)."
