@@ -15,7 +15,7 @@ from xmodal.experiment import configuration
 from xmodal.files import text_hash
 from xmodal.folder import difference
 from xmodal.records import provenance
-from xmodal.records.record import mixed_versions, read_result
+from xmodal.records.record import mixed_sources, read_result
 from xmodal.records.setups import DATA, Setup
 from xmodal.relevance import Relevance
 from xmodal.studies.grid import Grid, Run, check_data, origin
@@ -162,9 +162,9 @@ def test_an_interrupted_run_goes_on_with_other_devices_and_says_which_code_began
     assert f"it was trained by other code or inputs so far (commit {first['commit']}, not a later one" in err
     assert f"versions.torch {first['versions']['torch']}, not 99" in err
     mixed = f"Not all by the same versions or inputs: torch {first['versions']['torch']} and 99."
-    assert mixed_versions([{"earlier": record_of(out)["earlier"], "versions": newer}]) == mixed
+    assert mixed_sources([{"earlier": record_of(out)["earlier"], "versions": newer}]) == mixed
     assert origin([Setup(({**first, "versions": newer}, first))])[2:] == (mixed,)
-    assert mixed_versions([first, first]) == ""
+    assert mixed_sources([first, first]) == ""
     (earlier,) = record_of(out)["earlier"]
     assert {key: first[key] for key in earlier.keys() - {"steps"}}.items() <= earlier.items()
 

@@ -63,7 +63,7 @@ def test_a_tuned_file_that_was_searched_on_other_data_is_refused(home, capsys, s
     content["data"] = {"class_path": "Emoji", "init_args": {"relevance": "finest", "batch_size": 64}}
     base.write_text(yaml.safe_dump(content))
     assert main([command[0], "dmsf", "emoji", *command[1:], "--seeds=0", *SMALL]) == 2
-    assert "yaml was searched with data.relevance not given, not finest: move it away" in capsys.readouterr().err
+    assert "yaml was searched with data.relevance absent, not finest: move it away" in capsys.readouterr().err
     assert not started
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from xmodal.records.record import PER_RUN, mixed_versions
+from xmodal.records.record import PER_RUN, mixed_sources
 from xmodal.records.setups import MEASURES, Setup, differences, intervals, is_plain
 from xmodal.significance import Interval, SeededTest, holm
 
@@ -110,7 +110,7 @@ def ablations(setups: Sequence[Setup]) -> list[tuple[Setup | None, list[Ablation
 
 def notes(setups: Sequence[Setup]) -> list[str]:
     """What is not the same throughout, in a sentence each: versions, inputs and code, trials, and values by command."""
-    mixed = mixed_versions(record for each in setups for record in each.records)
+    mixed = mixed_sources(record for each in setups for record in each.records)
     return [note for note in (mixed, _budgets(setups), _overridden(setups)) if note]
 
 

@@ -142,7 +142,7 @@ def computed_by(records: Iterable[Mapping[str, Any]], key: str) -> str:
     return " and ".join(sorted({str(each.get(key, "not recorded")) for each in processes}))
 
 
-def mixed_versions(records: Iterable[Mapping[str, Any]]) -> str:
+def mixed_sources(records: Iterable[Mapping[str, Any]]) -> str:
     """A sentence on what differs: versions, inputs of those that answered the same, code of a setup's runs; or none."""
     found: dict[str, set[str]] = {}
     for record in records:

@@ -18,11 +18,11 @@ from xmodal import paths
 from xmodal.checks import MAX_SEED
 from xmodal.errors import UserError
 from xmodal.experiment import configuration, experiment
-from xmodal.folder import OVERWRITE, leftovers
+from xmodal.folder import OVERWRITE, difference, leftovers, settings
 from xmodal.progress import bar
 from xmodal.records import read_results
 from xmodal.records.code import code_of
-from xmodal.records.record import is_of, leaves, mixed_versions
+from xmodal.records.record import is_of, mixed_sources
 from xmodal.records.setups import DATA, Record, Setup, other_data
 from xmodal.run import whole_list
 from xmodal.safe_yaml import parse_yaml, read_yaml
@@ -65,12 +65,9 @@ def check_same_data(tuned: Path, base: Path | None) -> None:
     """
     if base is None:
         return
-    first, second = (dict(leaves((read_yaml(file) or {}).get("data") or {}, "data.")) for file in (tuned, base))
-    for key in sorted(first.keys() | second.keys()):
-        was, now = (each.get(key, "not given") for each in (first, second))
-        if was != now and key.split(".")[-1] not in OF_BATCHES:
-            name = key.replace(".init_args", "")
-            raise UserError(f"{tuned} was searched with {name} {was}, not {now}: move it away, or search again.")
+    was, now = (settings({"data": (read_yaml(file) or {}).get("data") or {}}) for file in (tuned, base))
+    if found := difference(was, now, {f"data.{each}" for each in OF_BATCHES}):
+        raise UserError(f"{tuned} was searched with {found}: move it away, or search again.")
 
 
 OF_BATCHES = ("seed", "batch_size", "drop_last", "per_label", "tokens", "image_scaling", "text_scaling")  # not data
@@ -184,7 +181,7 @@ def origin(setups: Iterable[Setup]) -> tuple[str, ...]:
     return (
         f"Mean +- sample deviation over seeds {seeds}; {records[0]['split_sizes']['query']} queries.",
         f"Commit {', '.join(commits)} (+: with uncommitted changes).",
-        *filter(None, [mixed_versions(records)]),
+        *filter(None, [mixed_sources(records)]),
     )
 
 
