@@ -198,8 +198,10 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_old_one(monkeypatch, tm
     assert torch.load(path) == {"epoch": 1}
     assert len(list(path.parent.iterdir())) == 2
     (path.parent / ".theirs.partial").touch()
+    (tmp_path / "hpc_ckpt_1.ckpt").touch()  # Lightning's, on a signal of SLURM
     remove_leftovers(tmp_path)
     assert sorted(each.name for each in path.parent.iterdir()) == [".theirs.partial", "last.ckpt"]
+    assert list(tmp_path.iterdir()) == [path.parent]
 
 
 def test_a_full_disk_leaves_the_old_file(monkeypatch, tmp_path):

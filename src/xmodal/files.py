@@ -55,9 +55,13 @@ def write_atomically(path: Path, content: str | Callable[[io.BytesIO], object], 
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the files that a kill left half-written in a folder and below; no other process may write there."""
-    for depth in ("", "*/", "*/*/"):
-        for leftover in folder.glob(f"{depth}.*.{'[0-9a-f]' * 32}{PARTIAL}"):
+    """Remove the files that a kill left half-written in a folder and below; no other process may write there.
+
+    Neither stays what Lightning saves on a signal of SLURM: a run would go on from there, in the midst of an epoch.
+    """
+    half = (f"{depth}.*.{'[0-9a-f]' * 32}{PARTIAL}" for depth in ("", "*/", "*/*/"))
+    for pattern in (*half, "hpc_ckpt_*.ckpt"):
+        for leftover in folder.glob(pattern):
             leftover.unlink(missing_ok=True)
 
 
