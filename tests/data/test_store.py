@@ -103,6 +103,22 @@ def test_a_killed_run_leaves_no_wrong_picture_and_the_next_one_goes_on(tmp_path)
     assert torch.equal(store.read("whole", ROWS)[0], store.forms.read("whole", ROWS)[0])
 
 
+@pytest.mark.parametrize("left", [0, 1000, None])
+def test_a_copy_that_ended_early_is_decoded_again(tmp_path, left):
+    """A full disk cuts the pixels, which come after the marks: what lacks read as black pictures, in silence."""
+    pictures = Drawn()
+    store = opened(tmp_path, pictures)
+    store.fill({"whole": ROWS}, 0)
+    cut = store.folder / "whole.bin"
+    kept = cut.read_bytes()[:left]
+    cut.unlink()
+    if left is not None:
+        cut.write_bytes(kept)
+    store = opened(tmp_path, pictures)
+    store.fill({"whole": ROWS}, 0)
+    assert torch.equal(store.read("whole", ROWS)[0], store.forms.read("whole", ROWS)[0])
+
+
 def test_a_corrupt_picture_is_refused_or_left_out_and_remembered(tmp_path):
     pictures = Drawn()
     pictures.seeds[3], pictures.strict = None, True

@@ -86,6 +86,22 @@ def test_a_killed_run_goes_on_from_its_last_mark(tmp_path):
     assert arrays["pooled"][:, 0].tolist() == [2 * k for k in range(400)]
 
 
+def test_a_copy_of_half_an_encoding_that_ended_early_is_refused(tmp_path):
+    """numpy fills up a file that is cut where it may write: rows of zeros stood for what was encoded."""
+    with pytest.raises(KeyboardInterrupt):
+        encoded(tmp_path, "double", {}, [*range(39), "stop"], lambda: _stops, chunk=2)
+    pooled = next(tmp_path.glob(".double-*.partial/pooled.npy"))
+    pooled.write_bytes(pooled.read_bytes()[:140])
+    with pytest.raises(UserError, match="pooled.npy are damaged"):
+        encoded(tmp_path, "double", {}, list(range(40)), lambda: double, chunk=2)
+
+
+def _stops(items):
+    if "stop" in items:
+        raise KeyboardInterrupt
+    return double(items)
+
+
 def test_an_error_keeps_what_was_done(tmp_path):
     class Stops(list):
         def __getitem__(self, position):

@@ -90,7 +90,8 @@ class PixelStore:
                 with (self.folder / f"{name}.bin").open("ab") as file:
                     if name == "state":
                         file.write(bytes(max(self.count * row - file.tell(), 0)))
-                    else:
+                    elif file.tell() < self.count * row:  # new, or of a copy that ended early: then the marks are wrong
+                        (self.folder / "state.bin").unlink(missing_ok=True)
                         file.truncate(self.count * row)  # a hole until it is written
             write_atomically(self.folder / "key.json", json.dumps(key, indent=1, sort_keys=True))
         except OSError as error:

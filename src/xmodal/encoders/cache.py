@@ -113,7 +113,8 @@ def _encode(
     else:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
-    arrays: dict[str, Any] = {path.stem: np.load(path, mmap_mode="r+") for path in partial.glob("*.npy")}
+    kept = {path.stem: _open(path) for path in partial.glob("*.npy")}  # "r+" would fill up a file that is cut
+    arrays: dict[str, Any] = {stem: np.load(partial / f"{stem}.npy", mmap_mode="r+") for stem in kept}
     encode = opened()
     shown = bar(total=len(items), initial=done, desc=f"{name} encodes", unit="item")
     for number, (start, rows) in enumerate(_read_ahead(items, done, chunk), 1):
