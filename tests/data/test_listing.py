@@ -72,6 +72,17 @@ def test_every_form_gives_the_same_pairs(tmp_path, form):
     assert found.rows.tolist() == [0, 1, 2]
 
 
+@pytest.mark.parametrize("left", [1000, 0, 200])
+def test_a_shard_whose_copy_ended_early_is_refused(tmp_path, left):
+    """Also where the cut is between two members or in a header, which tarfile takes for the end."""
+    path = write(tmp_path, "tar")
+    with tarfile.open(path) as archive:
+        second = archive.getmembers()[3].offset
+    path.write_bytes(path.read_bytes()[: second + left])
+    with pytest.raises(UserError, match=r"pairs-000\.tar is a damaged shard"):
+        read_listing(path, label="label", separator="|", split="split")
+
+
 def test_labels_as_a_matrix(tmp_path):
     found = read_listing(write(tmp_path, "csv"), label="label", separator="|")
     label, names, rare = found.multi_hot()

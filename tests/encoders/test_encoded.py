@@ -92,7 +92,7 @@ def test_a_copy_of_half_an_encoding_that_ended_early_is_refused(tmp_path):
         encoded(tmp_path, "double", {}, [*range(39), "stop"], lambda: _stops, chunk=2)
     pooled = next(tmp_path.glob(".double-*.partial/pooled.npy"))
     pooled.write_bytes(pooled.read_bytes()[:140])
-    with pytest.raises(UserError, match="pooled.npy are damaged"):
+    with pytest.raises(UserError, match=r"pooled\.npy are damaged"):
         encoded(tmp_path, "double", {}, list(range(40)), lambda: double, chunk=2)
 
 

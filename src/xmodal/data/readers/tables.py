@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from xmodal.data.readers.tars import members
 from xmodal.data.readers.text import decoded, parse_json
 from xmodal.errors import UserError
 
@@ -273,19 +274,18 @@ def _shard(part: Path, wanted: Collection[str] | None) -> Columns:
     """A WebDataset shard: members of one key are a row, their endings columns; `json` brings columns of its own."""
     rows: dict[str, dict[str, Any]] = {}
     try:
-        with tarfile.open(part) as archive:
-            for member in archive:
-                folder, _, file = member.name.rpartition("/")
-                stem, _, ending = file.partition(".")
-                if not member.isfile() or not ending:
-                    continue
-                row, ending = rows.setdefault(f"{folder}/{stem}", {}), ending.lower()
-                if ending.rpartition(".")[2] in PICTURES:
-                    row["file"] = f"{part.name}/{member.name}"
-                elif ending in ("txt", "text", "caption", "cls", "json"):
-                    text = decoded(archive.extractfile(member).read(), f"{member.name} in {part}").strip()  # type: ignore[union-attr]
-                    more = dict(parse_json(text)) if ending == "json" else {ending: text}
-                    row.update({name: value for name, value in more.items() if name != "file"})
+        for archive, member in members(part):
+            folder, _, file = member.name.rpartition("/")
+            stem, _, ending = file.partition(".")
+            if not member.isfile() or not ending:
+                continue
+            row, ending = rows.setdefault(f"{folder}/{stem}", {}), ending.lower()
+            if ending.rpartition(".")[2] in PICTURES:
+                row["file"] = f"{part.name}/{member.name}"
+            elif ending in ("txt", "text", "caption", "cls", "json"):
+                text = decoded(archive.extractfile(member).read(), f"{member.name} in {part}").strip()  # type: ignore[union-attr]
+                more = dict(parse_json(text)) if ending == "json" else {ending: text}
+                row.update({name: value for name, value in more.items() if name != "file"})
     except (tarfile.TarError, OSError, EOFError, ValueError, TypeError) as error:
         raise UserError(f"{part} is a damaged shard ({' '.join(str(error).split())[:120]}).") from error
     every = [name for name in _scalars(rows.values()) if wanted is None or name in wanted]
