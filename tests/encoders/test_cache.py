@@ -36,6 +36,16 @@ def test_a_truncated_file_is_named_with_the_way_out(tmp_path, keep):
         cached(tmp_path, "encoder", {}, dict)
 
 
+@pytest.mark.parametrize("name", ["mask.npy", "key.json"])
+def test_a_copy_that_ended_early_is_refused(tmp_path, name):
+    """Tokens without their mask are other numbers, under the same hash of inputs."""
+    arrays = {"pooled": np.ones(3), "mask": np.ones(3)}
+    assert cached(tmp_path, "encoder", {}, lambda: arrays).keys() == arrays.keys()
+    next(tmp_path.glob(f"encoder-*/{name}")).unlink()
+    with pytest.raises(UserError, match=rf"encoder-.* lack {name.removesuffix('.npy')}: .*Delete it"):
+        cached(tmp_path, "encoder", {}, dict)
+
+
 def _slow(folder):
     def build():
         time.sleep(60)

@@ -25,6 +25,7 @@ Held = TypeVar("Held", covariant=True)
 Encode = Callable[[list[Item]], Mapping[str, NDArray[np.generic]]]
 AHEAD = 2  # chunks that are decoded while another is encoded
 TASK = 8  # items that a thread reads at a time
+WHOLE = "arrays"  # in key.json: all that a cache holds
 SAVED = 8  # chunks between two marks that a killed run goes on from
 
 
@@ -205,12 +206,20 @@ def _missing(final: Path) -> Iterator[Path | None]:
 
 
 def _finish(partial: Path, final: Path, key: Mapping[str, object]) -> None:
-    (partial / "key.json").write_text(json.dumps(key, indent=1, sort_keys=True))
+    whole = sorted(path.stem for path in partial.glob("*.npy"))
+    (partial / "key.json").write_text(json.dumps({**key, WHOLE: whole}, indent=1, sort_keys=True))
     partial.replace(final)
 
 
 def _mapped(final: Path) -> Arrays:
-    return {path.stem: _open(path) for path in sorted(final.glob("*.npy"))}
+    arrays = {path.stem: _open(path) for path in sorted(final.glob("*.npy"))}
+    try:
+        whole = json.loads((final / "key.json").read_text()).get(WHOLE, ())  # older caches do not say
+    except (OSError, ValueError):
+        whole = ["key.json"]
+    if lacking := ", ".join(sorted({*whole} - arrays.keys())):  # tokens without their mask would be other numbers
+        raise UserError(f"the cached features {final} lack {lacking}: a copy ended early. Delete it and run again.")
+    return arrays
 
 
 def _open(path: Path) -> NDArray[np.generic]:
