@@ -76,6 +76,15 @@ def test_batches_order_and_padding_change_nothing(pairs, kind):
     assert metric.compute() == expected
 
 
+def test_several_pairs_under_one_index_are_refused(pairs):
+    """As where `index` counts within a batch: all batches but the first were taken for repeats, in silence."""
+    metric = filled(retrieval_metrics("binary"), pairs())
+    image, text, label = (column[:QUERIES] for column in pairs())
+    metric.update(split="query", image=image, text=text, label=label.roll(1, 0), index=torch.arange(QUERIES))
+    with pytest.raises(ValueError, match="has pairs of other labels"):
+        metric.compute()
+
+
 @pytest.mark.parametrize("kind", ["binary", "real"])
 def test_every_key_has_its_convention(pairs, kind):
     data = pairs()

@@ -219,7 +219,7 @@ class CrossModalRetrieval(Metric, ABC):
         partial = {name: len(column) for name, column in merged.items() if len(column) != total}
         if partial:
             raise ValueError(f"{split} has {total} pairs but {partial}: give hierarchy and group always or never")
-        rows = rows_by_index(merged["index"][:, 0])
+        rows = rows_by_index(merged["index"][:, 0], merged["label"])
         return {name: column[rows] for name, column in merged.items()}
 
     @property

@@ -85,10 +85,17 @@ def _home(group: Group) -> torch.device:
     )
 
 
-def rows_by_index(index: Tensor) -> Tensor:
-    """Rows in the order of the dataset index (N,), the first of each: what a padding sampler repeats is dropped."""
+def rows_by_index(index: Tensor, label: Tensor) -> Tensor:
+    """Rows in the order of the dataset index (N,), the first of each: what a padding sampler repeats is dropped.
+
+    Raises:
+        ValueError: rows of one index differ in their labels (N, columns), so that they are several pairs.
+    """
     order = index.argsort(stable=True)
     ordered = index[order]
     first = torch.ones_like(ordered, dtype=torch.bool)
     first[1:] = ordered[1:] != ordered[:-1]
+    other = ~first[1:] & (label[order[1:]] != label[order[:-1]]).any(1)
+    if other.any():
+        raise ValueError(f"index {int(ordered[1:][other][0])} has pairs of other labels: give positions in the dataset")
     return order[first]
