@@ -16,7 +16,7 @@ from tests.methods.toy import Toy, build
 from tests.methods.training import HARMLESS, train
 from xmodal import files
 from xmodal.__main__ import main
-from xmodal.checkpoint import DamagedError, WholeCheckpoints, read_checkpoint, resumable
+from xmodal.checkpoint import Best, DamagedError, WholeCheckpoints, read_checkpoint, resumable
 from xmodal.errors import UserError
 from xmodal.files import remove_leftovers, write_atomically
 
@@ -165,6 +165,19 @@ def test_an_interrupted_run_goes_on_from_what_is_sound(tmp_path, capsys, sound, 
     if again:
         assert again.read_bytes() == found.read_bytes()
         assert (tmp_path / "last.ckpt").exists()
+
+
+def test_a_folder_that_was_copied_while_its_run_went_on_goes_on_from_the_best_that_is_there(tmp_path, capsys, sound):
+    """The score of a later epoch stood beside the test of an earlier one's weights, in silence."""
+    content, key = torch.load(sound, weights_only=False), Best(tmp_path).state_key
+    for name, score in (("best.ckpt", 0.2), ("last.ckpt", 0.3)):
+        content["callbacks"][key] = {"best_model_score": torch.tensor(score)}
+        torch.save(content, tmp_path / name)
+    assert resumable(tmp_path) == tmp_path / "best.ckpt"
+    assert "last.ckpt knows a better epoch than best.ckpt holds" in capsys.readouterr().err
+    assert (tmp_path / "last.ckpt").read_bytes() == (tmp_path / "best.ckpt").read_bytes()
+    torch.save(content, tmp_path / "best.ckpt")  # killed between the two: the epoch is repeated
+    assert resumable(tmp_path) == tmp_path / "last.ckpt"
 
 
 def test_no_memory_is_no_damage(monkeypatch, tmp_path, sound):

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import re
 import sys
 import zipfile
@@ -196,7 +197,8 @@ def resumable(folder: Path) -> Path | None:
     """The checkpoint that an interrupted run goes on from: `last.ckpt`, or `best.ckpt` where that is damaged or lost.
 
     Going on from the best repeats the epochs after it, and ends the same. Without a sound `best.ckpt` nobody knows the
-    best epoch any more, so the run begins anew. What is damaged is set aside. All processes of a run find the same.
+    best epoch any more, so the run begins anew. What is damaged is set aside, and so is a `last.ckpt` that knows a
+    better epoch than `best.ckpt` holds: a copy made while the run went on. All processes of a run find the same.
 
     Args:
         folder: of the checkpoints.
@@ -208,23 +210,28 @@ def resumable(folder: Path) -> Path | None:
         UserError: a checkpoint cannot be read, or not be set aside.
     """
     last, best = folder / "last.ckpt", folder / "best.ckpt"
-    known, going = _sound(best), _sound(last)
-    if going and not known:
+    known, going = _best_score(best), _best_score(last)
+    if going is not None and known is None:
         _set_aside(last, "aside", f"{last} is of no use without a sound best.ckpt: the run begins anew")
-    if known and not going:
+    elif going is not None and known is not None and going > known:
+        _set_aside(last, "aside", f"{last} knows a better epoch than best.ckpt holds: the run goes on from best.ckpt")
+        going = None
+    if known is not None and going is None:
         write_atomically(last, lambda file: file.write(best.read_bytes()))  # stays where no epoch follows the best
-    return (last if going else best) if known else None
+    return (last if going is not None else best) if known is not None else None
 
 
-def _sound(path: Path) -> bool:
+def _best_score(path: Path) -> float | None:
+    """Of the best epoch so far, as a checkpoint knows it, or -inf before the first; None: there is no sound one."""
     if not path.exists():
-        return False
+        return None
     try:
-        read_checkpoint(path)
+        kept = read_checkpoint(path)["callbacks"].get(Best(path.parent).state_key, {})
     except DamagedError as error:
         _set_aside(path, "damaged", str(error))
-        return False
-    return True
+        return None
+    score = kept.get("best_model_score")
+    return -math.inf if score is None else float(score)
 
 
 def _set_aside(path: Path, mark: str, why: str) -> None:
