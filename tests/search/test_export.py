@@ -46,6 +46,20 @@ def test_a_run_whose_encoder_has_other_weights_by_now_is_refused(trained, capsys
         assert f"{key} of {copy} has changed since it was trained" in capsys.readouterr().err
 
 
+def test_a_run_whose_class_is_edited_by_now_is_told(tmp_path, home, monkeypatch, capsys):
+    """A method of one's own encodes otherwise than the one that was scored."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    text = "from xmodal.methods import CCA\n\nclass Sooth(CCA):\n    name = 'sooth'\n"
+    (tmp_path / "sooth.py").write_text(text)
+    assert main(["train", "sooth.Sooth", "emoji", "--bits=8", "--gallery=false"]) == 0
+    run = home / "runs/sooth/emoji/8/seed0"
+    (tmp_path / "sooth.py").write_text(f"{text}    supervised = False\n")
+    code, err = export(capsys, run, "npz", tmp_path / "codes.npz")
+    assert code == 0
+    assert f"sooth.Sooth of {run} has changed since (own_code " in err
+
+
 def test_a_run_whose_dataset_has_other_inputs_by_now_is_told(trained, capsys, tmp_path, monkeypatch):
     """Features or texts of a benchmark that were replaced under the same labels: the numbers are not the record's."""
     run, real = trained("codes"), Emoji.pairs

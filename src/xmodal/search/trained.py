@@ -102,8 +102,8 @@ class Trained:
                 "your own, run the command where its file lies."
             ) from error
         with file.open("rb") as content:  # which may be larger than the memory that is left
-            digest = hashlib.file_digest(content, "sha256")
-        return cls(folder, method.eval(), config, digest.hexdigest(), knows=saved["callbacks"].get("SameData", {}))
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+        return cls(folder, method.eval(), config, digest, knows=saved["callbacks"].get("SameData", {}))
 
     @property
     def bits(self) -> int:
@@ -118,9 +118,11 @@ class Trained:
             UserError: its configuration is not valid any more, or weights that it names are others by now.
         """
         frozen = tuple(f"data.init_args.{side}_encoder." for side in SIDES if side not in self.method.trunks)
-        for key, found in own_files({"data": self.config["data"]}).items():
-            if key.startswith(frozen) and self._record.get("own_code", {}).get(key, found) != found:
+        for key, found in own_files({each: self.config[each] for each in ("model", "data")}).items():
+            if (was := self._record.get("own_code", {}).get(key, found)) != found and key.startswith(frozen):
                 raise UserError(f"{key} of {self.folder} has changed since it was trained: restore it, or train again.")
+            if was != found and not key.startswith("data.init_args."):  # weights that training began with are past
+                sys.stderr.write(f"{key} of {self.folder} has changed since (own_code {was}, not {found})\n")
         config = {key: self.config["data"][key] for key in ("class_path", "init_args")}
         return cast("CrossModalDataModule", built(CrossModalDataModule, config))
 
@@ -130,9 +132,8 @@ class Trained:
         Raises:
             UserError: the run read features that its dataset brought.
         """
-        found: Any = getattr(self.data, f"{side}_encoder", None)
-        if side in self.method.trunks:
-            found = self.method.trunks[side].encoder
+        trunks: Any = self.method.trunks
+        found = trunks[side].encoder if side in trunks else getattr(self.data, f"{side}_encoder", None)
         if found is None:
             raise UserError(
                 f"{self.data.name} brings features of its own, so that no encoder knows a new {side}: choose a run on "
@@ -212,8 +213,7 @@ class Trained:
     def reads(self, kind: Any, arguments: Mapping[str, Any]) -> bool:  # noqa: ANN401 - a data module's class
         """Whether the run was trained on these data, encoders and batches aside."""
         own = self.config["data"]["init_args"]
-        rest = {key: value for key, value in arguments.items() if key not in CARRIED}
-        return type(self.data) is kind and all(own.get(key, value) == value for key, value in rest.items())
+        return type(self.data) is kind and all(own.get(k, v) == v for k, v in arguments.items() if k not in CARRIED)
 
     def other(self, kind: Any, **arguments: Any) -> CrossModalDataModule:  # noqa: ANN401 - of a data module's class
         """Another dataset, read through the encoders of this run.
