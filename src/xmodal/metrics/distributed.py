@@ -95,7 +95,8 @@ def rows_by_index(index: Tensor, label: Tensor) -> Tensor:
     ordered = index[order]
     first = torch.ones_like(ordered, dtype=torch.bool)
     first[1:] = ordered[1:] != ordered[:-1]
-    other = ~first[1:] & (label[order[1:]] != label[order[:-1]]).any(1)
-    if other.any():
-        raise ValueError(f"index {int(ordered[1:][other][0])} has pairs of other labels: give positions in the dataset")
+    again = (~first).nonzero()[:, 0]
+    other = again[(label[order[again]] != label[order[again - 1]]).any(1)]
+    if len(other):
+        raise ValueError(f"index {int(ordered[other[0]])} has pairs of other labels: give positions in the dataset")
     return order[first]
