@@ -116,6 +116,12 @@ def test_flickr8k_with_its_official_lists(tmp_path, layout, colour):
     assert set(split.query // 5) == set(range(20, 28))
 
 
+def test_lemmas_of_the_release_are_no_captions(tmp_path):
+    make.flickr_captions(tmp_path, "token")
+    (tmp_path / "Flickr8k.lemma.token.txt").write_text("1000_ab.jpg#0\ta man run .\n")
+    assert data.Flickr8k(root=str(tmp_path)).caption(0) == "A man, number 0, runs 0 ."
+
+
 def test_flickr30k_from_any_of_its_files(tmp_path):
     (tmp_path / "results").mkdir()
     make.flickr_captions(tmp_path / "results", "results")

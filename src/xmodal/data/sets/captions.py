@@ -65,9 +65,9 @@ class CaptionBenchmark(Benchmark):
 
     def _captions(self, files: Files) -> tuple[list[str], list[list[str]], dict[str, list[int]]] | None:
         """`captions.txt` (Kaggle), `*.token.txt` (original) or `results.csv`, with the official lists if any."""
-        entry = next(
-            (e for n in ("captions.txt", "results.csv", ".token.txt", ".token") for e in files.entries(n)), None
-        )
+        endings = ("captions.txt", "results.csv", ".token.txt", ".token")
+        every = (entry for ending in endings for entry in files.entries(ending))
+        entry = next((each for each in every if ".lemma." not in each.name), None)  # the release has its lemmas too
         if entry is None:
             return None
         by_name: dict[str, list[str]] = {}
