@@ -29,6 +29,7 @@ from xmodal.files import remove_leftovers, text_hash, write_atomically
 from xmodal.folder import OVERWRITE, check_left, clear, hold, release
 from xmodal.keys import BASES, Given
 from xmodal.own import imported, named, own_files
+from xmodal.records.code import provenance
 from xmodal.records.loggers import close, loggers
 from xmodal.records.record import PER_RUN, run_name
 from xmodal.safe_yaml import LOADER
@@ -148,6 +149,7 @@ class XmodalCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Check the numbers, and derive the run's folder: method, dataset, bits or dim, and seed or trial."""
+        provenance()  # of the code that is here now, which this process and its forks have imported
         self._check()
         model, module = (imported(self.config[key].class_path) for key in ("model", "data"))
         bits, dim = (self.config.model.init_args.get(name) for name in ("bits", "dim"))
@@ -194,8 +196,7 @@ class XmodalCLI(LightningCLI):
         first_decides(trainer, rank_zero_only(self._begin))
         if own_loggers:
             tags = [self.method, self.dataset, f"size{self.size}", self.variant, f"seed{self.config.seed_everything}"]
-            job = self.config.job_type
-            trainer.loggers = loggers(self.folder, paths.runs(), group=self.group, job_type=job, tags=tags)
+            trainer.loggers = loggers(self.folder, paths.runs(), self.group, self.config.job_type, tags)
         return trainer
 
     def after_instantiate_classes(self) -> None:

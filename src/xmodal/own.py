@@ -41,6 +41,7 @@ def own_class(given: str, kind: str) -> Any:  # noqa: ANN401 - a method or a dat
     lacking = [each for each in dir(found) if getattr(getattr(found, each), "__isabstractmethod__", False)]
     if lacking:
         raise UserError(f"{found.__name__} in {given} lacks {', '.join(lacking)}.")
+    own_code(found)  # as it is imported
     return named(found)
 
 

@@ -13,6 +13,7 @@ import yaml
 from xmodal.cli import Parsed
 from xmodal.commands.table import Cell
 from xmodal.encoders import OpenClipText
+from xmodal.errors import UserError
 from xmodal.experiment import configuration
 from xmodal.methods import CCA
 from xmodal.records import code, machine
@@ -75,12 +76,17 @@ def test_an_installed_package_is_not_of_the_repository_around_it(checkout, monke
 
 def test_code_of_ones_own_is_named_by_its_content(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(code, "IMPORTED", {})
     file = tmp_path / "of_my_own.py"
     file.write_text("class Mine: pass\n")
     (name, before), *others = code.own_code(CCA, importlib.import_module("of_my_own").Mine).items()
     assert (name, others) == ("of_my_own.Mine", [])
     file.write_text("class Mine: better = True\n")
-    assert code.own_code(sys.modules["of_my_own"].Mine)[name] != before
+    code.check_imported(1)  # this process and its forks run what was imported
+    with pytest.raises(UserError, match="of_my_own was edited since the command began"):
+        code.check_imported(2)
+    assert code.own_code(sys.modules["of_my_own"].Mine)[name] == before
+    assert code.own_code(importlib.reload(sys.modules["of_my_own"]).Mine)[name] != before
 
 
 def test_code_of_ones_own_is_what_it_imports_beside_it_as_well(tmp_path, monkeypatch):
@@ -101,8 +107,10 @@ def test_code_of_ones_own_is_what_it_imports_beside_it_as_well(tmp_path, monkeyp
     mine = importlib.import_module("whole_of_mine.methods.net").Mine
 
     def changed(name):
+        code.IMPORTED.clear()
         before = code.own_code(mine)
         (tmp_path / name).write_text(texts[name] + "\nmore = 1\n")
+        code.IMPORTED.clear()
         return code.own_code(mine) != before
 
     assert {name for name in texts if changed(name)} == texts.keys() - {

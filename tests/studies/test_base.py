@@ -5,9 +5,11 @@ import yaml
 
 from tests.studies.test_sweep import opened, played, sweep  # noqa: F401 - a fixture
 from xmodal.cli import Parsed
+from xmodal.errors import UserError
 from xmodal.experiment import configuration
 from xmodal.records.code import code_of, provenance
 from xmodal.studies.storage import BASE
+from xmodal.studies.trial import run_whole
 
 
 @pytest.fixture(autouse=True)
@@ -68,6 +70,15 @@ def test_which_code_ran_a_trial_is_known_and_other_code_of_ones_own_ends_the_stu
     monkeypatch.setattr("xmodal.cli.own_files", lambda *_: {"mine.Mine": "two"})
     assert sweep("--trials=2") == 2
     assert "the study dmsf-emoji-16 was begun with mine.Mine one, not two: restore it" in capsys.readouterr().err
+
+
+def test_code_of_ones_own_that_processes_would_import_anew_is_not_edited_meanwhile(played, capsys, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("xmodal.records.code.IMPORTED", {Parsed: "as it was"})
+    assert sweep("--trials=1") == 0
+    assert sweep("--trials=2", "--devices=2") == 2
+    assert "xmodal.cli was edited since the command began: restore it, to go on" in capsys.readouterr().err
+    with pytest.raises(UserError, match="was edited"):
+        run_whole([], 2)
 
 
 def test_a_tuned_file_holds_the_epochs_that_were_searched_with(played):  # noqa: F811

@@ -1,6 +1,7 @@
 """The axis of code lengths, and the figures of a study, through the command line."""
 
 import json
+import sys
 from contextlib import nullcontext
 
 import optuna
@@ -54,6 +55,33 @@ def test_the_nearest_tuned_file_is_taken(home, size, borrowed):
     assert file.name == f"emoji-{borrowed}.yaml"
     variant = [argument for argument in arguments if argument.startswith("--variant=")][-1]
     assert variant == ("--variant=tuned" if size == borrowed else f"--variant=tuned-at-{borrowed}")
+
+
+@pytest.mark.parametrize("edited", ["editing.py", "experiments/default.yaml"])
+def test_runs_of_files_that_are_edited_meanwhile_name_the_code_that_ran(home, capsys, started, monkeypatch, edited):
+    """Those begun after the edit had the hash of code that nobody had imported; what is read anew is another run."""
+    monkeypatch.syspath_prepend(str(home))
+    monkeypatch.delitem(sys.modules, "editing", raising=False)
+    text = f"""
+from xmodal.methods import CCA
+
+class Mine(CCA):
+    name = "mine"
+
+    def on_test_end(self):
+        with open({str(home / edited)!r}, "a") as file:
+            file.write("save_codes: true\\n")
+"""
+    (home / "editing.py").write_text(text)
+    done = main(["bits", str(home / "editing.py"), "emoji", "--dim=2,3", "--seeds=0", *SMALL])
+    err = capsys.readouterr().err
+    records = [json.loads((home / f"runs/mine/emoji/dim{size}/seed0/result.json").read_text()) for size in (2, 3)]
+    assert records[0]["own_code"] == records[1]["own_code"]
+    if edited == "editing.py":
+        assert (done, err.count("mAP")) == (0, 2)
+    else:
+        assert done == 2
+        assert "3 dim, seed 0 failed: its files were edited meanwhile" in err
 
 
 @pytest.mark.parametrize("command", [["bits", "--bits=16"], ["bits", "--bits=24"], ["ablate", "--bits=16"]])

@@ -13,12 +13,14 @@ from importlib.metadata import distribution, version
 from pathlib import Path
 from typing import Any
 
+from xmodal.errors import UserError
 from xmodal.files import text_hash
 
 PACKAGES = (
     *("xmodal", "torch", "lightning", "torchmetrics", "optuna", "wandb"),
     *("timm", "open_clip_torch", "torch-geometric", "numpy", "numba"),
 )
+IMPORTED: dict[Any, str] = {}  # hashes of the code of classes of one's own, as it was imported
 WRITTEN = ("experiments/*/tuned/*", "results", "docs/results*.md", "docs/pictures", "README.md")  # by commands
 CODE = (":(top)", *(f":(top,exclude){path}" for path in WRITTEN))
 
@@ -45,14 +47,23 @@ def provenance() -> Mapping[str, Any]:
 def own_code(*classes: type) -> dict[str, str]:
     """A hash of the code of each class of one's own, by its full name: neither a commit nor a version names it.
 
-    It is that of the class's file and of those that this imports, and they in turn, from its folder or its own package.
+    It is that of the class's file and of those that this imports, and they in turn, from its folder or its own package,
+    as they were when the hash was first asked for: a process and its forks run what was imported, whatever lies there.
     """
     foreign = [each for each in classes if each.__module__.partition(".")[0] not in PACKAGES]
-    found = {
-        f"{each.__module__}.{each.__qualname__}": [_source(file) for file in _files(each.__module__)]
-        for each in foreign
-    }
-    return {name: text_hash("\0".join(texts)) for name, texts in found.items() if texts}
+    IMPORTED.update({each: _hash(each.__module__) for each in foreign if each not in IMPORTED})
+    return {f"{each.__module__}.{each.__qualname__}": found for each in foreign if (found := IMPORTED[each])}
+
+
+def check_imported(devices: int) -> None:
+    """Refuse code of one's own that was edited, where processes would import it anew: those of several devices.
+
+    Raises:
+        UserError: it was.
+    """
+    for found, was in IMPORTED.items():
+        if devices > 1 and _hash(found.__module__) != was:
+            raise UserError(f"{found.__module__} was edited since the command began: restore it, to go on.")
 
 
 def code_of(source: Mapping[str, Any]) -> str:
@@ -71,6 +82,12 @@ def _installed() -> str | None:
     """The commit that pip has installed the package from, as PEP 610 has it; None for a wheel."""
     said = json.loads(distribution("xmodal").read_text("direct_url.json") or "{}")
     return said.get("vcs_info", {}).get("commit_id")  # type: ignore[no-any-return]
+
+
+def _hash(module: str) -> str:
+    """Of a module's code, as it lies there; empty where it has none."""
+    texts = [_source(file) for file in _files(module)]
+    return text_hash("\0".join(texts)) if texts else ""
 
 
 def _files(module: str) -> list[Path]:

@@ -165,9 +165,11 @@ class Grid:
                 if isinstance(outcome, Exception):
                     failed.append(self.labels[run])
                     shown.write(f"{self.labels[run]} failed: {outcome}", file=sys.stderr)
+                elif (record := run.record()) is None:
+                    failed.append(self.labels[run])
+                    shown.write(f"{self.labels[run]} failed: its files were edited meanwhile", file=sys.stderr)
                 else:
-                    score = (run.record() or {})["metrics"]["test/map"]
-                    shown.write(f"{self.labels[run]}: mAP {score:.4f}", file=sys.stderr)
+                    shown.write(f"{self.labels[run]}: mAP {record['metrics']['test/map']:.4f}", file=sys.stderr)
                 shown.update()
         return failed
 

@@ -23,7 +23,7 @@ from xmodal.errors import UserError
 from xmodal.experiment import configuration
 from xmodal.files import text_hash
 from xmodal.folder import difference, settings
-from xmodal.records import provenance
+from xmodal.records.code import check_imported, provenance
 from xmodal.records.record import searched
 from xmodal.run import overrides
 from xmodal.studies import front
@@ -218,6 +218,7 @@ class Sweep:
         Raises:
             UserError: it is edited since the command began.
         """
+        check_imported(self.devices)
         for file, text in self.files.items():
             if not file.is_file() or file.read_text() != text:
                 raise UserError(f"{file} was edited since the search of {self.name} began: restore it, to go on.")

@@ -25,6 +25,7 @@ from xmodal.errors import DivergedError, DoneError, UserError
 from xmodal.methods import RetrievalMethod
 from xmodal.parent import end_with_parent
 from xmodal.records import forget_peak
+from xmodal.records.code import check_imported
 from xmodal.run import leave_record, train
 from xmodal.studies.processes import (
     SpentError,
@@ -198,6 +199,7 @@ def _trial(arguments: Sequence[str], answer: Answer | None, *, timed: bool) -> E
 
 def _elsewhere(task: str, arguments: Sequence[str], answer: Answer) -> Any:  # noqa: ANN401 - a tuple or a path
     """Run a task of several devices in processes of its own; its outcome comes back."""
+    check_imported(2)
     pipe, theirs = Pipe()
     with theirs:  # and closed, so that a dead process closes the pipe
         words = [sys.executable, "-m", "xmodal", "trial", str(theirs.fileno()), str(os.getpid()), task, *arguments]
