@@ -61,6 +61,17 @@ def test_both_sides_share_the_projection_to_another_size():
     assert found["test/map"] > found["test/random_i2t"] + 0.2
 
 
+def test_sides_of_one_space_that_the_data_standardise_are_told(capsys):
+    """Each side is scaled by itself, so that what is ranked is not what the trunks of one space gave."""
+    as_they_are = scores(Joint(5.0), dim=D)[1]["test/map"]
+    assert "one space" not in capsys.readouterr().err
+    scaled = scores(Joint(5.0, image_scaling="standard", text_scaling="standard"), dim=D)[1]["test/map"]
+    assert scaled > as_they_are + 0.1
+    assert "say data.image_scaling=none and data.text_scaling=none" in capsys.readouterr().err
+    scores(Joint(image_scaling="standard"), dim=D, space="none")
+    assert "one space" not in capsys.readouterr().err
+
+
 def test_without_a_joint_space_it_is_chance():
     model, found = scores(Joint(), bits=64, space="none")
     assert not torch.equal(model.image_projection, model.text_projection)

@@ -17,6 +17,7 @@ from xmodal.checks import check_kinds, check_numbers
 from xmodal.encoders import SharedBatchNorm, Trunk
 from xmodal.errors import UserError
 from xmodal.layers import Dropout, Shard, Standardisation, gather_with_gradient, one_row_each, tell_of_own_rows
+from xmodal.layers.standardisation import tell_of_scaling
 from xmodal.methods.evaluation import Evaluated, HasRoles
 
 
@@ -81,6 +82,8 @@ class RetrievalMethod(Evaluated):
             return
         for side, moments in datamodule.moments.items():
             self.standardisation[side] = Standardisation(*moments).to(self.device)
+        if stage == "fit" and self.shard.rank == 0:
+            tell_of_scaling(self.hparams, datamodule.standardised)
         if self.trunks:
             return
         self.trunks.update(datamodule.trunks())
@@ -139,10 +142,7 @@ class RetrievalMethod(Evaluated):
         checkpoint["trunks"] = {side: trunk.encoder for side, trunk in self.trunks.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Build what the checkpoint holds beside the method's own modules: trunks, and moments of the features.
-
-        An older checkpoint has no moments; those that the data module gave are then kept.
-        """
+        """Build trunks and moments of features; the data module's stay where a checkpoint is older than they are."""
         state = checkpoint["state_dict"]
         for side in SIDES:
             keys = [f"standardisation.{side}.{name}" for name in ("mean", "deviation")]
