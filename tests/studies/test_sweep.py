@@ -152,6 +152,16 @@ def test_a_tuned_file_is_tried_first(played, capsys):
     assert "is of cca, not of dmsf" in capsys.readouterr().err
 
 
+def test_an_experiment_file_that_lies_outside_the_space_is_told(played, capsys):
+    """Its value is drawn in the first trial, so that a search may end below the untuned method."""
+    axis = {"model.weight_decay": {"float": [1.0e-6, 1.0e-2], "log": True}}
+    write(played.home, SPACE | {"space": SPACE["space"] | axis})
+    assert sweep("--trials=1") == 0
+    assert float(played.seen[0]["model.weight_decay"]) > 0  # where the file has 0
+    told = "dmsf/emoji.yaml: model.weight_decay lie outside the space and are drawn"
+    assert told in capsys.readouterr().err  # and no axis that is not there
+
+
 def test_the_trials_behind_a_warm_start_count_once_it_is_tried(played):
     tuned = played.home / "experiments/dmsf/tuned/emoji-16.yaml"
     assert sweep("--trials=2") == 0

@@ -102,13 +102,14 @@ def _study(sweep: Sweep, pool: Pool) -> list[dict[str, Any]]:
 
 
 def _first(sweep: Sweep) -> list[dict[str, Any]]:
-    """Check the space; the points to try first, those of `--warm_start` before the untuned method."""
-    first, file = sweep.points(), sweep.options.warm_start
-    if file:
-        first.insert(0, sweep.warm_point(file))
-        if left := sorted(sweep.sought.space.keys() - first[0].keys()):
-            sys.stderr.write(f"warm start: {', '.join(left)} lie outside the space and are drawn\n")
-    return first
+    """Check the space; the points to try first, that of `--warm_start` before the untuned method."""
+    first = {paths.shown(sweep.base): sweep.points()[0]}
+    if file := sweep.options.warm_start:
+        first = {f"warm start {file}": sweep.warm_point(file)} | first
+    for name, point in first.items():
+        if left := sweep.sought.outside(point):
+            sys.stderr.write(f"{name}: {', '.join(left)} lie outside the space and are drawn\n")
+    return list(first.values())
 
 
 def _has_space(method: str) -> bool:

@@ -92,6 +92,10 @@ class Search:
             if key in values and self.space[key].holds(value)
         }
 
+    def outside(self, point: Mapping[str, Value]) -> list[str]:
+        """The axes that the trial of a `point` draws: they are there, and do not hold the configuration's value."""
+        return [key for key in self._walk(point.get) if key not in point]
+
     def changed(self, trials: Iterable[FrozenTrial]) -> list[str]:
         """The keys under which the newest trials were drawn from another space than this one."""
         drawn = {key: distribution for trial in trials for key, distribution in trial.distributions.items()}
