@@ -73,7 +73,7 @@ def export() -> ArgumentParser:
     own = named("export", words, "xmodal export runs/dmsf/emoji/64/seed0 --to mat")
     _run_folder(own)
     own.add_argument("--to", choices=FORMATS, required=True, help="the format")
-    own.add_argument("--out", type=Path, help="default: in the run's folder, export/<method>.<format>")
+    own.add_argument("--out", type=Path, help="default: in the run's folder, export/<method>-<dataset>.<format>")
     return own
 
 
