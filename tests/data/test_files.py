@@ -29,6 +29,26 @@ def test_folders_in_front_decide_between_files_of_one_name(tmp_path):
         files.find("1.jpg")
 
 
+def test_a_picture_that_is_gone_is_none_of_another_folder(tmp_path):
+    whole = {
+        f"photos/{name}": make.jpeg(k) for k, name in enumerate(("cat/2.jpg", "dog/1.jpg", "dog/2.jpg", "cow/1.jpg"))
+    }
+    make.zipped(tmp_path / "a.zip", whole)
+    names = ["cat/1.jpg", "cat/2.jpg", "dog/2.jpg"]
+    for front in ("", "photos/", "/home/author/"):  # dog/1.jpg is not in the table
+        found = Files(tmp_path).find_all([front + name for name in names])
+        assert [entry and entry.name for entry in found] == [None, "photos/cat/2.jpg", "photos/dog/2.jpg"]
+    found = Files(tmp_path).find_all([*names[1:], "owl/1.jpg", "/data/dog/1.jpg"])  # no folder owl is here
+    assert [entry and entry.name for entry in found[2:]] == [None, "photos/dog/1.jpg"]
+
+
+def test_pictures_that_were_put_into_one_folder_are_found_unless_two_had_one_name(tmp_path):
+    make.zipped(tmp_path / "a.zip", {f"photos/{k}.jpg": make.jpeg(k) for k in range(4)})
+    assert all(Files(tmp_path).find_all(["cat/0.jpg", "cat/1.jpg", "dog/2.jpg", "dog/2.jpg", "3.jpg"]))
+    with pytest.raises(UserError, match=r"'dog/0\.jpg' and 'cat/0\.jpg' are both photos/0\.jpg in .*: one is not here"):
+        Files(tmp_path).find_all(["cat/0.jpg", "dog/0.jpg"])
+
+
 def test_a_name_in_full_is_the_file_of_that_name(tmp_path):
     make.zipped(tmp_path / "a.zip", {"1.jpg": make.jpeg(1), "sub/1.jpg": make.jpeg(2), "sub/sub/1.jpg": make.jpeg(3)})
     files = Files(tmp_path)

@@ -63,6 +63,16 @@ def test_coco_for_hashing_and_for_captions(tmp_path):
     assert (len(every.label), len(every.image), every.group.tolist()[4:6]) == (150, 30, [0, 1])
 
 
+def test_a_caption_of_coco_in_two_files_is_one(tmp_path):
+    make.coco(tmp_path)
+    kept = {f"annotations/{path.name}": path.read_bytes() for path in (tmp_path / "annotations").iterdir()}
+    make.zipped(tmp_path / "annotations_trainval2017.zip", kept)
+    release = data.MSCOCO(root=str(tmp_path), captions="all").release
+    assert (len(release.label), release.text[4], release.text[5]) == (
+        150, "A photo 0 of things, caption 4.", "A photo 1 of things, caption 0.",
+    )  # fmt: skip
+
+
 def test_coco_with_all_captions_draws_whole_pictures(tmp_path, colour):
     make.coco(tmp_path)
     options = {"captions": "all", "query": 40, "train": 80, "val": 20, "image_encoder": colour}

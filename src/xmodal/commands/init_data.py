@@ -91,7 +91,7 @@ def _columns(options: argparse.Namespace, table: str, place: Path) -> dict[str, 
         files = Files(place if place.is_dir() else table_parts(table)[0].parent)
         names = [str(cell).strip() for cell in columns[found["file"]][:1000] if cell is not None]
         endings = ["", *(f".{each}" for each in PICTURES)]
-        counts = {each: sum(files.find(name + each) is not None for name in names) for each in endings}
+        counts = {each: sum(map(bool, files.find_all([name + each for name in names]))) for each in endings}
         found["ending"] = max(endings, key=lambda each: counts[each])
     return found
 

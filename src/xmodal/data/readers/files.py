@@ -1,11 +1,9 @@
 """Files of a dataset's folder, those in zips, tars and Parquet files included; pictures are decoded on demand."""
 
-import os
 import re
-import stat
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, cast
 
@@ -15,12 +13,11 @@ from PIL import Image
 
 from xmodal.data.readers.archives import Opened, Zip
 from xmodal.data.readers.text import decoded, parse_json, split_lines
+from xmodal.data.readers.walk import SKIPPED, stamp_of, walk
 from xmodal.encoders import open_picture
 from xmodal.errors import UserError
 
 INSIDE = re.compile(r"(.+?\.(?:tar|parquet))/(.+)", re.IGNORECASE)  # a member of a tar, a row of a Parquet file
-SKIPPED = ("features", "__MACOSX")  # our own cache; what a Mac adds to its zips
-
 
 Forms = Mapping[str, tuple[str, ...]]  # by form of a dataset, the names of its files; * stands for anything
 
@@ -60,8 +57,8 @@ class Files:
         self.root = root
         self._entries: dict[str, list[Entry]] = defaultdict(list)
         self._opened, self._stamps = Opened(), dict[Path, tuple[int, int, int, int]]()
-        for path, status in _walk(str(root), ()) if root.is_dir() else ():
-            stamp = _stamp(status)
+        for path, status in walk(str(root), ()) if root.is_dir() else ():
+            stamp = stamp_of(status)
             if path.lower().endswith(".zip"):
                 self._add_zip(Path(path), stamp)
             else:
@@ -99,30 +96,52 @@ class Files:
         Raises:
             UserError: several files fit equally well.
         """
+        return _only(name, self._fits(name))
+
+    def find_all(self, names: Sequence[str]) -> list[Entry | None]:
+        """As `find`, but where folders of one name are here, those of another need to be: cat/1.jpg is not dog/1.jpg.
+
+        Raises:
+            UserError: see `find`; or names of different folders are one file.
+        """
+        every = [self._fits(name) for name in names]
+        fronts = [
+            _front(name, fits[0]) if fits else tuple(_parts(name)) for name, fits in zip(names, every, strict=True)
+        ]
+        here = {front for front, name in zip(fronts, names, strict=True) if len(front) < len(_parts(name)) - 1}
+        found: list[Entry | None] = []
+        taken: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {}
+        for name, fits, front in zip(names, every, fronts, strict=True):
+            gone = any(front[:length] in here for length in range(name[:1] == "/", len(front)))
+            entry = None if gone else _only(name, fits)
+            if entry and front:
+                other, its = taken.setdefault((entry.name, entry.place), (name, front))
+                if its != front:
+                    raise UserError(f"{name!r} and {other!r} are both {entry.name} in {entry.path}: one is not here.")
+            found.append(entry)
+        return found
+
+    def _fits(self, name: str) -> list[Entry]:
+        """The files that agree with a name in as many folders as any does."""
         if inside := INSIDE.match(name):
-            return self._inside(name, self.root / inside[1], inside[2])
-        parts = [part for part in name.strip().replace("\\", "/").split("/") if part not in ("", ".")]
+            return [entry for entry in (self._inside(name, self.root / inside[1], inside[2]),) if entry]
+        parts = _parts(name)
         several = self._entries.get(parts[-1].lower(), []) if parts else []
         whole = [entry for entry in several if entry.name == "/".join(parts)]
         if len(whole) == 1:
-            return whole[0]
-        for change in (str, str.lower):  # im1.JPG is im1.jpg where there is no im1.jpg
-            for depth in range(min(len(parts), 4), 0, -1):  # the longest agreement from the right wins
+            return whole
+        for depth in range(min(len(parts), 4), 0, -1):  # the longest agreement from the right wins
+            for change in (str, str.lower):  # im1.JPG is im1.jpg where there is no im1.jpg
                 tail = [change(part) for part in parts[-depth:]]
-                fits = [entry for entry in several if change(entry.name).split("/")[-depth:] == tail]
-                if len(fits) > 1:
-                    raise UserError(
-                        f"{name!r} may be {' or '.join(f'{e.name} in {e.path}' for e in fits[:3])}: keep one of them."
-                    )
-                if fits:
-                    return fits[0]
-        return None
+                if fits := [entry for entry in several if change(entry.name).split("/")[-depth:] == tail]:
+                    return fits
+        return []
 
     def _inside(self, name: str, path: Path, member: str) -> Entry | None:
         """A member of a tar or a row of a Parquet file, which are named in full."""
         if path not in self._stamps:
             try:
-                self._stamps[path] = _stamp(path.stat())
+                self._stamps[path] = stamp_of(path.stat())
             except (OSError, ValueError):  # a NUL in the name
                 return None
         return Entry(name, str(path), member, self._stamps[path])
@@ -162,32 +181,22 @@ class Files:
             raise UserError(f"{entry.path} is damaged ({error}): download it again.") from error
 
 
-def _stamp(status: os.stat_result) -> tuple[int, int, int, int]:
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+def _parts(name: str) -> list[str]:
+    return [part for part in name.strip().replace("\\", "/").split("/") if part not in ("", ".")]
 
 
-def _walk(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, os.stat_result]]:
-    """Every file below a folder with its status, links followed; hidden ones and our own cache left out."""
-    try:
-        with os.scandir(folder) as found:
-            items = sorted(found, key=lambda item: item.name)
-    except OSError as error:
-        raise UserError(f"the folder {folder} cannot be read: {error.strerror}.") from error
-    for item in items:
-        if item.name.startswith("."):
-            continue
-        try:
-            status = item.stat()
-        except OSError as error:
-            link = f", a link to {Path(item.path).readlink()}," if item.is_symlink() else ""
-            raise UserError(f"{item.path}{link} cannot be read ({error.strerror}): mend or delete it.") from error
-        if stat.S_ISDIR(status.st_mode) and item.name not in SKIPPED:
-            place = (status.st_dev, status.st_ino)
-            if place in above:
-                raise UserError(f"{item.path} is a link to a folder that it lies in: delete it.")
-            yield from _walk(item.path, (*above, place))
-        elif stat.S_ISREG(status.st_mode):
-            yield item.path, status
+def _only(name: str, fits: Sequence[Entry]) -> Entry | None:
+    if len(fits) > 1:
+        raise UserError(f"{name!r} may be {' or '.join(f'{e.name} in {e.path}' for e in fits[:3])}: keep one of them.")
+    return fits[0] if fits else None
+
+
+def _front(name: str, entry: Entry) -> tuple[str, ...]:
+    """The folders in front of a name that are not in front of its file."""
+    parts, there = _parts(name), entry.name.split("/")
+    while parts and there and parts[-1].lower() == there[-1].lower():
+        parts.pop(), there.pop()
+    return tuple(parts)
 
 
 def expected(forms: Forms, origin: str) -> str:
@@ -217,7 +226,7 @@ class Photos:
 
     def __init__(self, files: Files, names: Sequence[str], max_corrupt: int = 0) -> None:
         self.files, self.names, self.max_corrupt = files, list(names), max_corrupt
-        self.found = [files.find(name) for name in self.names]
+        self.found = files.find_all(self.names)
         self.corrupt: dict[int, str] = {}
         if names and not any(self.found):
             raise UserError(

@@ -27,7 +27,7 @@ class PascalSentence(Benchmark):
         """Photos by class folder; the sentences of a photo are one text."""
         files = Files(self.root)
         photos = [PurePosixPath(entry.name) for entry in files.entries(".jpg")]
-        texts = [files.find(f"{path.parent.name}/{path.stem}.txt") for path in photos]
+        texts = files.find_all([f"{path.parent.name}/{path.stem}.txt" for path in photos])
         if not photos or not all(texts):
             return None
         names = sorted({path.parent.name for path in photos})
