@@ -55,12 +55,13 @@ class MSCOCO(Benchmark):
         if not parts["captions"] or not (parts["instances"] or self.captions == "all"):
             return None
         names: dict[int, str] = {}
-        texts: dict[int, list[str]] = defaultdict(list)
+        every: dict[int, dict[str, str]] = defaultdict(dict)  # a folder and its zip, or two files, may hold one caption
         for part in parts["captions"]:
             names |= dict(part["images"])
-            for image, caption in part["annotations"]:
-                texts[image].append(caption)
-        ids = [number for number in sorted(names) if texts[number]]
+            for image, (number, caption) in part["annotations"]:
+                every[image].setdefault(number, caption)
+        texts = {image: list(captions.values()) for image, captions in every.items()}
+        ids = [number for number in sorted(names) if number in texts]
         if self.captions == "all":
             sentences = [texts[number] for number in ids]
             rows = np.repeat(np.arange(len(ids)), [len(each) for each in sentences])
@@ -89,7 +90,7 @@ class MSCOCO(Benchmark):
         )
 
     def _load(self, files: Files, kind: Literal["captions", "instances"]) -> list[dict[str, list[tuple[int, Any]]]]:
-        """By file: names of images and of categories by id, and captions or categories by the id of their image."""
+        """By file: names of images and of categories by id, and numbered captions or categories by their image's id."""
         entries = [entry for entry in files.entries(".json") if entry.name.rpartition("/")[2].startswith(f"{kind}_")]
         parts = []
         for entry in entries:
@@ -97,7 +98,10 @@ class MSCOCO(Benchmark):
                 part = files.json(entry)
                 marks = list(part["annotations"])
                 if kind == "captions":
-                    of_images = [(int(mark["image_id"]), mark["caption"].strip()) for mark in marks]
+                    of_images: list[tuple[int, Any]] = [
+                        (int(mark["image_id"]), (str(mark.get("id", f"{entry.name} {k}")), mark["caption"].strip()))
+                        for k, mark in enumerate(marks)
+                    ]
                     images = [(int(image["id"]), str(image["file_name"])) for image in part["images"]]
                 else:
                     of_images = [(int(mark["image_id"]), int(mark["category_id"])) for mark in marks]
