@@ -61,7 +61,8 @@ def test_the_roles_of_the_table_are_kept(tmp_path, folder):
     split = folder(given, label="label", split="split", database="train").split()
     assert split.query.tolist() == list(range(3, 40, 4))
     assert split.val_query.tolist() == list(range(2, 40, 4))
-    assert split.database.tolist() == split.train.tolist()
+    assert split.database.tolist() == [k for k in range(40) if k % 4 != 3]  # all that are no queries
+    assert split.val_database.tolist() == split.train.tolist()
 
 
 def test_layers_give_a_hierarchy(tmp_path, folder):

@@ -158,12 +158,13 @@ class Official:
 
     Args:
         words: see `Recipe`.
-        database: `test`: the gallery is the queries' own pairs; `train`: the training pairs.
+        database: `test`: the gallery is the queries' own pairs; `train`: the training pairs; `others`: those and the
+            validation pairs.
         size: number of pairs in all lists; None: any.
     """
 
     words: str
-    database: Literal["test", "train"] = "test"
+    database: Literal["test", "train", "others"] = "test"
     size: int | None = None
 
     def split(self, label: NDArray[np.generic], roles: Roles, val: int, group: Index | None = None) -> Split:
@@ -175,9 +176,9 @@ class Official:
         if "val" not in roles:
             return make_split(train, test, val, seed=0, database=self.database, group=group)
         held = np.sort(roles["val"])
-        return (
-            Split(train, held, held, test, test) if self.database == "test" else Split(train, held, train, test, train)
-        )
+        if self.database == "test":
+            return Split(train, held, held, test, test)
+        return Split(train, held, train, test, train if self.database == "train" else np.union1d(train, held))
 
 
 def _sized(pairs: int, size: int | None) -> int:

@@ -157,7 +157,7 @@ class Folder(Released):
                 f"column {self.columns['split']!r} of {self.table} has no pair of {' and '.join(lacking)}: name them "
                 "so, or leave data.split out, and queries are drawn."
             )
-        return Official(f"column {self.columns['split']} of the table", self.database)
+        return Official(f"column {self.columns['split']} of the table", "test" if self.database == "test" else "others")
 
     @property
     def validation(self) -> int:
