@@ -89,3 +89,18 @@ def test_what_cannot_be_trained_is_refused(root, clip, tmp_path):  # noqa: F811
     torch.save(empty, tmp_path / "empty.ckpt")
     with pytest.raises(UserError, match="holds no image trunk"):
         OpenClipImage(clip, str(tmp_path / "empty.ckpt")).trunk()
+
+
+def test_inputs_of_a_trained_trunk_are_its_pictures(clip, tmp_path):  # noqa: F811
+    write(tmp_path / "data")
+    was = colours(tmp_path / "data", clip).describe()
+    kept = (tmp_path / "data" / "pictures.zip").read_bytes()
+    with zipfile.ZipFile(tmp_path / "data" / "pictures.zip") as old:
+        pictures = {name: old.read(name) for name in old.namelist()} | {"pictures/001.jpg": jpeg(0, (9, 9, 9))}
+    with zipfile.ZipFile(tmp_path / "data" / "pictures.zip", "w") as new:
+        for name, content in pictures.items():
+            new.writestr(name, content)
+    now = colours(tmp_path / "data", clip).describe()
+    assert {key for key in was if was[key] != now[key]} == {"inputs_hash"}
+    (tmp_path / "data" / "pictures.zip").write_bytes(kept)
+    assert colours(tmp_path / "data", clip).describe() == was

@@ -36,6 +36,7 @@ class Pairs:
         content: (N,) number of the content of each pair's picture: equal for files of equal bytes; None if unknown.
         marks: (N,) the same, of the bytes alone: equal in other data as well; None where nobody replaces pictures.
         texts: with `marks`, one of every row of the text side.
+        pixels: (M,) number of what each picture holds, where a trained trunk reads the pictures; None elsewhere.
     """
 
     image: Arrays | Pictures
@@ -48,6 +49,7 @@ class Pairs:
     content: Index | None = None
     marks: Index | None = None
     texts: Sequence[str] = ()
+    pixels: Index | None = None
 
     def arrays(self, side: Side) -> Arrays:
         """The features of a side; none where its pictures are raw."""
@@ -132,6 +134,7 @@ class Pairs:
         found = [torch.as_tensor(self.label[index])]
         for side in SIDES:
             found += self.take(side, index, names).values()
+        found += [] if self.pixels is None else [torch.as_tensor(self.pixels[self.of("image", index)])]
         return sha256(b"".join(each.numpy().tobytes() for each in found)).hexdigest()[:16]
 
 

@@ -19,6 +19,7 @@ from PIL import Image
 
 from xmodal.data.module import CrossModalDataModule, Pairs
 from xmodal.data.pairs import Pictures
+from xmodal.data.readers.checksums import marks
 from xmodal.data.readers.files import Pixels
 from xmodal.data.readers.release import indicator
 from xmodal.data.split import Split, make_split
@@ -104,7 +105,9 @@ class Emoji(CrossModalDataModule):
         if not self.trunk.trains("image"):
             image_key = {"dataset": "emoji", "packages": self._key()["packages"], "side": SIDE}
             image = encode_images(folder, image_key, self.image_encoder, pictures)
-        return Pairs(image, text, index["label"], tuple(index["label_names"].tolist()), index["hierarchy"])
+        shown = marks(pictures, folder).view(np.int64) if image is pictures else None
+        names = tuple(index["label_names"].tolist())
+        return Pairs(image, text, index["label"], names, index["hierarchy"], pixels=shown)
 
     @classmethod
     def prepare(cls, root: str | None = None, **options: Any) -> Self:  # noqa: ANN401 - arguments of the dataset

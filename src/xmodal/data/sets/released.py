@@ -119,6 +119,7 @@ class Released(CrossModalDataModule):
             self.content,
             self._marks,
             () if isinstance(release.text, (np.ndarray, dict)) else release.text,
+            marks(self._image, self.folder).view(np.int64) if isinstance(self._image, (Photos, Pixels)) else None,
         )
 
     @cached_property
