@@ -19,6 +19,7 @@ from tests.test_evaluate import arrays, expected  # noqa: F401 - fixtures
 from xmodal.checkpoint import DamagedError, read_checkpoint
 from xmodal.commands.evaluate import evaluate_file
 from xmodal.data.readers.listing import read_listing
+from xmodal.data.sets.captions import _rows
 from xmodal.encoders import open_picture
 from xmodal.errors import UserError
 from xmodal.records.setups import collect
@@ -145,3 +146,26 @@ def test_lines_of_json_with_numbers_and_blank_lines(tmp_path):
         "\n\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n\n", encoding="utf-8-sig"
     )
     assert listed(tmp_path / "pairs.jsonl") == (["1.jpg", "2.jpg"], ["12", "a\u2028b"], [("3", "4"), ("3",)])
+
+
+def test_lists_of_json_objects_are_rows_in_several_files_too(tmp_path):
+    for role, names in (("train", "aab"), ("test", "cd")):
+        rows = [{"id": ord(name), "image": f"{name}.jpg", "caption": f"{name} {k}"} for k, name in enumerate(names)]
+        (tmp_path / f"{role}.json").write_text(json.dumps(rows))
+    found = read_listing(tmp_path, split="split")
+    assert (found.files, found.texts) == (["c.jpg", "d.jpg", "a.jpg", "b.jpg"], ["c 0", "d 1", "a 0", "a 1", "b 2"])
+    assert found.splits == ["test"] * 2 + ["train"] * 3
+
+
+def test_a_caption_of_coco_in_two_files_is_one(tmp_path):
+    for name, captions in (("all", "ab"), ("some", "b")):
+        marks = [{"id": ord(each), "image_id": 7, "caption": each} for each in captions]
+        content = {"images": [{"id": 7, "file_name": "7.jpg"}], "annotations": marks}
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    assert read_listing(tmp_path).texts == ["a", "b"]
+
+
+def test_the_number_of_a_comment_is_none_of_its_words(tmp_path):
+    text = "image_name,comment_number,comment\n1.jpg, 0, 2 men, in a car .\n1.jpg, 1   A car .\n"
+    assert _rows(text, "captions.txt") == [("1.jpg", "2 men, in a car ."), ("1.jpg", "A car .")]
+    assert _rows("image,caption\n1.jpg,2 men, in a car .\n", "captions.txt") == [("1.jpg", "2 men, in a car .")]

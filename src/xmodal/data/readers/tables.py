@@ -8,14 +8,14 @@ import csv
 import glob
 import re
 import tarfile
-from collections import defaultdict
 from collections.abc import Collection, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from xmodal.data.readers.coco import read_coco, scalars
 from xmodal.data.readers.tars import members
-from xmodal.data.readers.text import decoded, parse_json
+from xmodal.data.readers.text import decoded, parse_json, text_of
 from xmodal.errors import UserError
 
 Columns = dict[str, list[Any]]
@@ -25,7 +25,6 @@ ROLES = {
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
     **dict.fromkeys(("test", "testing", "query"), "test"),
 }  # how people write the roles of a split
-LARGEST = 2**31  # bytes of a table that is read as text; a larger one belongs into Parquet
 
 
 def read_table(table: str | Path, wanted: Collection[str] | None = None) -> Columns:
@@ -44,16 +43,17 @@ def read_table(table: str | Path, wanted: Collection[str] | None = None) -> Colu
     """
     parts = table_parts(table)
     form = parts[0].suffix.lower()
+    roles = {part: ROLES.get(re.split(r"[-_.0-9]", part.stem.lower())[0]) for part in parts}
     if form == ".json":
-        found = _coco(parts)
+        several = len({*roles.values()} - {None}) > 1
+        found = read_coco(parts, roles if several else dict.fromkeys(parts))
     else:
         found, filled = {}, 0
         for part in parts:
             columns = READERS[form](part, wanted)
             rows = len(next(iter(columns.values()), ()))
-            role = ROLES.get(re.split(r"[-_.0-9]", part.stem.lower())[0])
-            if role and len(parts) > 1 and "split" not in columns:
-                columns["split"] = [role] * rows
+            if roles[part] and len(parts) > 1 and "split" not in columns:
+                columns["split"] = [roles[part]] * rows
             for name in columns:
                 found.setdefault(name, [None] * filled)
             for name, cells in found.items():
@@ -87,12 +87,6 @@ def table_parts(table: str | Path) -> list[Path]:
     return parts
 
 
-def _text(part: Path) -> str:
-    if part.stat().st_size > LARGEST:
-        raise UserError(f"{part} has {part.stat().st_size:,} bytes: save tables of more than 2 GB as Parquet.")
-    return decoded(part.read_bytes(), str(part))
-
-
 def _lines(text: str) -> Iterator[str]:
     """Lines with their ends, one by one: a copy of all of them would double the memory."""
     return (found[0] for found in re.finditer(r"[^\n]*\n|[^\n]+$", text))
@@ -103,7 +97,7 @@ def _separated(part: Path, wanted: Collection[str] | None) -> Columns:
 
     A quote that opens and does not close would swallow the rows up to the next quote, and is refused.
     """
-    text = _text(part)
+    text = text_of(part)
     said = re.match(r"sep=([,;\t])\r?\n", text)  # a line of Excel's, before the names
     head = text.partition("\n")[0]
     separator = said[1] if said else "\t" if part.suffix.lower() == ".tsv" else max(",;\t", key=head.count)
@@ -152,7 +146,7 @@ def _once(part: Path, names: list[str]) -> None:
 def _json_lines(part: Path, wanted: Collection[str] | None) -> Columns:
     columns: Columns = {}
     rows = 0
-    for number, line in enumerate(_lines(_text(part)), 1):
+    for number, line in enumerate(_lines(text_of(part)), 1):
         if not line.strip():
             continue
         try:
@@ -228,48 +222,6 @@ def _cells(column: Any) -> list[Any]:  # noqa: ANN401 - pyarrow's
     return [each.decode(errors="replace") if isinstance(each, bytes) else each for each in cells]
 
 
-def _coco(parts: list[Path]) -> Columns:
-    """COCO's JSON, or Karpathy's: a row per picture, with lists of captions and of category names."""
-    images: dict[str, dict[str, Any]] = {}  # by id, which some write as a number here and as text there
-    captions: dict[str, list[Any]] = defaultdict(list)
-    names: dict[str, Any] = {}
-    labels: dict[str, dict[Any, None]] = defaultdict(dict)
-    for part in parts:
-        try:
-            content = parse_json(_text(part))
-            if isinstance(content, list):
-                content = {"images": [{"id": place, **row} for place, row in enumerate(content)]}
-            listed = content["images"]
-            names |= {str(each["id"]): each["name"] for each in content.get("categories", ())}
-            for place, image in enumerate(listed):
-                key = str(image.get("id", image.get("imgid", image.get("file_name", f"{part} {place}"))))
-                known = images.setdefault(key, dict(image))
-                for name in ("file_name", "filename"):
-                    if name in image and known.get(name, image[name]) != image[name]:
-                        raise UserError(f"{part} gives {known[name]!r} and {image[name]!r} one id, {key}.")
-                known.update(image)
-                captions[key] += [each["raw"] for each in image.get("sentences", ())]
-            for mark in content.get("annotations", ()):
-                if "caption" in mark:
-                    captions[str(mark["image_id"])].append(mark["caption"])
-                elif "category_id" in mark:
-                    labels[str(mark["image_id"])][names[str(mark["category_id"])]] = None
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise UserError(
-                f"{part} is no JSON as COCO has it (images, annotations, categories): {error!r}."
-            ) from error
-    columns: Columns = {name: [image.get(name) for image in images.values()] for name in _scalars(images.values())}
-    if any(captions.values()):
-        columns["caption"] = [captions[key] for key in images]
-    if names:
-        columns["category"] = [list(labels[key]) for key in images]
-    return columns
-
-
-def _scalars(images: Collection[dict[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(name for image in images for name, cell in image.items() if name != "sentences"))
-
-
 def _shard(part: Path, wanted: Collection[str] | None) -> Columns:
     """A WebDataset shard: members of one key are a row, their endings columns; `json` brings columns of its own."""
     rows: dict[str, dict[str, Any]] = {}
@@ -288,7 +240,7 @@ def _shard(part: Path, wanted: Collection[str] | None) -> Columns:
                 row.update({name: value for name, value in more.items() if name != "file"})
     except (tarfile.TarError, OSError, EOFError, ValueError, TypeError) as error:
         raise UserError(f"{part} is a damaged shard ({' '.join(str(error).split())[:120]}).") from error
-    every = [name for name in _scalars(rows.values()) if wanted is None or name in wanted]
+    every = [name for name in scalars(rows.values()) if wanted is None or name in wanted]
     return {name: [row.get(name) for row in rows.values()] for name in every}
 
 

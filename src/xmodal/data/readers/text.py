@@ -4,11 +4,13 @@ import csv
 import io
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 from xmodal.errors import UserError
 
 MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+LARGEST = 2**31  # bytes of a table that is read as text; a larger one belongs into Parquet
 
 
 def decoded(content: bytes, what: str) -> str:
@@ -27,6 +29,17 @@ def decoded(content: bytes, what: str) -> str:
     if encoding == "utf-8-sig" and max(content[:4096:2].count(0), content[1:4096:2].count(0)) > len(content[:4096]) / 8:
         raise UserError(f"{what} looks like UTF-16 without a mark: save it as UTF-8.")
     return re.sub("\r\n?", "\n", text)
+
+
+def text_of(part: Path) -> str:
+    """The text of a file, see `decoded`.
+
+    Raises:
+        UserError: it is larger than a text that is read at once.
+    """
+    if part.stat().st_size > LARGEST:
+        raise UserError(f"{part} has {part.stat().st_size:,} bytes: save tables of more than 2 GB as Parquet.")
+    return decoded(part.read_bytes(), str(part))
 
 
 def whole(text: str) -> str:
