@@ -177,8 +177,9 @@ def _rows(content: str, path: str) -> list[tuple[str, str]]:
         cells = [re.split(r"#\d+\t", line, maxsplit=1) for line in split_lines(content) if line.strip()]
         rows = [(cell[0], cell[1].strip()) for cell in cells if len(cell) == 2]
     else:
-        cells = csv_rows(content, path)[1:]
-        rows = [(cell[0], ",".join(cell[1:]).strip()) for cell in cells if len(cell) > 1]
+        header, *cells = csv_rows(content, path) or [[]]
+        number = r"\s*\d+\s*,?" if len(header) > 2 else ""  # image_name,comment_number,comment
+        rows = [(cell[0], re.sub(f"^{number}", "", ",".join(cell[1:])).strip()) for cell in cells if len(cell) > 1]
     if len(rows) != len(cells) or not rows:
         raise UserError(f"{path} is damaged: {len(cells) - len(rows)} lines have no caption. Download it again.")
     return rows
