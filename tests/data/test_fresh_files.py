@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import tarfile
 
 import h5py
 import numpy as np
@@ -163,6 +164,22 @@ def test_a_caption_of_coco_in_two_files_is_one(tmp_path):
         content = {"images": [{"id": 7, "file_name": "7.jpg"}], "annotations": marks}
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
     assert read_listing(tmp_path).texts == ["a", "b"]
+
+
+def shard(path, *names):
+    with tarfile.open(path, "w") as archive:
+        for name in names:
+            member = tarfile.TarInfo(name)
+            member.size = len(name)
+            archive.addfile(member, io.BytesIO(name.encode()))
+    return path
+
+
+def test_the_mask_of_a_picture_in_a_shard_is_not_the_picture(tmp_path):
+    found = read_listing(shard(tmp_path / "s.tar", "0.depth.png", "0.jpg", "0.mask.png", "0.txt"))
+    assert found.files == ["s.tar/0.jpg"]
+    with pytest.raises(UserError, match=r"two pictures of one key, s\.tar/0\.jpg and s\.tar/0\.png: keep one"):
+        read_listing(shard(tmp_path / "s.tar", "0.png", "0.jpg", "0.txt"))
 
 
 def test_the_number_of_a_comment_is_none_of_its_words(tmp_path):

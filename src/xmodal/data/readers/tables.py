@@ -233,13 +233,17 @@ def _shard(part: Path, wanted: Collection[str] | None) -> Columns:
                 continue
             row, ending = rows.setdefault(f"{folder}/{stem}", {}), ending.lower()
             if ending.rpartition(".")[2] in PICTURES:
-                row["file"] = f"{part.name}/{member.name}"
+                row.setdefault("file", []).append((ending.count("."), f"{part.name}/{member.name}"))
             elif ending in ("txt", "text", "caption", "cls", "json"):
                 text = decoded(archive.extractfile(member).read(), f"{member.name} in {part}").strip()  # type: ignore[union-attr]
                 more = dict(parse_json(text)) if ending == "json" else {ending: text}
                 row.update({name: value for name, value in more.items() if name != "file"})
     except (tarfile.TarError, OSError, EOFError, ValueError, TypeError) as error:
         raise UserError(f"{part} is a damaged shard ({' '.join(str(error).split())[:120]}).") from error
+    for row in (each for each in rows.values() if "file" in each):  # 1.jpg is the picture, 1.mask.png is of it
+        (dots, row["file"]), *others = sorted(row["file"])
+        if others and others[0][0] == dots:
+            raise UserError(f"{part} has two pictures of one key, {row['file']} and {others[0][1]}: keep one of them.")
     every = [name for name in scalars(rows.values()) if wanted is None or name in wanted]
     return {name: [row.get(name) for row in rows.values()] for name in every}
 
