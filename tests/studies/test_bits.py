@@ -182,3 +182,14 @@ def test_a_study_and_the_runs_at_its_size_are_drawn(home, capsys):
         str(folder / f"{stem}.png") for stem in ("importance", "parallel_coordinates", "precision_recall")
     ]
     assert all(drawn(path) for path in written)
+
+
+def test_every_setup_at_a_size_has_its_curve(home, monkeypatch):
+    """Of two plain ones, such as of other epochs, the better was left out in silence."""
+    found = []
+    monkeypatch.setattr("xmodal.commands.plots.draw_curves", lambda path, setups, title: found.extend(setups))
+    for seed, (variant, setup) in enumerate((("base", "one"), ("base", "two"), ("tuned", "three"))):
+        write_run(home / "runs", size=16, variant=variant, seed=seed, setup_hash=setup)
+    assert main(["plots", "dmsf", "emoji", "--bits=16"]) == 0
+    assert sorted(name for name, _ in found) == ["base (one)", "base (two)", "tuned"]
+    assert len({setup for _, setup in found}) == 3

@@ -47,7 +47,7 @@ def _bits(options: argparse.Namespace, rest: Sequence[str]) -> None:
     sys.stdout.write(f"\n{shown.text()}\n")
     written = [*shown.write(stem), stem.with_suffix(".png"), curves]
     draw_sizes(stem.with_suffix(".png"), list(setups.values()), title)
-    draw_curves(curves, setups, title)
+    draw_curves(curves, setups.items(), title)
     sys.stdout.writelines(f"{path}\n" for path in written)
 
 

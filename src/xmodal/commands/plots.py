@@ -1,6 +1,7 @@
 """`xmodal plots`: what a study found, drawn, and precision over recall of the runs at its size."""
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 
 from xmodal import arguments
@@ -33,9 +34,13 @@ def main(argv: Sequence[str]) -> int:
     folder = parsed.folder.parents[1 if options.against else 0]
     written = draw_study(folder, name, options.storage, options.against)
     found = by_setup(collect(folder)[0])
-    setups = {each.variant: each for each in found if is_plain(each.variant) and each.queries is not None}
+    setups = [each for each in found if is_plain(each.variant) and each.queries is not None]
     if setups and not options.against:
-        draw_curves(folder / "precision_recall.png", setups, name)
+        times = Counter(each.variant for each in setups)
+        names = [
+            f"{each.variant} ({each.setup_hash[:6]})" if times[each.variant] > 1 else each.variant for each in setups
+        ]
+        draw_curves(folder / "precision_recall.png", zip(names, setups, strict=True), name)
         written.append(folder / "precision_recall.png")
     if not written:
         raise UserError(

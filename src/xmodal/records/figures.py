@@ -1,6 +1,6 @@
 """Figures of evaluated runs: scores over the length of the code, and precision over recall; one style for all."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,18 +72,19 @@ def draw_sizes(path: Path, setups: Sequence[Setup], title: str) -> None:
 
 
 @mpl.rc_context(STYLE)
-def draw_curves(path: Path, setups: Mapping[str, Setup], title: str) -> None:
+def draw_curves(path: Path, setups: Iterable[tuple[str, Setup]], title: str) -> None:
     """Precision over recall by rank, a panel per direction, a line per setup: the mean over its seeds at each recall.
 
     Args:
         path: of the picture.
-        setups: runs with their `evaluation.npz`, by the name in the legend.
+        setups: names in the legend, and runs with their `evaluation.npz`.
         title: above the figure.
     """
     figure, recalls = Figure(figsize=(8, 3.8), layout="constrained"), np.linspace(0, 1, 101)
     figure.suptitle(title)
+    named = list(setups)
     for axes, (direction, name) in zip(figure.subplots(1, 2, sharey=True), DIRECTIONS.items(), strict=True):
-        for label, setup in setups.items():
+        for label, setup in named:
             lines = []
             for record in setup.records:
                 with np.load(Path(record["path"]).with_name("evaluation.npz")) as kept:
