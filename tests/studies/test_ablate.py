@@ -79,12 +79,16 @@ def test_an_untuned_method_is_what_train_runs_and_a_failure_does_not_end_the_oth
 
 
 def test_what_train_has_run_of_a_tuned_file_is_not_trained_again(home, started):
+    """Nor are the codes lost that it was told to keep."""
     keep(home, "dmsf", "no_graph")
-    assert main(["train", "dmsf", "tuned/emoji-16", "--seed=1", *SMALL]) == 0
+    assert main(["train", "dmsf", "tuned/emoji-16", "--seed=1", "--save_codes=true", *SMALL]) == 0
     before = (home / "runs/dmsf/emoji/16/tuned-seed1/result.json").read_bytes()
     assert main(["ablate", "dmsf", "emoji", "--bits=16", "--seeds=1", *SMALL]) == 0
     assert started == ["no_graph-seed1"]
     assert (home / "runs/dmsf/emoji/16/tuned-seed1/result.json").read_bytes() == before
+    assert (home / "runs/dmsf/emoji/16/tuned-seed1/codes.npz").is_file()
+    assert main(["ablate", "dmsf", "emoji", "--bits=16", "--seeds=1", "--save_codes=true", *SMALL]) == 0
+    assert started == ["no_graph-seed1", "no_graph-seed1"]  # which kept none
 
 
 def test_finished_runs_of_other_settings_are_replaced_only_where_told(home, capsys, started):

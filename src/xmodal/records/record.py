@@ -77,16 +77,17 @@ def is_evaluated(record: Mapping[str, Any]) -> bool:
 def is_of(record: Mapping[str, Any], configuration: str, code: Mapping[str, str]) -> bool:
     """Whether a record is of a configuration and of the files of one's own (`own_code`) that are here.
 
-    A run that `xmodal train` has made is found as well: it names no group and no job.
+    A run that `xmodal train` has made is found as well: it names no group and no job, and may have left more.
 
     Args:
         record: of a run.
         configuration: the whole one, as text.
         code: files of one's own.
     """
-    as_train = re.sub(r"(?m)^group: .*$", "group: null", configuration)
-    as_train = re.sub(r"(?m)^job_type: .*$", "job_type: train", as_train)
-    return record["config_hash"] in map(text_hash, (configuration, as_train)) and record.get("own_code", {}) == code
+    found = [configuration]
+    for key, value in (("group", "null"), ("job_type", "train"), ("save_codes", "true"), ("gallery", "true")):
+        found += [re.sub(rf"(?m)^{key}: .*$", f"{key}: {value}", each) for each in found]
+    return record["config_hash"] in map(text_hash, found) and record.get("own_code", {}) == code
 
 
 def write_result(folder: Path, result: Mapping[str, Any]) -> Path:

@@ -17,7 +17,7 @@ from xmodal.errors import UserError
 from xmodal.experiment import configuration
 from xmodal.files import write_atomically
 from xmodal.records import read_results
-from xmodal.records.record import is_of, tuned_text, write_result
+from xmodal.records.record import is_evaluated, is_of, tuned_text, write_result
 from xmodal.run import overrides
 from xmodal.studies.grid import check_data
 from xmodal.studies.processes import Pool
@@ -91,7 +91,7 @@ def evaluate(sweep: Sweep, tuned: Path, size: int, pool: Pool) -> dict[str, Any]
     arguments = [*configuration(None, None, [tuned]), *overrides(options), *marks]
     parsed = Parsed(arguments)
     for record in read_results(parsed.folder):
-        if is_of(record, parsed.yaml, parsed.own_code):
+        if is_evaluated(record) and is_of(record, parsed.yaml, parsed.own_code):
             check_data(record)
             if record.get("trials") != (trials := parsed.given.trials()):  # the search has gone on
                 path = Path(record.pop("path"))
