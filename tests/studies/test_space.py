@@ -155,3 +155,19 @@ def test_the_files_of_the_suite_are_read(path):
     search = read_search(path)
     assert search.trials >= 20
     assert (CHECKOUT / "experiments" / path.stem).is_dir()
+
+
+def test_a_grid_ends_with_its_last_point(tmp_path):
+    """Each time that the command was given again it trained one more trial, of a point that was done."""
+    space = {
+        "model.a": {"choice": ["none", "attention"]},
+        "model.b": {"float": [0.1, 0.5], "step": 0.2, "when": {"model.a": "attention"}},
+        "model.c": {"int": [1, 3], "step": 2, "when": {"model.b": [0.3]}},
+    }
+    for trials, sampler, budget in ((24, "grid", 5), (3, "grid", 3), (None, "grid", 5), (24, "tpe", 24)):
+        search = read(tmp_path, {"trials": trials, "sampler": {"name": sampler}, "space": space})
+        assert search.budget == budget
+    search = read(tmp_path, {"sampler": {"name": "grid"}, "space": space})
+    study = optuna.create_study(sampler=search.sampler)
+    study.optimize(lambda trial: float(len(search.suggest(trial))))
+    assert len(study.trials) == len({str(trial.params) for trial in study.trials}) == search.budget

@@ -4,7 +4,9 @@ import contextlib
 import csv
 import json
 import time
+from argparse import Namespace
 from itertools import count
+from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -12,9 +14,11 @@ import yaml
 from optuna.trial import TrialState
 
 from xmodal.__main__ import main
+from xmodal.files import text_hash
 from xmodal.records.record import searched, tuned_text
 from xmodal.studies import trial
 from xmodal.studies.processes import TrialError, device_groups
+from xmodal.studies.tuned import evaluate
 
 SPACE = {
     "trials": 4,
@@ -263,3 +267,25 @@ def test_a_grid_ends_its_study(played):
     write(played.home, SPACE | {"trials": 10, "space": {"model.fusion": {"choice": ["none", "attention", "concat"]}}})
     assert sweep("--sampler=grid") == 0
     assert sorted(keys["model.fusion"] for keys in played.seen) == ["attention", "concat", "none"]
+
+
+def test_a_grid_that_is_done_is_not_begun_again(played):
+    space = {"model.fusion": {"choice": ["none", "attention"]}, "model.text_hidden": {"choice": [512, 1024]}}
+    write(played.home, {"trials": 10, "sampler": {"name": "grid"}, "space": space})
+    for _ in range(2):
+        assert sweep() == 0
+        assert len(played.seen) == 4
+
+
+def test_a_run_that_was_fitted_only_is_evaluated_after_the_search(monkeypatch, tmp_path):
+    """`xmodal fit` of a tuned file leaves a record without a test, which ended the search in a traceback."""
+    fitted = {"config_hash": text_hash("same"), "metrics": {"val/map": 0.5}, "job_type": "train", "path": "fitted"}
+    evaluated = fitted | {"metrics": {"test/map": 0.5}, "path": "evaluated"}
+    left = iter([[fitted], [evaluated]])
+    parsed = SimpleNamespace(folder=tmp_path, yaml="same", own_code={})
+    monkeypatch.setattr("xmodal.cli.Parsed", lambda arguments: parsed)
+    monkeypatch.setattr("xmodal.studies.tuned.configuration", lambda *_: [])
+    monkeypatch.setattr("xmodal.studies.tuned.read_results", lambda folder: iter(next(left)))
+    options = Namespace(method="dmsf", data="emoji", bits="16", dim=None, seed=None, epochs=None, devices=None)
+    pool = SimpleNamespace(run=lambda tasks: iter([(tasks[0], "evaluated/result.json")]))
+    assert evaluate(SimpleNamespace(options=options, devices=1), tmp_path, 16, pool) == evaluated

@@ -134,8 +134,8 @@ class Cell(NamedTuple):
         with search.open() as opened:
             finished = opened.study.get_trials(deepcopy=False, states=DONE)
             warm = opened.study.user_attrs.get(WARM)
-        if len(finished) > (search.sought.trials or 0):
-            what = f"{len(finished)} trials, and the rule gives {search.sought.trials}"
+        if len(finished) > (search.sought.budget or 0):
+            what = f"{len(finished)} trials, and the rule gives {search.sought.budget}"
         elif warm:
             what = "a warm start, which the rule does not give"
         elif changed := {key for trial in finished for key in search.sought.changed([trial])}:

@@ -50,7 +50,7 @@ class SeededPerTrial(BaseSampler):
     """
 
     def __init__(self, name: str, arguments: Mapping[str, Any], seed: int) -> None:
-        self._name, self._arguments, self._seed = name, arguments, seed
+        self.name, self._arguments, self._seed = name, arguments, seed
         self._samplers: dict[int, BaseSampler] = {}  # of the trials that run
 
     def _of(self, study: optuna.Study, trial: FrozenTrial) -> BaseSampler:
@@ -59,7 +59,7 @@ class SeededPerTrial(BaseSampler):
             before = study.get_trials(deepcopy=False)[:first]
             repeated = sum(RetryHeartbeatStaleTrialCallback.retried_trial_number(each) is not None for each in before)
             state = np.random.SeedSequence([self._seed, first - repeated]).generate_state(1)
-            self._samplers[trial.number] = SAMPLERS[self._name](seed=int(state[0]), **self._arguments)
+            self._samplers[trial.number] = SAMPLERS[self.name](seed=int(state[0]), **self._arguments)
         return self._samplers[trial.number]
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:

@@ -1,7 +1,8 @@
 """A search space from `sweeps/<method>.yaml`: read, checked, suggested from, and written back as an experiment file."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from optuna.trial import FrozenTrial
 from xmodal import paths
 from xmodal.errors import UserError
 from xmodal.safe_yaml import parse_yaml, read_yaml
-from xmodal.studies.samplers import make_pruner, make_sampler
+from xmodal.studies.samplers import SeededPerTrial, make_pruner, make_sampler
 
 FORM = (
     "{float: [low, high], log: true}, {int: [low, high], step: 2} or {choice: [a, b]}, with or without when: {key: [b]}"
@@ -53,6 +54,17 @@ class Parameter:
         suggest = trial.suggest_float if self.kind == "float" else trial.suggest_int
         return suggest(key, *self.values, **self.options)
 
+    def grid(self) -> Sequence[Value]:
+        """The values that a grid tries."""
+        if self.kind == "choice":
+            return self.values
+        low, high, step = *self.values, self.options.get("step") or 1
+        return [round(low + number * step, 12) for number in range(round((high - low) / step) + 1)]
+
+    def is_there(self, found: Mapping[str, Value]) -> bool:
+        """Whether its condition holds at a point."""
+        return all(other in found and found[other] in allowed for other, allowed in self.when.items())
+
     def holds(self, value: object) -> bool:
         """Whether a value lies in the axis."""
         if self.kind == "choice":
@@ -80,6 +92,12 @@ class Search:
     pruner: optuna.pruners.BasePruner
     space: Mapping[str, Parameter]
 
+    @property
+    def budget(self) -> int | None:
+        """Finished trials that end a study: `trials`, or every point of a grid where those are fewer."""
+        grid = isinstance(self.sampler, SeededPerTrial) and self.sampler.name == "grid"
+        return sum(1 for _ in islice(self._grid({}, list(self.space)), self.trials)) if grid else self.trials
+
     def suggest(self, trial: optuna.Trial) -> dict[str, Value]:
         """A value for every axis whose condition holds."""
         return self._walk(lambda key: self.space[key].suggest(trial, key))
@@ -102,10 +120,20 @@ class Search:
         here = {key: axis.distribution for key, axis in self.space.items() if key in drawn or not axis.when}
         return sorted(key for key in drawn.keys() | here.keys() if drawn.get(key) != here.get(key))
 
+    def _grid(self, point: dict[str, Value], left: Sequence[str]) -> Iterator[dict[str, Value]]:
+        """Every point of the space that begins with these values, `left` are the axes after them."""
+        if not left:
+            yield point
+            return
+        key, *others = left
+        there = self.space[key].is_there(point)
+        for value in self.space[key].grid() if there else (None,):
+            yield from self._grid({**point, key: value} if there else point, others)
+
     def _walk(self, value: Callable[[str], Value]) -> dict[str, Value]:
         found: dict[str, Value] = {}
         for key, axis in self.space.items():
-            if all(other in found and found[other] in allowed for other, allowed in axis.when.items()):
+            if axis.is_there(found):
                 found[key] = value(key)
         return found
 

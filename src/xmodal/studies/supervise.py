@@ -31,7 +31,7 @@ def supervise(sweep: Sweep, opened: OpenStudy, pool: Pool) -> None:
         UserError: the space or the database is not usable, the study was begun with another configuration or data, too
             many trials failed, or workers die at once.
     """
-    study, trials = opened.study, sweep.sought.trials
+    study, trials = opened.study, sweep.sought.budget
     done = len(finished := check_same(sweep, study))
     if trials is not None and done >= trials:
         return
@@ -61,7 +61,7 @@ def check_same(sweep: Sweep, study: optuna.Study) -> list[FrozenTrial]:
     sweep.check_base(study)
     finished = study.get_trials(deepcopy=False, states=DONE)
     _check_data(sweep.name, finished)
-    all_done = sweep.sought.trials is not None and len(finished) >= sweep.sought.trials
+    all_done = sweep.sought.budget is not None and len(finished) >= sweep.sought.budget
     if all_done and (changed := sweep.sought.changed(study.get_trials(deepcopy=False))):
         sys.stderr.write(
             f"study {sweep.name}: the space has changed ({', '.join(changed)}), and no trial is left to run in it: "
@@ -77,9 +77,9 @@ def check_jobs(sweep: Sweep, study: optuna.Study) -> None:
         UserError: it is another search, or a part of one.
     """
     done, sought = len(check_same(sweep, study)), sweep.sought
-    if sought.trials is not None and sought.minutes is None and done < sought.trials:
+    if sought.budget is not None and sought.minutes is None and done < sought.budget:
         raise UserError(
-            f"the jobs ended with {done} of {sought.trials} trials of {sweep.name}; the reasons are in "
+            f"the jobs ended with {done} of {sought.budget} trials of {sweep.name}; the reasons are in "
             f"{paths.runs() / 'jobs'}. The same command goes on."
         )
 
@@ -140,7 +140,7 @@ class Display:
         trials = study.get_trials(deepcopy=False)
         self.shown = {trial.number for trial in trials if trial.state.is_finished()}
         done = sum(trial.state in DONE for trial in trials)
-        self.bar = bar(total=sweep.sought.trials, initial=done, unit="trial")
+        self.bar = bar(total=sweep.sought.budget, initial=done, unit="trial")
 
     def __enter__(self) -> Self:
         return self

@@ -105,7 +105,7 @@ class Sweep:
         """
         spent: list[SpentError] = []
         with self.open() as opened:
-            slots = Slots(opened, self.sought.trials, end)
+            slots = Slots(opened, self.sought.budget, end)
 
             def objective(trial: optuna.Trial) -> float | tuple[float, float]:
                 opened.storage.record_heartbeat(opened.trial_id(trial.number))  # a trial without one is never stale
