@@ -91,6 +91,18 @@ def test_only_a_picture_that_changed_is_decoded_again(tmp_path):
     assert torch.equal(store.read("whole", ROWS)[0], store.forms.read("whole", ROWS)[0])
 
 
+def test_pictures_that_another_run_has_replaced_are_not_read(tmp_path):
+    """Two tables of one name and as many rows, such as two folds: each run read the other's pictures."""
+    pictures, others = Drawn(), Drawn()
+    others.seeds[7] = 99
+    store = opened(tmp_path, pictures)
+    store.fill({"whole": ROWS}, 0)
+    opened(tmp_path, others).fill({"whole": ROWS}, 0)
+    store.read("whole", ROWS[:7])
+    with pytest.raises(UserError, match="another run has replaced pictures"):
+        store.read("whole", ROWS[5:8])
+
+
 def test_a_killed_run_leaves_no_wrong_picture_and_the_next_one_goes_on(tmp_path):
     pictures = Drawn()
     pictures.deadly = 35

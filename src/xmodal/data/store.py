@@ -127,6 +127,8 @@ class PixelStore:
             return
         with FileLock(self.folder / ".lock"):
             lacking = self.lacking(wanted)  # another process may have filled it meanwhile
+            for form, some in lacking.items():
+                self.state[form][some] = 0  # who reads them as another picture's is told
             decoding = _Decoding(self.forms, self.folder, lacking)
             loader = batch_loader(decoding, EpochSampler(len(decoding), 32), workers)
             corrupt: list[int] = []
@@ -155,7 +157,16 @@ class PixelStore:
         return np.asarray(self.state["size"][:, 0] == 0)
 
     def read(self, form: str, rows: Index) -> tuple[Tensor, Tensor]:
-        """(B, 3, H, W) pictures, and their (B, 2) widths and heights."""
+        """(B, 3, H, W) pictures, and their (B, 2) widths and heights.
+
+        Raises:
+            UserError: another run has replaced some.
+        """
+        if (self.state[form][rows] != self.marks[rows]).any():
+            raise UserError(
+                f"another run has replaced pictures in {self.folder}, as its data of this name show others: give them "
+                "another name, or say data.trunk.cache=false."
+            )
         pixels = np.memmap(self.folder / f"{form}.bin", np.uint8, "r", shape=(self.count, *self.forms.shapes[form]))
         return torch.from_numpy(pixels[rows]), torch.from_numpy(self.state["size"][rows].astype(np.int64))
 
