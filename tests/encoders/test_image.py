@@ -47,6 +47,17 @@ def test_a_model_sees_the_size_it_was_trained_for(vit):
         TimmImage(model="vit_tiny_patch16_224", weights=str(vit), size=128).open()
 
 
+def test_tokens_are_places_whatever_the_order_of_axes():
+    """Swin's map has the channels last."""
+    trunk = TimmImage(model="swin_tiny_patch4_window7_224", weights="random").trunk().eval()
+    with torch.inference_mode():
+        found = trunk({"pixels": trunk.transform(picture(0))[None]})
+    assert found["tokens"].shape == (1, 49, 768)
+    assert torch.allclose(found["tokens"].mean(1), found["pooled"], atol=1e-5)
+    with pytest.raises(UserError, match="coat_tiny gives no single map"):
+        TimmImage(model="coat_tiny", weights="random").open()([picture(0)])
+
+
 def test_another_file_of_weights_is_another_cache(tmp_path):
     path = tmp_path / "weights.pth"
     path.write_bytes(b"1")

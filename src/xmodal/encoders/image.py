@@ -137,7 +137,7 @@ class TimmImage(ImageEncoder):
             "weights": self.weights,
             "size": self.size,
             "resize": "bicubic" if self.fit == "squash" else "crop",
-            "version": 1,
+            "version": 1 if self.model == "tf_efficientnet_lite0" else 2,  # 2: maps with channels last are tokens too
             **({"file": stamp(file)} if file.is_file() else {}),
         }
 
@@ -228,10 +228,14 @@ class TimmTrunk(PictureTrunk):
 
     def forward(self, raw: Raw) -> Features:
         """See `Trunk`."""
-        grid = self.model.forward_features(self.pixels(raw))  # (B, D, H, W), or (B, T, D) from a ViT
+        grid = self.model.forward_features(self.pixels(raw))  # (B, D, H, W), (B, H, W, D), or (B, T, D) from a ViT
+        if not isinstance(grid, Tensor):
+            raise UserError(f"{self.encoder.model} gives no single map of features: choose another model of timm.")
         features: Features = {"pooled": self.model.forward_head(grid, pre_logits=True)}  # a call stops torch.compile
+        if self.tokens and grid.ndim == 4:
+            grid = grid.flatten(1, 2) if getattr(self.model, "output_fmt", "NCHW") == "NHWC" else grid.flatten(2).mT
         if self.tokens:
-            features["tokens"] = grid.flatten(2).mT if grid.ndim == 4 else grid
+            features["tokens"] = grid
         return features
 
     def _groups(self) -> list[list[str]]:
