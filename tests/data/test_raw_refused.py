@@ -1,11 +1,13 @@
 """Trained trunks: pictures that cannot be read, and options that do not fit."""
 
+import json
 import zipfile
 
 import pytest
 import torch
 
 from tests.data.test_raw import (  # noqa: F401 - two are fixtures
+    CLIP,
     COLOURS,
     Colours,
     clip,
@@ -89,6 +91,14 @@ def test_what_cannot_be_trained_is_refused(root, clip, tmp_path):  # noqa: F811
     torch.save(empty, tmp_path / "empty.ckpt")
     with pytest.raises(UserError, match="holds no image trunk"):
         OpenClipImage(clip, str(tmp_path / "empty.ckpt")).trunk()
+
+
+def test_a_trained_trunk_without_tokens_is_refused_where_they_are_asked_for(root, clip, tmp_path):  # noqa: F811
+    tower = CLIP["text_cfg"] | {"pool_type": "last", "no_causal_mask": True, "proj_bias": True}
+    (tmp_path / "tiny-last-to-train.json").write_text(json.dumps(CLIP | {"text_cfg": tower}))
+    data = colours(root, str(tmp_path / "tiny-last-to-train.json"), tokens=True)
+    with pytest.raises(UserError, match="the text features of colours have no tokens: choose another text encoder"):
+        data.role("train")
 
 
 def test_inputs_of_a_trained_trunk_are_its_pictures(clip, tmp_path):  # noqa: F811

@@ -43,6 +43,14 @@ def test_the_end_token_is_the_pooled_text_before_normalisation(model):
         assert np.allclose(end / np.linalg.norm(end), arrays["pooled"][row], atol=5e-3)
 
 
+def test_a_tower_that_pools_otherwise_gives_no_tokens(tmp_path):
+    """The highest id is the end of a text in CLIP's vocabulary only: SigLIP's texts were cut at any word."""
+    tower = CONFIGURATION["text_cfg"] | {"pool_type": "last", "no_causal_mask": True, "proj_bias": True}
+    (tmp_path / "tiny-last.json").write_text(json.dumps(CONFIGURATION | {"text_cfg": tower}))
+    arrays = OpenClipText(str(tmp_path / "tiny-last.json"), "random", max_tokens=20).open([])(["a dog"])
+    assert {name: array.shape for name, array in arrays.items()} == {"pooled": (1, 24)}
+
+
 def test_long_texts_are_cut(model):
     arrays = OpenClipText(model, "random", max_tokens=6).open([])(["one two three four five six seven eight"])
     assert arrays["mask"].sum() == 6

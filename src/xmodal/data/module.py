@@ -276,13 +276,13 @@ class CrossModalDataModule(TrunkInputs):
         return cast("Batch", sides | {name: column.to(device) for name, column in columns.items()})
 
     def _features(self, side: Side, index: Index, device: torch.device) -> Features:
-        if side == "image" and self.trunk.trains(side):
-            return cast("Features", {})  # the loader adds the pictures
-        if self.tokens and not self.trunk.trains(side) and not self._pairs.size(side, "tokens"):
+        if self.tokens and not self._size(side, "tokens"):
             raise UserError(
                 f"data.tokens is true, but the {side} features of {self.name} have no tokens: "
                 f"choose another {side} encoder."
             )
+        if side == "image" and self.trunk.trains(side):
+            return cast("Features", {})  # the loader adds the pictures
         kept = {"pooled", "ids"} | ({"tokens", "mask"} if self.tokens else set())
         arrays = self._pairs.take(side, index, kept)
         if "pooled" in arrays:

@@ -73,7 +73,7 @@ class ClipImage(ClipTower, PictureTrunk):
 
 
 class ClipText(ClipTower):
-    """Texts: `pooled` is the unit embedding, `tokens` the word pieces in the joint space.
+    """Texts: `pooled` is the unit embedding, `tokens` the word pieces in the joint space, if it pools as CLIP does.
 
     Args:
         tower: the `text` of an open_clip model.
@@ -83,19 +83,20 @@ class ClipText(ClipTower):
         super().__init__()
         self.tower = tower
         mask = getattr(tower, "attn_mask", None)
+        self.ends = tower.pool_type == "argmax"  # the end of a text has the highest id, as in CLIP's vocabulary
         causal = mask is not None and bool((mask == float("-inf")).triu(1).any())
-        self.causal = causal and tower.pool_type == "argmax" and getattr(tower, "cls_emb", None) is None
+        self.causal = causal and self.ends and getattr(tower, "cls_emb", None) is None
 
     def forward(self, raw: Raw) -> Features:
         """See `Trunk`."""
         ids = raw["ids"].long()
         padded = self._padded(ids)
-        if not self.tokens:
+        if not (self.tokens and self.ends):
             return Features(pooled=F.normalize(self.tower(padded), dim=-1))
         out = self.tower.forward_intermediates(padded, indices=1, normalize_intermediates=True, output_fmt="NLC")
         last, projection = out["text_intermediates"][-1][:, : ids.shape[1]], self.tower.text_projection
         tokens = projection(last) if isinstance(projection, nn.Module) else last @ projection
-        end = ids.argmax(1)  # the end of a text has the highest id
+        end = ids.argmax(1)
         mask = torch.arange(ids.shape[1], device=ids.device) <= end[:, None]
         return Features(pooled=F.normalize(out["text_features"], dim=-1), tokens=tokens, mask=mask)
 
