@@ -13,8 +13,7 @@ from xmodal.experiment import configuration, size_names
 from xmodal.files import text_hash
 from xmodal.records.record import TUNED as HEADER
 from xmodal.records.record import is_edited, tuned_text
-from xmodal.studies.space import read_search
-from xmodal.studies.sweep import as_text
+from xmodal.studies.space import as_text, read_search
 
 FOLDERS = sorted(path for path in (CHECKOUT / "experiments").iterdir() if path.is_dir())
 SPACES = sorted((CHECKOUT / "sweeps").glob("*.yaml"))

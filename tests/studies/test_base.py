@@ -1,5 +1,8 @@
 """A study compares trials that differ in its space only."""
 
+import json
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -8,6 +11,7 @@ from xmodal.cli import Parsed
 from xmodal.errors import UserError
 from xmodal.experiment import configuration
 from xmodal.records.code import code_of, provenance
+from xmodal.studies import trial
 from xmodal.studies.storage import BASE
 from xmodal.studies.trial import run_whole
 
@@ -70,6 +74,23 @@ def test_which_code_ran_a_trial_is_known_and_other_code_of_ones_own_ends_the_stu
     monkeypatch.setattr("xmodal.cli.own_files", lambda *_: {"mine.Mine": "two"})
     assert sweep("--trials=2") == 2
     assert "the study dmsf-emoji-16 was begun with mine.Mine one, not two: restore it" in capsys.readouterr().err
+
+
+def test_data_that_are_edited_meanwhile_end_the_search(played, capsys):  # noqa: F811
+    """Trials by other labels competed, in silence."""
+    found, real = iter("aab"), trial.run_trial
+
+    def run_trial(*given, **more):
+        ended = real(*given, **more)
+        file = Path(ended.path)
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"relevance_hash": next(found)}))
+        return ended
+
+    trial.run_trial = run_trial  # the fixture restores it
+    assert sweep("--trials=3") == 2
+    assert "the data of dmsf-emoji-16 were edited meanwhile: restore them, to go on" in capsys.readouterr().err
+    with opened(played.home) as study:
+        assert [each.state.name for each in study.trials] == ["COMPLETE", "COMPLETE", "FAIL"]
 
 
 def test_code_of_ones_own_that_processes_would_import_anew_is_not_edited_meanwhile(played, capsys, monkeypatch):  # noqa: F811

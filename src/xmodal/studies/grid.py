@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 from zipfile import is_zipfile
 
+import optuna
 from filelock import FileLock, Timeout
 
 from xmodal import paths
@@ -22,11 +23,12 @@ from xmodal.folder import OVERWRITE, difference, leftovers, settings
 from xmodal.progress import bar
 from xmodal.records import read_results
 from xmodal.records.code import code_of
-from xmodal.records.record import is_of, mixed_sources
+from xmodal.records.record import is_of, mixed_sources, read_result
 from xmodal.records.setups import DATA, Record, Setup, other_data
 from xmodal.run import whole_list
 from xmodal.safe_yaml import parse_yaml, read_yaml
 from xmodal.studies.processes import Pool, Task
+from xmodal.studies.storage import DONE, record_of
 
 
 def full_method(method: str, dataset: str, size: int, base: Path | None = None) -> tuple[Path, list[str]]:
@@ -209,6 +211,25 @@ def check_data(record: Record) -> None:
 def mixed(records: Sequence[Record]) -> bool:
     """Whether some runs are of different data; older records do not say all of them."""
     return any(len({each.get(key) for each in records} - {None}) > 1 for key in DATA)
+
+
+def check_trial(trial: optuna.Trial, path: Path) -> None:
+    """A trial is of the data of those that have ended before it, but for what the space says of data.
+
+    Args:
+        trial: that has been trained.
+        path: of its record.
+
+    Raises:
+        UserError: the data were edited meanwhile.
+    """
+    asked = {key: value for key, value in trial.params.items() if key.startswith("data.")}
+    for each in trial.study.get_trials(deepcopy=False, states=DONE):
+        before = record_of(each) if "path" in each.user_attrs and asked.items() <= each.params.items() else None
+        if before and before.is_file():
+            if mixed([read_result(before), read_result(path)]):
+                raise UserError(f"the data of {trial.study.study_name} were edited meanwhile: restore them, to go on.")
+            break
 
 
 Known = dict[str, tuple[Record, set[str]]]  # data by what is asked of them: a description, the inputs that need no word

@@ -235,3 +235,8 @@ def _pairs(when: object) -> Iterable[tuple[str, Any]]:
     if not isinstance(when, dict):
         raise UserError(f"when is {when!r}; write when: {{key: [values]}}.")
     return when.items()
+
+
+def as_text(value: Value) -> str:
+    """A value as the command line has it."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

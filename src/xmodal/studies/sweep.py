@@ -27,8 +27,9 @@ from xmodal.records.code import check_imported, provenance
 from xmodal.records.record import searched
 from xmodal.run import overrides
 from xmodal.studies import front
+from xmodal.studies.grid import check_trial
 from xmodal.studies.processes import SpentError, TrialDivergedError, TrialError
-from xmodal.studies.space import Parameter, Search, Value
+from xmodal.studies.space import Parameter, Search, Value, as_text
 from xmodal.studies.storage import (
     BASE,
     DONE,
@@ -162,6 +163,7 @@ class Sweep:
             if isinstance(error, TrialDivergedError):
                 raise optuna.TrialPruned from error  # the sampler learns from it, as it does not from a failure
             raise
+        check_trial(trial, Path(path))
         trial.set_user_attr(RECORD, text_hash(Path(path).read_text()))
         trial.set_user_attr("path", str(Path(path).parent.relative_to(paths.runs())))
         if stopped:
@@ -293,8 +295,3 @@ class Slots:
             if over or self.trials is None or done >= self.trials:
                 return False
             time.sleep(1)
-
-
-def as_text(value: Value) -> str:
-    """A value as the command line has it."""
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
