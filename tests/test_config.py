@@ -1,5 +1,6 @@
 """Every file of experiments/ and every key of sweeps/ parses; a variant is one difference."""
 
+import json
 from functools import cache
 
 import pytest
@@ -7,12 +8,13 @@ import yaml
 
 from tests.conftest import CHECKOUT
 from xmodal import methods, paths
+from xmodal.__main__ import main
 from xmodal.cli import Parsed
 from xmodal.errors import UserError
 from xmodal.experiment import configuration, size_names
 from xmodal.files import text_hash
 from xmodal.records.record import TUNED as HEADER
-from xmodal.records.record import is_edited, tuned_text
+from xmodal.records.record import is_edited, searched, tuned_text
 from xmodal.studies.space import as_text, read_search
 
 FOLDERS = sorted(path for path in (CHECKOUT / "experiments").iterdir() if path.is_dir())
@@ -157,3 +159,23 @@ def test_a_file_of_another_method_or_dataset_does_not_take_the_place_of_those_na
     (home / "experiments/dmsf/own.yaml").write_text("data: {init_args: {name: mine}}\n")
     with pytest.raises(UserError, match=message):
         configuration("dmsf", data, [paths.found(home / "experiments/dmsf") / file])
+
+
+@pytest.mark.parametrize("change", ["another", "gone"])
+def test_a_run_says_of_its_tuned_file_what_it_has_read(home, monkeypatch, change):
+    """The search may have gone on meanwhile, or the file have been moved: the run ended in a traceback."""
+    file = home / "experiments/dmsf/tuned/emoji-16.yaml"
+    trials, text = searched(file), file.read_text()
+
+    def edit(*_):
+        file.write_text(text.replace(" complete", "99 complete"))
+        if change == "gone":
+            file.unlink()
+
+    monkeypatch.setattr("xmodal.methods.RetrievalMethod.on_test_start", edit, raising=False)
+    logged = []
+    monkeypatch.setattr("xmodal.records.loggers.log_file", lambda loggers, path, *_: logged.append(path))
+    assert main(["train", "dmsf", "tuned/emoji-16", "--epochs=1", "--data.subset=64", "--gallery=false"]) == 0
+    record = json.loads((home / "runs/dmsf/emoji/16/tuned-seed0/result.json").read_text())
+    assert record["trials"] == trials
+    assert not logged

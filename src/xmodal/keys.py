@@ -34,7 +34,8 @@ class Given:
     """What a command line sets, files included: `settings` has the last value of every key, without `init_args`.
 
     `overrides` are those that the command itself, or a further file that it names, gave another value than its files,
-    but for a run's own, the size and where it runs.
+    but for a run's own, the size and where it runs. `trials` says in how many finished ones a sweep has searched the
+    values of a tuned file, whose text is kept, for it may be written anew meanwhile; None where none says so.
 
     Args:
         parser: of the whole configuration.
@@ -72,6 +73,8 @@ class Given:
             raise UserError(f"variant is {name}, as runs of a tuned file are called: give the file, or another name.")
         typed = (typed | further) - {*PER_RUN, *ANYWHERE, "model.bits", "model.dim"}
         written = header(self.tuned[0]) if self.tuned else None
+        self.trials = searched(self.tuned[0]) if self.tuned else None
+        self.text = self.tuned[0].read_text("utf-8") if self.tuned else ""
         if written and "--epochs" in written["command"]:  # of the search, whose file holds them
             typed |= filed.keys() & {"trainer.max_epochs"}
             filed.pop("trainer.max_epochs", None)
@@ -125,10 +128,6 @@ class Given:
             return "tuned-edited"
         searched = own.get("model.bits") or own.get("model.dim") or size  # which the name of a copy does not say
         return f"tuned-at-{searched}" if searched != size else "tuned"
-
-    def trials(self) -> int | None:
-        """In how many finished trials a sweep has searched the values of a tuned file; None where none says so."""
-        return searched(self.tuned[0]) if self.tuned else None
 
     def explain(self, error: Exception) -> str:
         """What a parser's error comes to: key, value and the values allowed, in at most `LENGTH` characters."""

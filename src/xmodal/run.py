@@ -215,7 +215,7 @@ def leave_outputs(cli: "XmodalCLI") -> None:
     log_outputs(loggers, curves, gallery, hits, cli.datamodule.picture, cli.datamodule.caption)
     origin = {"study": cli.group, "variant": cli.variant, "config_hash": cli.hash, "setup_hash": cli.setup_hash}
     for file in (Path(str(each)) for each in cli.config.config or ()):
-        if file.parent.name == "tuned":  # written by a sweep
+        if file.parent.name == "tuned" and file.is_file() and file.read_text("utf-8") == cli.given.text:  # as it was
             log_file(loggers, file, f"{name}-tuned", "configuration", origin)
     if cli.config.save_codes:
         write_atomically(cli.folder / "codes.npz", lambda file: np.savez_compressed(file, **outputs))
@@ -240,7 +240,7 @@ def leave_record(cli: "XmodalCLI", started: float, metrics: dict[str, float], ep
         "variant": cli.variant,
         "group": cli.group,
         "job_type": cli.config.job_type,
-        "trials": cli.given.trials(),
+        "trials": cli.given.trials,
         "overrides": cli.given.overrides,
         **cli.datamodule.describe(),
         "metrics": metrics,

@@ -93,7 +93,7 @@ def evaluate(sweep: Sweep, tuned: Path, size: int, pool: Pool) -> dict[str, Any]
     for record in read_results(parsed.folder):
         if is_evaluated(record) and is_of(record, parsed.yaml, parsed.own_code):
             check_data(record)
-            if record.get("trials") != (trials := parsed.given.trials()):  # the search has gone on
+            if record.get("trials") != (trials := parsed.given.trials):  # the search has gone on
                 path = Path(record.pop("path"))
                 record |= {"trials": trials}
                 record["path"] = str(write_result(path.parent, record))
