@@ -1,4 +1,4 @@
-"""What holds for the weights of every method: 0 removes a term."""
+"""What holds for the weights of every method: 0 removes a term, and each term is logged as its mean."""
 
 import dataclasses
 import inspect
@@ -45,3 +45,22 @@ def test_weight_zero_removes_the_term(name, weight, tmp_path):
     train(model, data, tmp_path, logger=logger)
     assert f"train/{weight}" not in logger.seen
     assert {key for key, _ in model.named_parameters()} == touched
+
+
+def test_a_term_of_some_steps_is_logged_beside_the_mean_of_all(tmp_path):
+    losses = []
+
+    class Sometimes(REGISTRY["dscmr"]):
+        def training_step(self, batch, batch_idx):
+            none = 0 * self.common.weight.sum()
+            loss = self.weigh({"label": none + batch_idx, **({} if batch_idx % 3 else {"invariance": none + 5})})
+            losses.append(float(loss.detach()))
+            return loss
+
+    data = Toy(batch_size=6)
+    sizes = {name: getattr(data, name) for name in ("image_dim", "text_dim", "num_labels")}
+    logged = train(Sometimes(**sizes), data, tmp_path).callback_metrics
+    assert len(losses) == 6
+    assert float(logged["train/loss"]) == pytest.approx(sum(losses) / 6)
+    assert float(logged["train/label"]) == pytest.approx(2.5)
+    assert float(logged["train/invariance"]) == pytest.approx(5)

@@ -200,13 +200,13 @@ class RetrievalMethod(Evaluated):
         self._noted[names] += found
 
     def on_train_epoch_end(self) -> None:
-        """Log what was noted."""
+        """Log what was noted; a term of some steps only is their mean."""
+        totals: dict[str, Tensor] = {}
         for names, noted in self._noted.items():
             *sums, count = noted.clone()
-            if count:
-                means = {f"train/{name}": total / count for name, total in zip(names, sums, strict=True)}
-                self.log_dict(means, sync_dist=True)
+            totals |= {n: torch.stack([total, count]) + totals.get(n, 0) for n, total in zip(names, sums, strict=True)}
             noted.zero_()  # not a new one: a recorded step goes on adding to it
+        self.log_dict({f"train/{name}": total / n for name, (total, n) in totals.items() if n}, sync_dist=True)
 
     def optimizer_list(self) -> list[Optimizer]:
         """The optimizers in the order of `configure_optimizers`, also where there is only one."""
