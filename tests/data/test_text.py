@@ -18,6 +18,11 @@ def test_encodings(encoding):
     assert decoded(SENTENCE.encode(encoding), "it") == SENTENCE
 
 
+def test_one_line_of_another_encoding_spoils_no_others():
+    text = f"{SENTENCE}\n".encode("utf-8-sig") + f"{SENTENCE}\n".encode("latin-1") + SENTENCE.encode()
+    assert decoded(text, "it") == "\n".join([SENTENCE] * 3)
+
+
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
 def test_utf_16_without_a_mark_is_named(encoding):
     with pytest.raises(UserError, match="captions looks like UTF-16 without a mark: save it as UTF-8"):

@@ -19,7 +19,7 @@ import scipy.io
 from numpy.typing import NDArray
 
 from xmodal.data.readers import hdf5, mat5
-from xmodal.data.readers.text import whole
+from xmodal.data.readers.text import one_line, whole
 from xmodal.errors import UserError
 
 Array = NDArray[Any]
@@ -175,12 +175,7 @@ def _leaves(cell: Any) -> list[str | bytes]:  # noqa: ANN401
 
 
 def _decoded(text: str | bytes) -> str:
-    if isinstance(text, str):
-        return whole(text)
-    try:
-        return text.decode()
-    except UnicodeDecodeError:
-        return text.decode("latin-1")
+    return whole(text) if isinstance(text, str) else one_line(text)
 
 
 def _npy_shape(file: IO[bytes]) -> tuple[int, ...]:

@@ -1,5 +1,6 @@
-"""Text files as people have them: UTF-8, UTF-16 by its mark, else Latin-1; lines end at line ends and nowhere else."""
+"""Text files as people have them: UTF-8, UTF-16 by its mark, Latin-1 in lines of it; lines end at line ends alone."""
 
+import codecs
 import csv
 import io
 import json
@@ -25,10 +26,18 @@ def decoded(content: bytes, what: str) -> str:
     except UnicodeDecodeError as error:
         if encoding != "utf-8-sig":
             raise UserError(f"{what} begins as {encoding} and is damaged ({error}): save it as UTF-8.") from error
-        text = content.decode("latin-1")
+        text = "\n".join(map(one_line, content.removeprefix(codecs.BOM_UTF8).split(b"\n")))
     if encoding == "utf-8-sig" and max(content[:4096:2].count(0), content[1:4096:2].count(0)) > len(content[:4096]) / 8:
         raise UserError(f"{what} looks like UTF-16 without a mark: save it as UTF-8.")
     return re.sub("\r\n?", "\n", text)
+
+
+def one_line(content: bytes) -> str:
+    """UTF-8, else Latin-1: tables are put together of files in both."""
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
 
 
 def text_of(part: Path) -> str:
