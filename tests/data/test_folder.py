@@ -127,6 +127,11 @@ def test_rare_labels_are_left_out_and_counted(tmp_path, folder):
         ({}, {"query": 0}, "data.query is 0: give 1 or more, or leave it out for a fifth of the pairs"),
         ({}, {"val": 0}, "data.val is 0: give 1 or more, or leave it out for a tenth of the others"),
         ({"split": lambda k: "train"}, {"split": "split", "query": 5}, "data.query is 5, and column 'split' says"),
+        (
+            {"split": lambda k: ("train", "val", "test")[k % 3]},
+            {"split": "split", "val": 5},
+            "data.val is 5, and column 'split' says which are the validation pairs: leave one out",
+        ),
         ({}, {"label": "kind"}, "has no column 'kind'; its columns are: file, label, text"),
         ({"pairs": 0}, {}, "has no rows"),
     ],

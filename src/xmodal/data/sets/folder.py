@@ -145,7 +145,7 @@ class Folder(Released):
         """The roles of the table, or queries that are drawn.
 
         Raises:
-            UserError: the table's roles lack train or test.
+            UserError: the table's roles lack train or test, or number and roles of validation pairs are both given.
         """
         roles = self.release.roles
         if not roles:
@@ -157,6 +157,11 @@ class Folder(Released):
             raise UserError(
                 f"column {self.columns['split']!r} of {self.table} has no pair of {' and '.join(lacking)}: name them "
                 "so, or leave data.split out, and queries are drawn."
+            )
+        if "val" in roles and self.val is not None:
+            raise UserError(
+                f"data.val is {self.val}, and column {self.columns['split']!r} says which are the validation pairs: "
+                "leave one out."
             )
         return Official(f"column {self.columns['split']} of the table", "test" if self.database == "test" else "others")
 
