@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from tests.data.test_raw import (  # noqa: F401 - two are fixtures
 )
 from tests.methods.training import train
 from xmodal.checkpoint import PARTS
+from xmodal.data import trunk_inputs
 from xmodal.data.raw import TrunkTraining
 from xmodal.encoders import OpenClipImage
 from xmodal.errors import UserError
@@ -114,3 +116,13 @@ def test_inputs_of_a_trained_trunk_are_its_pictures(clip, tmp_path):  # noqa: F8
     assert {key for key in was if was[key] != now[key]} == {"inputs_hash"}
     (tmp_path / "data" / "pictures.zip").write_bytes(kept)
     assert colours(tmp_path / "data", clip).describe() == was
+
+
+def test_pictures_on_a_gpu_are_of_the_form_that_is_asked_for(root, clip, monkeypatch):  # noqa: F811
+    """Without a GPU: after a training with crops, the pictures as the trunk reads them were those to be cropped."""
+    data = colours(root, clip, trunk={"crop": 0.5})
+    monkeypatch.setattr(trunk_inputs.TrunkInputs, "_device", torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (10**12, 10**12))
+    monkeypatch.setattr(trunk_inputs, "Resident", lambda read, form, rows, device: SimpleNamespace(read=form))
+    rows = data._pairs.of("image", data.positions("train"))
+    assert [data._source("train", rows, form)[0] for form in ("wide", "whole", "wide")] == ["wide", "whole", "wide"]

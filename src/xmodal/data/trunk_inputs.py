@@ -36,7 +36,7 @@ class TrunkInputs(LightningDataModule):
         super().__init__()
         self.trunk, self.tokens = trunk, tokens
         self._built: dict[Side, Trunk] = {}  # trunks that nobody has taken yet
-        self._resident: dict[Role, Resident] = {}  # pictures that stay on the device
+        self._resident: dict[tuple[Role, str], Resident] = {}  # pictures that stay on the device
 
     @abstractmethod
     def pairs(self) -> Pairs:
@@ -86,13 +86,13 @@ class TrunkInputs(LightningDataModule):
         self._store.fill({"whole": rows, **wide}, workers)
         if self._device.type != "cuda":
             return self._store.read, 0  # which only copies what is in the memory already
-        if role not in self._resident:
+        if (role, form) not in self._resident:
             needed = len(np.unique(rows)) * int(np.prod(self._forms.shapes[form]))
             free, _ = torch.cuda.mem_get_info(self._device)
             if needed > FITS * free:
                 return self._store.read, min(workers, 4)
-            self._resident[role] = Resident(self._store.read, form, rows, self._device)
-        return self._resident[role].read, 0
+            self._resident[role, form] = Resident(self._store.read, form, rows, self._device)
+        return self._resident[role, form].read, 0
 
     @cached_property
     def _forms(self) -> PictureForms:
