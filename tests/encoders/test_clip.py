@@ -51,6 +51,13 @@ def test_a_tower_that_pools_otherwise_gives_no_tokens(tmp_path):
     assert {name: array.shape for name, array in arrays.items()} == {"pooled": (1, 24)}
 
 
+def test_a_tower_that_pools_by_attention_gives_no_tokens(tmp_path):
+    tower = CONFIGURATION["vision_cfg"] | {"attentional_pool": True, "attn_pooler_heads": 2}
+    (tmp_path / "tiny-coca.json").write_text(json.dumps(CONFIGURATION | {"vision_cfg": tower}))
+    arrays = OpenClipImage(str(tmp_path / "tiny-coca.json"), "random").open()([picture(0)])
+    assert {name: array.shape for name, array in arrays.items()} == {"pooled": (1, 24)}
+
+
 def test_long_texts_are_cut(model):
     arrays = OpenClipText(model, "random", max_tokens=6).open([])(["one two three four five six seven eight"])
     assert arrays["mask"].sum() == 6

@@ -49,7 +49,7 @@ class ClipTower(Trunk):
 
 
 class ClipImage(ClipTower, PictureTrunk):
-    """Pictures: `pooled` is the unit embedding, `tokens` the patches in the joint space.
+    """Pictures: `pooled` is the unit embedding, `tokens` the patches in the joint space, if the projection is theirs.
 
     Args:
         tower: the `visual` of an open_clip model.
@@ -60,10 +60,11 @@ class ClipImage(ClipTower, PictureTrunk):
     def __init__(self, tower: Any, mean: Tensor, deviation: Tensor) -> None:  # noqa: ANN401 - open_clip has no type
         super().__init__(mean, deviation)
         self.tower = tower
+        self.patches = getattr(tower, "attn_pool", None) is None  # CoCa projects what attention has pooled
 
     def forward(self, raw: Raw) -> Features:
         """See `Trunk`."""
-        if not self.tokens:
+        if not (self.tokens and self.patches):
             return Features(pooled=F.normalize(self.tower(self.pixels(raw)), dim=-1))
         out = self.tower.forward_intermediates(
             self.pixels(raw), indices=1, normalize_intermediates=True, output_fmt="NLC"
