@@ -84,15 +84,20 @@ class Mine(CCA):
         assert "3 dim, seed 0 failed: its files were edited meanwhile" in err
 
 
-@pytest.mark.parametrize("command", [["bits", "--bits=16"], ["bits", "--bits=24"], ["ablate", "--bits=16"]])
+@pytest.mark.parametrize(
+    "command", [["bits", "--bits=16"], ["bits", "--bits=24"], ["ablate", "--bits=16"], ["sweep", "--bits=16"]]
+)
 def test_a_tuned_file_that_was_searched_on_other_data_is_refused(home, capsys, started, command):
     base = home / "experiments/dmsf/emoji.yaml"
     content = yaml.safe_load(base.read_text())
     content["data"] = {"class_path": "Emoji", "init_args": {"relevance": "finest", "batch_size": 64}}
     base.write_text(yaml.safe_dump(content))
-    assert main([command[0], "dmsf", "emoji", *command[1:], "--seeds=0", *SMALL]) == 2
+    tuned = home / "experiments/dmsf/tuned/emoji-16.yaml"
+    before, more = tuned.read_bytes(), ["--trials=1"] if command[0] == "sweep" else ["--seeds=0", *SMALL]
+    assert main([command[0], "dmsf", "emoji", *command[1:], *more]) == 2
     assert "yaml was searched with data.relevance absent, not finest: move it away" in capsys.readouterr().err
     assert not started
+    assert tuned.read_bytes() == before
 
 
 def test_a_tuned_file_that_is_named_beside_other_data_is_refused(home):

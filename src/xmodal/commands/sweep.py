@@ -13,6 +13,7 @@ from xmodal.experiment import experiment, method_class
 from xmodal.run import MAX_SIZE, whole, whole_list
 from xmodal.studies import front
 from xmodal.studies.each_method import each_method
+from xmodal.studies.grid import check_same_data, tuned_file
 from xmodal.studies.jobs import run_jobs
 from xmodal.studies.processes import Pool
 from xmodal.studies.space import read_search
@@ -68,9 +69,13 @@ def tune(sweep: Sweep, pool: Pool) -> dict[int, Path]:
     With `--against` there is no one best trial: the front is printed and stored, and no file is written.
 
     Raises:
-        UserError: the search or the database is not usable, or no trial was completed.
+        UserError: the search or the database is not usable, no trial was completed, or the tuned file that would be
+            replaced is of other data under the same name.
     """
     options = sweep.options
+    for file in (tuned_file(options.method, options.data, size) for size in sweep.sizes if not sweep.against):
+        if file.is_file():
+            check_same_data(file, sweep.base, sweep.sought.space)
     with sweep.open(_first(sweep), forks=True) as opened:
         sweep.keep_warm(opened.study)
         if options.jobs:  # which have searched already

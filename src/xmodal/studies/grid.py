@@ -59,8 +59,13 @@ def tuned_file(method: str, dataset: str, size: int) -> Path:
     return paths.found(paths.experiments() / method / "tuned" / f"{dataset}-{size}.yaml")
 
 
-def check_same_data(tuned: Path, base: Path | None) -> None:
+def check_same_data(tuned: Path, base: Path | None, but: Iterable[str] = ()) -> None:
     """Refuse a tuned file that was searched on other data than the experiment file names: own data have any name.
+
+    Args:
+        tuned: the file.
+        base: the experiment file, if there is one.
+        but: keys that the search may have changed.
 
     Raises:
         UserError: it was.
@@ -68,8 +73,8 @@ def check_same_data(tuned: Path, base: Path | None) -> None:
     if base is None:
         return
     was, now = (settings({"data": (read_yaml(file) or {}).get("data") or {}}) for file in (tuned, base))
-    if found := difference(was, now, {f"data.{each}" for each in OF_BATCHES}):
-        raise UserError(f"{tuned} was searched with {found}: move it away, or search again.")
+    if found := difference(was, now, {*but, *(f"data.{each}" for each in OF_BATCHES)}):
+        raise UserError(f"{tuned} was searched with {found}: move it away, and search again.")
 
 
 OF_BATCHES = ("seed", "batch_size", "drop_last", "per_label", "tokens", "image_scaling", "text_scaling")  # not data
