@@ -111,6 +111,14 @@ def test_a_tuned_file_holds_the_epochs_that_were_searched_with(played):  # noqa:
     assert (run.variant, run.given.overrides) == ("tuned", {"trainer.max_epochs": "3"})
 
 
+def test_a_tuned_file_of_more_trials_is_replaced_with_a_line(played, capsys):  # noqa: F811
+    """By a look with one trial, in silence."""
+    said = "emoji-16.yaml was searched in 24 trials, and is replaced by the best of 1\n"
+    for told in (1, 0):
+        assert sweep("--trials=1") == 0
+        assert capsys.readouterr().err.count(said) == told
+
+
 def test_values_of_a_further_file_are_told_as_those_of_a_key(home):
     further = home / "further.yaml"
     further.write_text("trainer: {max_epochs: 5}\nmodel: {init_args: {text_hidden: 1024}}\n")  # one as it was

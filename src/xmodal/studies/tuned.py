@@ -17,7 +17,7 @@ from xmodal.errors import UserError
 from xmodal.experiment import configuration
 from xmodal.files import write_atomically
 from xmodal.records import read_results
-from xmodal.records.record import is_evaluated, is_of, tuned_text, write_result
+from xmodal.records.record import is_evaluated, is_of, searched, tuned_text, write_result
 from xmodal.run import overrides
 from xmodal.studies.grid import check_data
 from xmodal.studies.processes import Pool
@@ -55,6 +55,9 @@ def write_tuned(sweep: Sweep, study: optuna.Study, size: int) -> Path:
     body = yaml.safe_dump(content, sort_keys=False)
     text = tuned_text(body, command, study.study_name, best.number, study.best_value, counts, source)
     path = paths.experiments() / str(sweep.options.method) / "tuned" / f"{data}-{size}.yaml"
+    was, now = searched(path) if path.is_file() else None, len(study.get_trials(deepcopy=False, states=DONE)) + earlier
+    if was is not None and was > now:
+        sys.stderr.write(f"{path} was searched in {was} trials, and is replaced by the best of {now}\n")
     write_atomically(path, text)
     return path
 
