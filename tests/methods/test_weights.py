@@ -9,7 +9,7 @@ from lightning.pytorch.loggers import CSVLogger
 from tests.methods.toy import REGISTRY, Toy, build
 from tests.methods.training import HARMLESS, train
 
-pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in HARMLESS]
+pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in (*HARMLESS, ".* codes have collapsed")]
 WEIGHTED = [
     (name, field.name)
     for name, cls in REGISTRY.items()
