@@ -124,7 +124,7 @@ def test_a_trained_trunk_says_what_draws_on_each_process_alone(part, said, capsy
     for world in (1, 2):
         method = Own("real")
         method.hparams["trunk_lr"] = 1e-3
-        data = SimpleNamespace(moments={}, trunks=lambda: {"image": part()})
+        data = SimpleNamespace(moments={}, standardised=(), trunks=lambda: {"image": part()})
         method.trainer = SimpleNamespace(global_rank=0, world_size=world, datamodule=data)
         method.setup("fit")
         want = world == 2 and said
