@@ -34,8 +34,7 @@ class Folder(Released):
         layers: between the layers of a class such as `animal/bird/owl`; relevant is then the same finest class.
         split: column of the roles train, val and test; without one, queries are drawn.
         ending: of the pictures' names, where the table leaves it out.
-        database: `test`: the queries are searched in their own pairs; `train`: in all that are not queries, but for
-            validation pairs that the table names.
+        database: `test`: the queries are searched in their own pairs; `train`: in all that are not queries.
         query: number of queries, where they are drawn; default: a fifth of the pairs, at most 2,000.
         val: number of validation pairs, where the table names none; default: a tenth of the others, at most 1,000.
         fewest: a label of fewer pairs is left out.
