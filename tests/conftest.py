@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True)
 def _same_numbers():
-    """Newer versions of torch begin with another seed in every process."""
+    """Torch begins with another seed in every process."""
     torch.manual_seed(0)
 
 
