@@ -166,6 +166,17 @@ def test_a_caption_of_coco_in_two_files_is_one(tmp_path):
     assert read_listing(tmp_path).texts == ["a", "b"]
 
 
+@pytest.mark.parametrize("numbers", [range(4), [0, 0, 0, 0], [None] * 4, ()])
+def test_captions_of_one_number_are_those_of_their_texts(tmp_path, numbers):
+    for language in ("de", "en", "en copy"):
+        marks = [{"image_id": k // 2, "caption": f"{language[:2]} {k}"} for k in range(4)]
+        marks = [{**mark, "id": number} for mark, number in zip(marks, numbers, strict=True)] if numbers else marks
+        images = [{"id": k, "file_name": f"{k}.jpg"} for k in range(2)]
+        (tmp_path / f"{language}.json").write_text(json.dumps({"images": images, "annotations": marks}))
+    texts = read_listing(tmp_path).texts
+    assert texts == ["de 0", "de 1", "en 0", "en 1", "de 2", "de 3", "en 2", "en 3"]
+
+
 def shard(path, *names):
     with tarfile.open(path, "w") as archive:
         for name in names:

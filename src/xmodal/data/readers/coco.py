@@ -20,7 +20,7 @@ def read_coco(parts: Sequence[Path], roles: Mapping[Path, str | None]) -> dict[s
         UserError: a file is damaged, or gives two pictures one id.
     """
     images: dict[str, dict[str, Any]] = {}  # by id, which some write as a number here and as text there
-    captions: dict[str, dict[str, Any]] = defaultdict(dict)
+    captions: dict[str, dict[tuple[str, Any], None]] = defaultdict(dict)  # the ids of two files may be of two captions
     names: dict[str, Any] = {}
     labels: dict[str, dict[Any, None]] = defaultdict(dict)
     for part in parts:
@@ -40,10 +40,10 @@ def read_coco(parts: Sequence[Path], roles: Mapping[Path, str | None]) -> dict[s
                 known.update(image)
                 if roles[part]:
                     known.setdefault("split", roles[part])
-                captions[key] |= {f"{own} {k}": each["raw"] for k, each in enumerate(image.get("sentences", ()))}
+                captions[key] |= {(str(k), each["raw"]): None for k, each in enumerate(image.get("sentences", ()))}
             for place, mark in enumerate(content.get("annotations", ())):
                 if "caption" in mark:
-                    captions[str(mark["image_id"])].setdefault(str(mark.get("id", f"{part} {place}")), mark["caption"])
+                    captions[str(mark["image_id"])][str(mark.get("id", place)), mark["caption"]] = None
                 elif "category_id" in mark:
                     labels[str(mark["image_id"])][names[str(mark["category_id"])]] = None
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -52,7 +52,7 @@ def read_coco(parts: Sequence[Path], roles: Mapping[Path, str | None]) -> dict[s
             ) from error
     columns = {name: [image.get(name) for image in images.values()] for name in scalars(images.values())}
     if any(captions.values()):
-        columns["caption"] = [list(captions[key].values()) for key in images]
+        columns["caption"] = [[text for _, text in captions[key]] for key in images]
     if names:
         columns["category"] = [list(labels[key]) for key in images]
     return columns

@@ -55,12 +55,12 @@ class MSCOCO(Benchmark):
         if not parts["captions"] or not (parts["instances"] or self.captions == "all"):
             return None
         names: dict[int, str] = {}
-        every: dict[int, dict[str, str]] = defaultdict(dict)  # a folder and its zip, or two files, may hold one caption
+        every: dict[int, dict[tuple[str, str], None]] = defaultdict(dict)  # a folder and its zip may hold one caption
         for part in parts["captions"]:
             names |= dict(part["images"])
-            for image, (number, caption) in part["annotations"]:
-                every[image].setdefault(number, caption)
-        texts = {image: list(captions.values()) for image, captions in every.items()}
+            for image, mark in part["annotations"]:
+                every[image][mark] = None
+        texts = {image: [caption for _, caption in marks] for image, marks in every.items()}
         ids = [number for number in sorted(names) if number in texts]
         if self.captions == "all":
             sentences = [texts[number] for number in ids]
@@ -99,7 +99,7 @@ class MSCOCO(Benchmark):
                 marks = list(part["annotations"])
                 if kind == "captions":
                     of_images: list[tuple[int, Any]] = [
-                        (int(mark["image_id"]), (str(mark.get("id", f"{entry.name} {k}")), mark["caption"].strip()))
+                        (int(mark["image_id"]), (str(mark.get("id", k)), mark["caption"].strip()))
                         for k, mark in enumerate(marks)
                     ]
                     images = [(int(image["id"]), str(image["file_name"])) for image in part["images"]]
