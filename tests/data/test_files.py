@@ -45,8 +45,26 @@ def test_a_picture_that_is_gone_is_none_of_another_folder(tmp_path):
 def test_pictures_that_were_put_into_one_folder_are_found_unless_two_had_one_name(tmp_path):
     make.zipped(tmp_path / "a.zip", {f"photos/{k}.jpg": make.jpeg(k) for k in range(4)})
     assert all(Files(tmp_path).find_all(["cat/0.jpg", "cat/1.jpg", "dog/2.jpg", "dog/2.jpg", "3.jpg"]))
-    with pytest.raises(UserError, match=r"'dog/0\.jpg' and 'cat/0\.jpg' are both photos/0\.jpg in .*: one is not here"):
-        Files(tmp_path).find_all(["cat/0.jpg", "dog/0.jpg"])
+    for first in ("cat/0.jpg", "0.jpg", "dog/0.JPG"):
+        with pytest.raises(UserError, match=rf"'dog/0\.jpg' and '{first}' are both photos/0\.jpg in .*: one is not"):
+            Files(tmp_path).find_all([first, "dog/0.jpg"])
+
+
+def test_names_from_a_root_are_apart_from_those_below_the_folder(tmp_path):
+    make.zipped(tmp_path / "a.zip", {name: make.jpeg(1) for name in ("cat/1.jpg", "dog/2.jpg")})
+    for root in ("/", "\\", "C:\\", "https://host/"):
+        found = Files(tmp_path).find_all([f"{root}cat/1.jpg", f"{root}cat/2.jpg"])
+        assert [entry and entry.name for entry in found] == ["cat/1.jpg", None]  # dog/2.jpg is another picture
+    for root in ("/home/me/", "C:\\Users\\me\\", "https://host/", "~/", "../photos/"):
+        assert all(Files(tmp_path).find_all(["cat/1.jpg", f"{root}dog/2.jpg"]))
+
+
+def test_files_of_one_name_in_thousands_of_folders_are_found_at_once(tmp_path):
+    names = [f"{number}/1.jpg" for number in range(4000)]
+    make.zipped(tmp_path / "a.zip", dict.fromkeys(names, b""))
+    began = time.monotonic()
+    assert [entry.name for entry in Files(tmp_path).find_all([f"/home/me/{name}" for name in names])] == names
+    assert time.monotonic() - began < 10  # a minute, where each name goes through all files
 
 
 def test_a_name_in_full_is_the_file_of_that_name(tmp_path):

@@ -17,6 +17,7 @@ from xmodal.data.readers.walk import SKIPPED, stamp_of, walk
 from xmodal.encoders import open_picture
 from xmodal.errors import UserError
 
+ROOT = re.compile(r"/|~.*|\.\.|.+:")  # that a name may begin with: C:, https:
 INSIDE = re.compile(r"(.+?\.(?:tar|parquet))/(.+)", re.IGNORECASE)  # a member of a tar, a row of a Parquet file
 
 Forms = Mapping[str, tuple[str, ...]]  # by form of a dataset, the names of its files; * stands for anything
@@ -56,6 +57,7 @@ class Files:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._entries: dict[str, list[Entry]] = defaultdict(list)
+        self._tails: dict[str, list[Entry]] = defaultdict(list)  # by last folders too, of names that come several times
         self._opened, self._stamps = Opened(), dict[Path, tuple[int, int, int, int]]()
         for path, status in walk(str(root), ()) if root.is_dir() else ():
             stamp = stamp_of(status)
@@ -102,22 +104,22 @@ class Files:
         """As `find`, but where folders of one name are here, those of another need to be: cat/1.jpg is not dog/1.jpg.
 
         Raises:
-            UserError: see `find`; or names of different folders are one file.
+            UserError: see `find`; or one file answers to two names.
         """
         every = [self._fits(name) for name in names]
-        fronts = [
-            _front(name, fits[0]) if fits else tuple(_parts(name)) for name, fits in zip(names, every, strict=True)
-        ]
-        here = {front for front, name in zip(fronts, names, strict=True) if len(front) < len(_parts(name)) - 1}
+        fronts = [_front(name, fits) for name, fits in zip(names, every, strict=True)]
+        here = {front for front, agree in fronts if agree > 1}
         found: list[Entry | None] = []
-        taken: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {}
-        for name, fits, front in zip(names, every, fronts, strict=True):
-            gone = any(front[:length] in here for length in range(name[:1] == "/", len(front)))
+        taken: dict[tuple[str, str], str] = {}
+        for name, fits, (front, _) in zip(names, every, fronts, strict=True):
+            begins = bool(front and ROOT.fullmatch(front[0]))  # where it does not lie beside what is named from here
+            gone = any(front[:length] in here for length in range(begins, len(front)))
             entry = None if gone else _only(name, fits)
-            if entry and front:
-                other, its = taken.setdefault((entry.name, entry.place), (name, front))
-                if its != front:
-                    raise UserError(f"{name!r} and {other!r} are both {entry.name} in {entry.path}: one is not here.")
+            other = taken.setdefault((entry.name, entry.place), name) if entry else name
+            if entry and _parts(other) != _parts(name):
+                raise UserError(
+                    f"{name!r} and {other!r} are both {entry.name} in {entry.path}: one is not here, or has two names."
+                )
             found.append(entry)
         return found
 
@@ -127,15 +129,19 @@ class Files:
             return [entry for entry in (self._inside(name, self.root / inside[1], inside[2]),) if entry]
         parts = _parts(name)
         several = self._entries.get(parts[-1].lower(), []) if parts else []
-        whole = [entry for entry in several if entry.name == "/".join(parts)]
-        if len(whole) == 1:
-            return whole
-        for depth in range(min(len(parts), 4), 0, -1):  # the longest agreement from the right wins
-            for change in (str, str.lower):  # im1.JPG is im1.jpg where there is no im1.jpg
-                tail = [change(part) for part in parts[-depth:]]
-                if fits := [entry for entry in several if change(entry.name).split("/")[-depth:] == tail]:
-                    return fits
-        return []
+        if len(several) < 2:
+            return several
+        if parts[-1].lower() not in self._tails:  # 20,000 products may each have their 1.jpg
+            for entry in several:
+                there = entry.name.lower().split("/")
+                for depth in range(1, min(len(there), 4) + 1):
+                    self._tails["/".join(there[-depth:])].append(entry)
+        tails = ("/".join(parts[-depth:]) for depth in range(min(len(parts), 4), 0, -1))
+        tail = next(each for each in tails if each.lower() in self._tails)  # the longest agreement from the right wins
+        fits = self._tails[tail.lower()]
+        exact = [entry for entry in fits if f"/{entry.name}".endswith(f"/{tail}")]
+        whole = [entry for entry in exact if entry.name == "/".join(parts)]
+        return whole if len(whole) == 1 else exact or fits  # im1.JPG is im1.jpg where there is no im1.JPG
 
     def _inside(self, name: str, path: Path, member: str) -> Entry | None:
         """A member of a tar or a row of a Parquet file, which are named in full."""
@@ -191,12 +197,15 @@ def _only(name: str, fits: Sequence[Entry]) -> Entry | None:
     return fits[0] if fits else None
 
 
-def _front(name: str, entry: Entry) -> tuple[str, ...]:
-    """The folders in front of a name that are not in front of its file."""
-    parts, there = _parts(name), entry.name.split("/")
-    while parts and there and parts[-1].lower() == there[-1].lower():
-        parts.pop(), there.pop()
-    return tuple(parts)
+def _front(name: str, fits: Sequence[Entry]) -> tuple[tuple[str, ...], int]:
+    """The root and the folders in front of a name that are not in front of its file, and how many parts agree."""
+    parts, agree = _parts(name), 0
+    for part, other in zip(reversed(parts), reversed(fits[0].name.split("/") if fits else []), strict=False):
+        if part.lower() != other.lower():
+            break
+        agree += 1
+    root = ("/",) if name.strip()[:1] in ("/", "\\") else ()
+    return (*root, *parts[: len(parts) - agree]), agree
 
 
 def expected(forms: Forms, origin: str) -> str:
