@@ -77,8 +77,12 @@ def test_which_code_ran_a_trial_is_known_and_other_code_of_ones_own_ends_the_stu
 
 
 def test_data_that_are_edited_meanwhile_end_the_search(played, capsys):  # noqa: F811
-    """Trials by other labels competed, in silence."""
+    """Trials by other labels competed, in silence; sizes of batches make no other data."""
     found, real = iter("aab"), trial.run_trial
+    space = played.home / "sweeps" / "dmsf.yaml"
+    content = yaml.safe_load(space.read_text())
+    content["space"]["data.batch_size"] = {"int": [64, 256]}
+    space.write_text(yaml.safe_dump(content, sort_keys=False))
 
     def run_trial(*given, **more):
         ended = real(*given, **more)

@@ -228,9 +228,11 @@ def check_trial(trial: optuna.Trial, path: Path) -> None:
     Raises:
         UserError: the data were edited meanwhile.
     """
-    asked = {key: value for key, value in trial.params.items() if key.startswith("data.")}
+    def of(params: Mapping[str, object]) -> dict[str, object]:
+        return {k: v for k, v in params.items() if k.startswith("data.") and k.removeprefix("data.") not in OF_BATCHES}
+
     for each in trial.study.get_trials(deepcopy=False, states=DONE):
-        before = record_of(each) if "path" in each.user_attrs and asked.items() <= each.params.items() else None
+        before = record_of(each) if "path" in each.user_attrs and of(each.params) == of(trial.params) else None
         if before and before.is_file():
             if mixed([read_result(before), read_result(path)]):
                 raise UserError(f"the data of {trial.study.study_name} were edited meanwhile: restore them, to go on.")
