@@ -228,6 +228,7 @@ def check_trial(trial: optuna.Trial, path: Path) -> None:
     Raises:
         UserError: the data were edited meanwhile.
     """
+
     def of(params: Mapping[str, object]) -> dict[str, object]:
         return {k: v for k, v in params.items() if k.startswith("data.") and k.removeprefix("data.") not in OF_BATCHES}
 
