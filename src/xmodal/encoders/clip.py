@@ -60,6 +60,7 @@ class ClipImage(ClipTower, PictureTrunk):
     def __init__(self, tower: Any, mean: Tensor, deviation: Tensor) -> None:  # noqa: ANN401 - open_clip has no type
         super().__init__(mean, deviation)
         self.tower = tower
+        tower.output_tokens = False  # CoCa's decoder reads them
         self.patches = getattr(tower, "attn_pool", None) is None  # CoCa projects what attention has pooled
 
     def forward(self, raw: Raw) -> Features:
@@ -83,6 +84,7 @@ class ClipText(ClipTower):
     def __init__(self, tower: Any) -> None:  # noqa: ANN401 - open_clip's towers have no common type
         super().__init__()
         self.tower = tower
+        tower.output_tokens = False  # see `ClipImage`
         mask = getattr(tower, "attn_mask", None)
         self.ends = tower.pool_type == "argmax"  # the end of a text has the highest id, as in CLIP's vocabulary
         causal = mask is not None and bool((mask == float("-inf")).triu(1).any())
@@ -227,11 +229,15 @@ class OpenClipText(OpenClip, TextEncoder):
         """See `TextEncoder`.
 
         Raises:
-            UserError: the weights cannot be found, or the model reads fewer tokens.
+            UserError: the weights cannot be found, the tower is none of open_clip's own, or it reads fewer tokens.
         """
         import open_clip
 
         model, name = self._load(weights=weights)
+        if not hasattr(model.text, "pool_type"):
+            raise UserError(
+                f"{self.model} reads texts by a tower of Hugging Face: choose a model whose towers are open_clip's own."
+            )
         length = int(model.text.context_length)
         if not 2 < self.max_tokens <= length:
             raise UserError(f"text_encoder.max_tokens is {self.max_tokens}: {self.model} reads from 3 to {length}.")
