@@ -108,6 +108,20 @@ def test_a_folder_of_ones_own_is_searched_by_words_and_by_pictures(trained, inde
     assert re.search(r"red fruit\n +rank +distance +id  image\n +1 +\d+ +\d+  (deep/)?\d\d\.(png|webp)\n", printed)
 
 
+def test_a_picture_that_is_gone_is_shown_as_no_other(index, pictures, tmp_path):
+    """A deleted cat/0.png was shown, and would have been read by a second stage, as dog/0.png."""
+    for name, folder in (("00.png", "cat"), ("02.png", "dog")):
+        (pictures / folder).mkdir()
+        (pictures / name).rename(pictures / folder / "0.png")
+    table = tmp_path / "other.csv"  # its names are those of another machine
+    table.write_text("file,text\n/home/me/all/cat/0.png,a cat\n/home/me/all/dog/0.png,a dog\n")
+    folder = index("codes", "--folder", pictures, "--captions", table)
+    assert None not in [Index.open(folder).item("image", row) for row in (0, 1)]
+    (pictures / "cat" / "0.png").unlink()
+    gone, there = (Index.open(folder).item("image", row) for row in (0, 1))
+    assert (gone, there is not None) == (None, True)
+
+
 def test_data_of_ones_own_are_indexed_by_their_file(trained, index, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XMODAL_DATA", str(tmp_path / "data"))  # caches of data of one's own lie there

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import numpy as np
@@ -17,6 +17,7 @@ from filelock import FileLock
 from xmodal.batch import SIDES, Side
 from xmodal.data.module import CrossModalDataModule
 from xmodal.data.readers.checksums import fingerprint
+from xmodal.data.readers.files import Entry
 from xmodal.encoders import DECODING, encoded
 from xmodal.errors import UserError
 from xmodal.search import engine
@@ -156,7 +157,8 @@ def _folder(trained: Trained, folder: OwnPictures, halfway: Path) -> dict[Side, 
     kept = np.flatnonzero(~found["missing"])
     if left := len(photos) - len(kept):
         sys.stderr.write(f"{left} of {len(photos)} pictures could not be read, and are not in the index\n")
-    shelves: dict[Side, Shelf] = {"image": (kept, found["code"][kept], [folder.pictures[row] for row in kept.tolist()])}
+    names = [cast("Entry", photos.found[row]).name for row in kept.tolist()]  # where it lies, whatever a table calls it
+    shelves: dict[Side, Shelf] = {"image": (kept, found["code"][kept], names)}
     if folder.texts:
         texts = _encoded(halfway, trained, "text", {**run, "texts": list(folder.texts)}, folder.texts)
         shelves["text"] = np.arange(len(folder.texts)), texts["code"], folder.texts

@@ -38,7 +38,7 @@ class Hit:
         rank: 1 for the nearest.
         id: its number: the position in the dataset, the row of the table, or the place of the picture in the folder.
         distance: Hamming distance of codes, 1 - cosine of embeddings.
-        name: file name of a picture, or a text; a dataset's picture is named by its text.
+        name: path of a picture below the folder, or a text; a dataset's picture is named by its text.
         score: of the second stage, in methods that have one; the higher, the nearer.
     """
 
@@ -265,7 +265,8 @@ class Index:
         if self.data is not None:
             return self.data.picture(int(self.ids["image"][row]))
         with contextlib.suppress(UserError, OSError):
-            if (entry := self._pictures.find(self.names["image"][row])) is not None:
+            name = self.names["image"][row]
+            if (entry := self._pictures.find(name)) is not None and entry.name == name:  # another folder's is another
                 return open_picture(self._pictures.read(entry))
         return None
 
