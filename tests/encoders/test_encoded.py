@@ -55,6 +55,13 @@ def test_nothing_but_corrupt_items_is_an_error(tmp_path):
     assert not list(tmp_path.glob("double-*"))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_numbers_that_are_none_in_half_precision_are_refused(tmp_path, value):
+    """They were said to be a training that diverged, which ought to learn more slowly, or a singular covariance."""
+    with pytest.raises(UserError, match="double gives NaN, or numbers beyond float16, for one of the items 4 to 5"):
+        encoded(tmp_path, "double", {}, [0, 1, 2, 3, 4, value], lambda: double, chunk=4)
+
+
 def _crawl(folder, log):
     def slowly(items):
         log.extend(items)

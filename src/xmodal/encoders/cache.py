@@ -92,7 +92,7 @@ def encoded(
         chunk: items per call of the encoder.
 
     Raises:
-        UserError: a file of the cache is damaged, or the folder cannot be written.
+        UserError: a file of the cache is damaged, the folder cannot be written, or a number is not finite.
     """
     final = location(folder, name, key)
     with _missing(final) as partial:
@@ -122,6 +122,12 @@ def _encode(
         present = [row for row in rows if row is not None]
         outputs = dict(encode(present)) if present else {}
         outputs = {stem: array for stem, array in outputs.items() if not keep or stem in keep}
+        for array in outputs.values():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise UserError(
+                    f"{name} gives NaN, or numbers beyond {array.dtype}, for one of the items {start} to "
+                    f"{start + len(rows) - 1}: choose another encoder."
+                )
         if not arrays and outputs:
             shapes = {stem: ((len(items), *array.shape[1:]), array.dtype) for stem, array in outputs.items()}
             shapes["missing"] = ((len(items),), np.dtype(np.bool_))
