@@ -1,5 +1,6 @@
 """An index on the disk: it is written whole or not at all."""
 
+import os
 import resource
 import shutil
 import signal
@@ -36,3 +37,26 @@ def test_an_index_is_replaced_whole(trained, index, pictures):
     assert found.about["kind"] == "hnsw"
     assert len(found.ids["text"]) == 400
     assert sorted(path.name for path in out.parent.iterdir()) == [".codes.lock", "codes"]
+
+
+def test_an_index_takes_the_place_of_no_other_folders(trained, pictures, capsys):
+    """Folders are named by their last part: an index of b/pictures replaced that of a/pictures, in silence."""
+    folder, other = trained("codes"), pictures.parent / "other" / pictures.name
+    shutil.copytree(pictures, other)
+    assert run(capsys, "index", folder, "--folder", pictures)[0] == 0
+    assert run(capsys, "index", folder, "--folder", pictures)[0] == 0
+    out = folder / "index" / pictures.name
+    code, printed, err = run(capsys, "index", folder, "--folder", other)
+    assert (code, printed) == (2, "")
+    assert f"{out} is an index of {pictures}: delete it, or name another folder with --out" in err
+    other = other.rename(other.with_name("emoji"))  # as the dataset is called
+    assert run(capsys, "index", folder)[0] == 0
+    code, _, err = run(capsys, "index", folder, "--folder", other)
+    assert (code, "is an index of emoji: delete it" in err) == (2, True)
+    shutil.rmtree(folder / "index")
+
+
+def test_a_picture_whose_name_is_no_text_is_named(trained, pictures, capsys):
+    shutil.copyfile(os.fsencode(pictures / "00.png"), os.fsencode(pictures) + b"/caf\xe9.png")
+    code, _, err = run(capsys, "index", trained("codes"), "--folder", pictures)
+    assert (code, r"holds 'caf\udce9.png', a name that is no UTF-8: rename it" in err) == (2, True)

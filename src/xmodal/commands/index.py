@@ -19,6 +19,7 @@ def main(argv: Sequence[str]) -> int:
     from xmodal.commands.datasets import data_of
     from xmodal.data.readers.checksums import table_hash
     from xmodal.search import OwnPictures, Trained, build_index
+    from xmodal.search.build import indexed
 
     started = time.perf_counter()
     source: Any = OwnPictures.read(options.folder, options.captions) if options.folder else None
@@ -29,6 +30,10 @@ def main(argv: Sequence[str]) -> int:
     if kind and not trained.reads(kind, given):
         source = trained.other(kind, **given)
     out = options.out or trained.folder / "index" / (options.folder.resolve().name if options.folder else name)
+    folder = str(options.folder.resolve()) if options.folder else None
+    if not options.out and (held := indexed(out)) and held.get("folder") != folder:
+        of = held.get("folder") or held.get("dataset")
+        raise UserError(f"{out} is an index of {of}: delete it, or name another folder with --out.")
     index = build_index(trained, out, source, options.kind, given)
     counts = " and ".join(f"{len(ids):,} {side}s" for side, ids in index.ids.items())
     unit = f"codes of {index.bits} bits" if index.bits else "embeddings"

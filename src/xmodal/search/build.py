@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
@@ -30,6 +31,13 @@ from xmodal.search.trained import Trained, items_of
 SPARE = 64 * 2**20  # bytes of the disk that stay free
 LINK = 2 * 4 * engine.NEIGHBOURS  # bytes of the links of a node of HNSW
 Shelf = tuple[Array, Array, Sequence[str]]  # ids, codes or embeddings, names
+
+
+def indexed(folder: Path) -> dict[str, Any]:
+    """What the index in a folder is of, as its `source` says; empty where there is none that tells."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return dict(json.loads((folder / "index.json").read_text())["source"])
+    return {}
 
 
 def build_index(

@@ -43,7 +43,7 @@ class OwnPictures:
                 those that count.
 
         Raises:
-            UserError: there is no folder, no picture in it, or no such column.
+            UserError: there is no folder, no picture in it, a picture whose name is no text, or no such column.
         """
         if not root.is_dir():
             raise UserError(f"there is no folder {root}: give one with pictures.")
@@ -52,6 +52,8 @@ class OwnPictures:
         every = [entry.name for entry in files.entries() if Path(entry.name).suffix.lower() in endings]
         if not every:
             raise UserError(f"{root} holds no picture (no file that ends in .jpg, .png, .webp ...).")
+        if odd := [name for name in every if name.encode(errors="replace").decode() != name]:
+            raise UserError(f"{root} holds {odd[0]!r}, a name that is no UTF-8: rename it.")
         if captions is None:
             return cls(root, every, files=files)
         listing = read_listing(captions)
