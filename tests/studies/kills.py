@@ -174,6 +174,8 @@ def small(home, space, epochs=3):
     content["trainer"] = {"max_epochs": epochs}
     content["gallery"] = False
     path.write_text(yaml.safe_dump(content))
+    for tuned in (path.parent / "tuned").glob("emoji-*.yaml"):
+        tuned.unlink()  # of all pairs
 
 
 if __name__ == "__main__":

@@ -170,3 +170,19 @@ def test_a_study_does_not_go_on_with_other_data(played, capsys, monkeypatch):  #
         "the study dmsf-emoji-16 was begun with other data (relevance_hash): restore them, or begin anew with another"
     )
     assert said in capsys.readouterr().err
+
+
+def test_the_tuned_file_of_an_installed_package_refuses_no_search(played, monkeypatch):  # noqa: F811
+    """It is not replaced, and whoever has installed it cannot move it away."""
+    file = played.home / "experiments" / "dmsf" / "tuned" / "emoji-16.yaml"
+    packaged = played.home / "package" / file.relative_to(played.home)
+    packaged.parent.mkdir(parents=True)
+    file.rename(packaged)
+    monkeypatch.setattr("xmodal.paths.PACKAGE", played.home / "package")
+    base = played.home / "experiments" / "dmsf" / "emoji.yaml"
+    content = yaml.safe_load(base.read_text())
+    content["data"] = {"class_path": "Emoji", "init_args": {"relevance": "finest"}}
+    base.write_text(yaml.safe_dump(content))
+    was = packaged.read_bytes()
+    assert sweep("--trials=1") == 0
+    assert (packaged.read_bytes(), file.is_file()) == (was, True)

@@ -10,7 +10,6 @@ import yaml
 from optuna.trial import TrialState
 
 from tests import forks
-from tests.conftest import CHECKOUT
 from tests.studies.kills import kill_and_go_on
 from tests.studies.kills import small as few_pairs
 from xmodal.__main__ import main
@@ -135,8 +134,7 @@ def test_failures_in_a_row_end_the_sweep_with_the_reason(small):
     assert "cannot write the feature cache" in done.stderr
     assert "3 trials of dmsf-emoji-16 failed one after the other" in done.stderr
     assert "Traceback" not in done.stderr
-    tuned = "experiments/dmsf/tuned/emoji-16.yaml"
-    assert (small / tuned).read_text() == (CHECKOUT / tuned).read_text()  # nothing was written
+    assert not (small / "experiments/dmsf/tuned/emoji-16.yaml").exists()  # nothing was written
 
 
 def test_unknown_keys_of_a_space_are_refused_before_the_first_trial(small, capsys):

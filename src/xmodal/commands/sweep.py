@@ -13,7 +13,7 @@ from xmodal.experiment import experiment, method_class
 from xmodal.run import MAX_SIZE, whole, whole_list
 from xmodal.studies import front
 from xmodal.studies.each_method import each_method
-from xmodal.studies.grid import check_same_data, tuned_file
+from xmodal.studies.grid import check_same_data, written_file
 from xmodal.studies.jobs import run_jobs
 from xmodal.studies.processes import Pool
 from xmodal.studies.space import read_search
@@ -73,7 +73,7 @@ def tune(sweep: Sweep, pool: Pool) -> dict[int, Path]:
             replaced is of other data under the same name.
     """
     options = sweep.options
-    for file in (tuned_file(options.method, options.data, size) for size in sweep.sizes if not sweep.against):
+    for file in (written_file(options.method, options.data, size) for size in sweep.sizes if not sweep.against):
         if file.is_file():
             check_same_data(file, sweep.base, sweep.sought.space)
     with sweep.open(_first(sweep), forks=True) as opened:

@@ -56,7 +56,12 @@ def full_method(method: str, dataset: str, size: int, base: Path | None = None) 
 
 def tuned_file(method: str, dataset: str, size: int) -> Path:
     """Where a sweep has written its best trial."""
-    return paths.found(paths.experiments() / method / "tuned" / f"{dataset}-{size}.yaml")
+    return paths.found(written_file(method, dataset, size))
+
+
+def written_file(method: str, dataset: str, size: int) -> Path:
+    """Where a sweep writes its best trial; the file of an installed package stays."""
+    return paths.experiments() / method / "tuned" / f"{dataset}-{size}.yaml"
 
 
 def check_same_data(tuned: Path, base: Path | None, but: Iterable[str] = ()) -> None:

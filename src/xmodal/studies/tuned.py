@@ -12,14 +12,13 @@ import optuna
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
-from xmodal import paths
 from xmodal.errors import UserError
 from xmodal.experiment import configuration
 from xmodal.files import write_atomically
 from xmodal.records import read_results
 from xmodal.records.record import is_evaluated, is_of, searched, tuned_text, write_result
 from xmodal.run import overrides
-from xmodal.studies.grid import check_data
+from xmodal.studies.grid import check_data, written_file
 from xmodal.studies.processes import Pool
 from xmodal.studies.space import experiment_with
 from xmodal.studies.storage import DONE, DRAWN, POINT, SOURCE, WARM
@@ -54,7 +53,7 @@ def write_tuned(sweep: Sweep, study: optuna.Study, size: int) -> Path:
         counts["complete before, for its warm start"] = earlier
     body = yaml.safe_dump(content, sort_keys=False)
     text = tuned_text(body, command, study.study_name, best.number, study.best_value, counts, source)
-    path = paths.experiments() / str(sweep.options.method) / "tuned" / f"{data}-{size}.yaml"
+    path = written_file(str(sweep.options.method), data, size)
     was, now = searched(path) if path.is_file() else None, len(study.get_trials(deepcopy=False, states=DONE)) + earlier
     if was is not None and was > now:
         sys.stderr.write(f"{path} was searched in {was} trials, and is replaced by the best of {now}\n")
