@@ -167,6 +167,9 @@ def test_a_grid_ends_with_its_last_point(tmp_path):
     for trials, sampler, budget in ((24, "grid", 5), (3, "grid", 3), (None, "grid", 5), (24, "tpe", 24)):
         search = read(tmp_path, {"trials": trials, "sampler": {"name": sampler}, "space": space})
         assert search.budget == budget
+    many = {f"model.a{axis}": {"int": [1, 10**8]} for axis in range(3)}
+    search = read(tmp_path, {"trials": None, "minutes": 1, "sampler": {"name": "grid"}, "space": many})
+    assert search.budget is None  # and nobody counts to 10**24
     search = read(tmp_path, {"sampler": {"name": "grid"}, "space": space})
     study = optuna.create_study(sampler=search.sampler)
     study.optimize(lambda trial: float(len(search.suggest(trial))))

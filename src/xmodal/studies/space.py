@@ -18,6 +18,7 @@ from xmodal.studies.samplers import SeededPerTrial, make_pruner, make_sampler
 FORM = (
     "{float: [low, high], log: true}, {int: [low, high], step: 2} or {choice: [a, b]}, with or without when: {key: [b]}"
 )
+MANY = 100_000  # points of a grid, which no search by minutes comes to the end of
 SETTINGS = ("trials", "minutes", "sampler", "pruner", "space")
 Value = str | float | int | bool | None
 
@@ -54,12 +55,12 @@ class Parameter:
         suggest = trial.suggest_float if self.kind == "float" else trial.suggest_int
         return suggest(key, *self.values, **self.options)
 
-    def grid(self) -> Sequence[Value]:
+    def grid(self) -> Iterable[Value]:
         """The values that a grid tries."""
         if self.kind == "choice":
             return self.values
         low, high, step = *self.values, self.options.get("step") or 1
-        return [round(low + number * step, 12) for number in range(round((high - low) / step) + 1)]
+        return (round(low + number * step, 12) for number in range(round((high - low) / step) + 1))
 
     def is_there(self, found: Mapping[str, Value]) -> bool:
         """Whether its condition holds at a point."""
@@ -94,9 +95,11 @@ class Search:
 
     @property
     def budget(self) -> int | None:
-        """Finished trials that end a study: `trials`, or every point of a grid where those are fewer."""
+        """Finished trials that end a study: `trials`, or all points of a grid where those are fewer, if any."""
+        most = self.trials or MANY
         grid = isinstance(self.sampler, SeededPerTrial) and self.sampler.name == "grid"
-        return sum(1 for _ in islice(self._grid({}, list(self.space)), self.trials)) if grid else self.trials
+        points = sum(1 for _ in islice(self._grid({}, list(self.space)), most)) if grid else most
+        return points if points < most else self.trials
 
     def suggest(self, trial: optuna.Trial) -> dict[str, Value]:
         """A value for every axis whose condition holds."""
