@@ -70,7 +70,7 @@ class Mine(CCA):
 
     def on_test_end(self):
         with open({str(home / edited)!r}, "a") as file:
-            file.write("save_codes: true\\n")
+            file.write("job_type: edited\\n")
 """
     (home / "editing.py").write_text(text)
     done = main(["bits", str(home / "editing.py"), "emoji", "--dim=2,3", "--seeds=0", *SMALL])

@@ -11,7 +11,7 @@ from xmodal.studies.supervise import Display
 
 def test_a_trial_that_was_pruned_or_failed_is_said_to_be(capsys):
     study = optuna.create_study(direction="maximize")
-    sweep = SimpleNamespace(name="dmsf-emoji-16", against=None, sought=SimpleNamespace(trials=3))
+    sweep = SimpleNamespace(name="dmsf-emoji-16", against=None, sought=SimpleNamespace(budget=3))
     with Display(sweep, study) as display:
         for state, value in ((TrialState.COMPLETE, 0.5), (TrialState.PRUNED, 0.25), (TrialState.FAIL, None)):
             study.add_trial(optuna.create_trial(state=state, value=value))
