@@ -36,6 +36,13 @@ def test_it_is_drawn_with_pictures_and_words(tmp_path):
     assert {(0, 0, 255), (46, 158, 79), (200, 85, 61), (59, 91, 146)} <= colours  # picture, right, wrong, query
 
 
+def test_prices_are_no_formula(tmp_path):
+    """Text between two dollars was read as one, which ended a run in a traceback after its test, without a record."""
+    hits = first_hits(OUTPUTS, rows=1, hits=1)
+    draw_gallery(tmp_path / "gallery.png", hits, lambda _: None, lambda _: "$5 off #2, $7 off", "t")
+    assert (tmp_path / "gallery.png").is_file()
+
+
 def test_right_is_what_the_evaluation_calls_relevant():
     """By the finest class where there are layers, whatever the labels share; a picture is found once."""
     layers = {"query_hierarchy": np.array([[0, 1], [0, 2]]), "database_hierarchy": np.array([[0, 1], [0, 2], [0, 3]])}

@@ -122,4 +122,5 @@ def _card(
     words = textwrap.fill(textwrap.shorten(caption(position), 48, placeholder=" ..."), 20)
     height = row + (0.5 if drawn is None else 0.79)
     shade = 1 if side == "text" or drawn is None else PALE
-    axes.text(column + 0.5, height, words, ha="center", va="center", fontsize=7, color="black", alpha=shade)
+    look = {"ha": "center", "va": "center", "fontsize": 7, "color": "black", "alpha": shade}
+    axes.text(column + 0.5, height, words, parse_math=False, **look)  # between two prices lies no formula
