@@ -43,6 +43,13 @@ def test_prices_are_no_formula(tmp_path):
     assert (tmp_path / "gallery.png").is_file()
 
 
+def test_a_strip_is_drawn_too(tmp_path):
+    """One of 2,000 x 3 pixels was shrunk to none, which ended a run as prices did."""
+    strip = Image.new("RGB", (2000, 3))
+    draw_gallery(tmp_path / "gallery.png", first_hits(OUTPUTS, rows=1, hits=1), lambda _: strip, str, "t")
+    assert (tmp_path / "gallery.png").is_file()
+
+
 def test_right_is_what_the_evaluation_calls_relevant():
     """By the finest class where there are layers, whatever the labels share; a picture is found once."""
     layers = {"query_hierarchy": np.array([[0, 1], [0, 2]]), "database_hierarchy": np.array([[0, 1], [0, 2], [0, 3]])}

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch.nn.functional import normalize
 
 from xmodal.batch import OTHER, Side
@@ -114,7 +114,7 @@ def _card(
     axes.add_patch(frame)
     drawn = picture(position)
     if drawn is not None:
-        drawn = ImageOps.contain(drawn, (160, 160))
+        drawn = drawn.resize([max(round(length / max(drawn.size) * 160), 1) for length in drawn.size])
         across, down = (0.28 * length / max(drawn.size) for length in drawn.size)
         left, middle = column + 0.5, row + 0.36
         place = (left - across, left + across, middle + down, middle - down)
