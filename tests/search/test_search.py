@@ -136,6 +136,8 @@ def test_data_of_ones_own_are_indexed_by_their_file(trained, index, tmp_path, mo
     code, printed, _ = run(capsys, "prepare", "mine.yaml", "--query", "6")
     assert code == 0
     assert "'query': 6" in printed
+    (tmp_path / f"pictures/{number}.jpg").unlink()  # the answers of all queries ended with it
+    assert Index.open(found.folder).item("image", 2) is None
 
 
 def test_a_gallery_shows_pictures_and_needs_nothing_but_itself(index, pictures, capsys, tmp_path):

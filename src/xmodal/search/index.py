@@ -1,7 +1,7 @@
 """An index of what a trained run encoded: built once, opened by memory map, asked with texts and pictures."""
 
-import contextlib
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -262,12 +262,14 @@ class Index:
         """A picture, or a text, as it was encoded; None for a picture that cannot be had."""
         if side == "text":
             return self.names["text"][row]
-        if self.data is not None:
-            return self.data.picture(int(self.ids["image"][row]))
-        with contextlib.suppress(UserError, OSError):
-            name = self.names["image"][row]
+        name = self.names["image"][row]
+        try:
+            if self.data is not None:
+                return self.data.picture(int(self.ids["image"][row]))
             if (entry := self._pictures.find(name)) is not None and entry.name == name:  # another folder's is another
                 return open_picture(self._pictures.read(entry))
+        except (UserError, OSError) as error:
+            sys.stderr.write(f"no picture of {name!r}: {error}\n")
         return None
 
     @cached_property
