@@ -8,22 +8,23 @@ import pytest
 from xmodal.records.ranks import Ranks, alike, average_ranks, draw_ranks
 
 
-def contest(dataset, order, unit="bits"):
+def contest(dataset, order, unit="bits", split="a"):
     rows = [SimpleNamespace(setup=SimpleNamespace(method=name)) for name in order.split()]
-    setup = SimpleNamespace(unit=unit, protocol=(dataset, "label", "a"))
+    setup = SimpleNamespace(unit=unit, protocol=(dataset, "label", split))
     return SimpleNamespace(setup=setup, ranking={"map": rows})
 
 
 def test_ranks_are_of_methods_that_were_run_everywhere_and_every_dataset_counts_once():
     found = average_ranks(
         [
-            contest("emoji", "a b x c d"),  # two sizes of one dataset
-            contest("emoji", "b a c d"),
+            contest("emoji", "a b x c d"),  # two contests of one dataset:
+            contest("emoji", "b a c d", split="b"),  # sizes, or splits
             contest("fashion", "c a b d x"),
             contest("flickr8k", "a b"),  # of two methods
             contest("emoji", "e f g", unit="dim"),  # one dataset is no comparison over datasets
         ]
     )
+    assert average_ranks([contest("emoji", "a b c", split=split) for split in "ab"]) == []
     assert [(each.unit, each.datasets) for each in found] == [("bits", ("emoji", "fashion"))]
     assert found[0].mean == {"a": 1.75, "c": 2.0, "b": 2.25, "d": 4.0}
     assert list(found[0].mean) == ["a", "c", "b", "d"]

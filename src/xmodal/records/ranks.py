@@ -20,7 +20,7 @@ class Ranks(NamedTuple):
     Args:
         unit: `bits` or `dim`.
         datasets: N, names of the datasets.
-        mean: rank of each method, best first: 1 is the best; over the sizes of a dataset, then over the datasets.
+        mean: rank of each method, best first: 1 is the best; over the contests of a dataset, then over the datasets.
         distance: what two mean ranks must differ by to differ significantly at .05, by Nemenyi's test.
     """
 
@@ -39,10 +39,10 @@ def average_ranks(contests: Sequence[Contest]) -> list[Ranks]:
 
 def ranks_of(contests: Iterable[tuple[str, tuple[str, ...], Sequence[str]]]) -> list[Ranks]:
     """The same from the unit of each contest, its protocol (the dataset's name first), and its methods, best first."""
-    kinds: dict[str, dict[tuple[str, ...], list[Sequence[str]]]] = defaultdict(lambda: defaultdict(list))
+    kinds: dict[str, dict[str, list[Sequence[str]]]] = defaultdict(lambda: defaultdict(list))
     for unit, protocol, order in contests:
         if len(order) > 2:  # a contest of two leaves too few methods that were run everywhere
-            kinds[unit][protocol].append(order)
+            kinds[unit][protocol[0]].append(order)  # two splits of one dataset are not two datasets
     found = []
     for unit, datasets in kinds.items():
         everywhere = set.intersection(*(set(order) for orders in datasets.values() for order in orders))
@@ -58,7 +58,7 @@ def ranks_of(contests: Iterable[tuple[str, tuple[str, ...], Sequence[str]]]) -> 
         spread = float(studentized_range.ppf(0.95, count, float("inf"))) / 2**0.5
         distance = spread * (count * (count + 1) / (6 * len(datasets))) ** 0.5
         ordered = dict(sorted(ranks.items(), key=lambda item: (item[1], item[0])))
-        found.append(Ranks(unit, tuple(name for name, *_ in datasets), ordered, distance))
+        found.append(Ranks(unit, tuple(datasets), ordered, distance))
     return found
 
 
