@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from tests.records.records import QUERIES, write_run
+from xmodal.commands.demo import _runs
 from xmodal.errors import UserError
-from xmodal.records.contests import contests
-from xmodal.records.page import write_page
-from xmodal.records.record import read_result
+from xmodal.records.contests import ablations, contests
+from xmodal.records.page import _drawn, write_page
+from xmodal.records.record import read_result, write_result
 from xmodal.records.results import COLUMNS, table
 from xmodal.records.setups import by_setup, collect, differences, intervals, read_arrays
 from xmodal.significance import bootstrap_interval, seeded_tests
@@ -161,6 +162,24 @@ def test_intervals_are_over_queries_and_differences_over_seeds_too(tmp_path):
     assert test["map_t2i"] == pytest.approx(expected)
     assert test["map"].difference == pytest.approx(best.score - other.score)
     assert test["map"].p_value < 0.001
+
+
+def test_nothing_is_chosen_by_the_query_set(tmp_path, monkeypatch):
+    """The base of an ablation was, and the run that `xmodal demo` shows."""
+    for level, validation in ((0.6, 0.5), (0.5, 0.7)):
+        folder = write_run(tmp_path / str(level), level=level, config={"lr": level}, setup_hash=f"lr {level}")
+        record = read_result(folder / "result.json")
+        record["metrics"]["val/map"] = validation
+        write_result(folder, record)
+        (folder / "checkpoints").mkdir()
+        (folder / "checkpoints" / "best.ckpt").touch()
+    write_run(tmp_path, variant="no_graph", level=0.4, config={"lr": 0.3})
+    setups = groups_of(tmp_path)
+    ((base, _),), (contest,) = ablations(setups), contests(setups)
+    assert {base, contest.ranking["map"][0].setup, _drawn(contest)[0].setup} == {base}
+    assert base.setup_hash == "lr 0.5"
+    monkeypatch.setattr("xmodal.paths.runs", lambda: tmp_path)
+    assert _runs() == [folder]
 
 
 def test_what_cannot_be_compared_is_not(tmp_path):

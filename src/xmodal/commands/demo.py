@@ -75,7 +75,7 @@ def _name(source: Path) -> str:
 
 
 def _runs() -> list[Path]:
-    """Runs at hand that kept a checkpoint and read pictures, the best of each method and size first."""
+    """Runs at hand that kept a checkpoint and read pictures; the one of each method and size that validates best."""
     from xmodal.records.setups import collect
 
     found: dict[tuple[str, str, int], tuple[float, Path]] = {}
@@ -83,7 +83,7 @@ def _runs() -> list[Path]:
         folder = Path(record["path"]).parent
         if not (folder / "checkpoints" / "best.ckpt").is_file() or record["dataset"] == "wikipedia":
             continue
-        key, score = (record["method"], record["dataset"], record["size"]), record["metrics"].get("test/map", 0.0)
+        key, score = (record["method"], record["dataset"], record["size"]), record["metrics"].get("val/map", 0.0)
         found[key] = max(found.get(key, (-1.0, folder)), (score, folder))
     return [folder for _, folder in sorted(found.values(), reverse=True)[:MOST]]
 

@@ -86,7 +86,7 @@ def ablations(setups: Sequence[Setup]) -> list[tuple[Setup | None, list[Ablation
     """Every base with its variants, by rising mAP: what hurts most when it is taken away comes first.
 
     The base of a variant is the untouched setup of the same method and contest that it departs from in the fewest
-    settings; None where there is no such run.
+    settings, of equally many the one that validates best; None where there is no such run.
     """
     plain: dict[tuple[object, str], list[Setup]] = defaultdict(list)
     for each in setups:
@@ -96,7 +96,7 @@ def ablations(setups: Sequence[Setup]) -> list[tuple[Setup | None, list[Ablation
     for each in setups:
         if not is_plain(each.variant):
             near = [(base, changes(base, each)) for base in plain[each.contest, each.method]]
-            base, changed = min(near, key=lambda pair: len(pair[1]), default=(None, ()))
+            base, changed = min(near, key=lambda pair: (len(pair[1]), standing(pair[0])), default=(None, ()))
             found[each.contest, each.method, base].append((each, changed))
     pairs = [(each, base) for (_, _, base), rows in found.items() if base for each, _ in rows]
     tests = {each: test for (each, _), test in zip(pairs, differences(pairs), strict=True)}
@@ -153,17 +153,14 @@ def changes(base: Setup, other: Setup) -> Changes:
 def _methods(ranked: Sequence[Setup], measure: str) -> list[Setup]:
     """One setup a method, the one that validates best, by falling measure."""
     champions: dict[str, Setup] = {}
-    for each in sorted(
-        ranked, key=lambda each: (each.variant != "tuned", each.setup_hash)
-    ):  # test results decide nothing
-        if each.method not in champions or validation(each) > validation(champions[each.method]):
-            champions[each.method] = each
+    for each in sorted(ranked, key=standing):
+        champions.setdefault(each.method, each)
     return sorted(champions.values(), key=lambda each: -_mean(each, f"test/{measure}"))
 
 
-def validation(setup: Setup) -> float:
-    """`val/map` over the seeds: what the setup that stands for its method is chosen by; -inf where a run lacks it."""
-    return _mean(setup, "val/map")
+def standing(setup: Setup) -> tuple[float, bool, str]:
+    """What one of several setups is chosen by, the lowest first: falling `val/map` over the seeds; never by a test."""
+    return -_mean(setup, "val/map"), setup.variant != "tuned", setup.setup_hash
 
 
 def _mean(setup: Setup, metric: str) -> float:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from xmodal.files import write_atomically
 from xmodal.records.charts import Chart, Line, line_charts
-from xmodal.records.contests import Contest, Row, ablations, contests, notes, validation
+from xmodal.records.contests import Contest, Row, ablations, contests, notes, standing
 from xmodal.records.record import computed_by
 from xmodal.records.setups import MEASURES, Floats, Record, Setup, read_arrays
 from xmodal.significance import LEVEL
@@ -156,7 +156,7 @@ def _series(setup: Setup) -> str:
 def _drawn(contest: Contest) -> list[Row]:
     """One row a colour, the one that validates best, by falling mAP."""
     best: dict[str, Row] = {}
-    for row in sorted(contest.rows, key=lambda row: -validation(row.setup)):
+    for row in sorted(contest.rows, key=lambda row: standing(row.setup)):
         best.setdefault(_series(row.setup), row)
     return sorted(best.values(), key=lambda row: -row.setup.score)
 
