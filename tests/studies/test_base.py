@@ -97,6 +97,15 @@ def test_data_that_are_edited_meanwhile_end_the_search(played, capsys):  # noqa:
         assert [each.state.name for each in study.trials] == ["COMPLETE", "COMPLETE", "FAIL"]
 
 
+def test_data_that_are_edited_during_the_last_trial_are_not_evaluated(played, capsys, monkeypatch):  # noqa: F811
+    tuned = played.home / "experiments" / "dmsf" / "tuned" / "emoji-16.yaml"
+    tuned.unlink()
+    monkeypatch.setattr("xmodal.studies.supervise.changed_data", lambda record: "relevance_hash")
+    assert sweep("--trials=1") == 2
+    assert "the study dmsf-emoji-16 was begun with other data (relevance_hash)" in capsys.readouterr().err
+    assert not tuned.exists()
+
+
 def test_code_of_ones_own_that_processes_would_import_anew_is_not_edited_meanwhile(played, capsys, monkeypatch):  # noqa: F811
     monkeypatch.setattr("xmodal.records.code.IMPORTED", {Parsed: "as it was"})
     assert sweep("--trials=1") == 0

@@ -50,6 +50,7 @@ def supervise(sweep: Sweep, opened: OpenStudy, pool: Pool) -> None:
                 for name in names:
                     _bury(opened, name, None)
             raise
+    _check_data(sweep.name, study.get_trials(deepcopy=False, states=DONE))  # which the evaluation reads anew
 
 
 def check_same(sweep: Sweep, study: optuna.Study) -> list[FrozenTrial]:
