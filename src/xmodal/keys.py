@@ -49,7 +49,7 @@ class Given:
     def __init__(self, parser: ArgumentParser, arguments: Sequence[str], linked: Mapping[str, str]) -> None:
         self.settings: Settings = {}
         self.tuned: tuple[Path, Settings] | None = None  # the last file that a sweep wrote, and what it sets
-        filed, typed, further, files = Settings(), set[str](), set[str](), 0
+        filed, default, typed, further, files = Settings(), Settings(), set[str](), set[str](), 0
         for key, value in _pairs(arguments):
             if key == "config" and value is not None:
                 tree = read_yaml(Path(value))
@@ -59,10 +59,13 @@ class Given:
                 files += 1
                 if Path(value).parent.name == "tuned":
                     self.tuned = Path(value), leaves
+                    further |= filed.keys()  # which the search may not have had
+                    filed = dict(default)
                 elif files > 2 and "variant" not in leaves:  # beside default.yaml and the experiment file; no replay
                     further |= leaves.keys()
                     continue
                 filed |= leaves
+                default = default or leaves  # the first file
             elif key is not None:
                 tree = _tree(key, value)
                 leaves = _leaves({f"{key}.class_path" if key in BASES and isinstance(tree, str) else key: tree})

@@ -138,6 +138,19 @@ def test_values_of_a_further_file_are_told_as_those_of_a_key(home):
     assert Parsed(configuration("dmsf", "emoji", [further])).given.overrides == {"trainer.max_epochs": "5"}
 
 
+def test_what_a_tuned_file_does_not_hold_is_told_of_the_files_before_it(home):
+    """What stood in the experiment file since the search, or in another tuned file, was taken for searched."""
+    folder = home / "experiments" / "dmsf"
+    (folder / "tuned" / "emoji-8.yaml").write_text("model: {init_args: {fusion_keep: 0.3, text_hidden: 512}}\n")
+    with (folder / "emoji.yaml").open("a") as file:
+        file.write("trainer: {max_epochs: 7}\n")
+    both = [folder / "tuned" / f"emoji-{size}.yaml" for size in (8, 16)]
+    assert Parsed(configuration("dmsf", "emoji", both)).given.overrides == {
+        "model.fusion_keep": "0.3",
+        "trainer.max_epochs": "7",
+    }
+
+
 @pytest.mark.parametrize("trials", [1, 2])
 def test_an_experiment_file_that_is_edited_meanwhile_ends_the_search(played, capsys, trials):  # noqa: F811
     """Later trials would be of another method, and the tuned file of settings that nobody searched."""
