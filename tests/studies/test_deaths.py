@@ -1,10 +1,11 @@
 """Trials that die, diverge or are interrupted: which of them are tried again, and when a search gives up."""
 
+import pytest
 from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import TrialState
 
 from tests.studies.conftest import Killed
-from tests.studies.test_sweep import opened, played, sweep, trials  # noqa: F401 - a fixture
+from tests.studies.test_sweep import SPACE, opened, played, sweep, trials, write  # noqa: F401 - a fixture
 from xmodal.studies.processes import TrialDivergedError, TrialError
 
 retried = RetryHeartbeatStaleTrialCallback.retried_trial_number
@@ -74,3 +75,30 @@ def test_a_trial_that_died_before_its_first_sign_of_life_is_tried_again(played):
         study.ask()  # as a process leaves it that is killed right there
     assert sweep("--trials=2") == 0
     assert [trial.state.name for trial in trials(played.home)] == ["COMPLETE", "FAIL", "COMPLETE"]
+
+
+@pytest.mark.parametrize("failures", [1, 99])
+def test_a_point_of_a_grid_whose_trial_failed_is_tried_again_after_the_others(played, capsys, failures):  # noqa: F811
+    """The search ended without it, and the next command drew any point until the number was met."""
+    left = [TrialError("out of memory")] * failures
+
+    def value(keys):
+        if (keys["model.fusion"], keys["model.text_hidden"]) == ("none", "512") and left:
+            raise left.pop()
+        return 0.5
+
+    played.value = value
+    space = {"model.fusion": {"choice": ["none", "attention"]}, "model.text_hidden": {"choice": [512, 1024]}}
+    write(played.home, {"trials": 10, "sampler": {"name": "grid"}, "space": space})
+    for _ in range(2):
+        assert sweep() == (0 if failures == 1 else 2)
+    assert ("3 trials of dmsf-emoji-16 failed one after the other" in capsys.readouterr().err) == (failures > 1)
+    done = [tuple(each.params.values()) for each in trials(played.home) if each.state == TrialState.COMPLETE]
+    assert len(done) == len(set(done)) == (4 if failures == 1 else 3)
+
+
+def test_the_untuned_method_is_not_pruned(played):  # noqa: F811
+    """`threshold` ended it, and so did `halving` and `hyperband` beside others: a search might end below it."""
+    write(played.home, SPACE | {"pruner": {"name": "threshold", "lower": 0.6}})
+    assert sweep("--trials=3") == 0
+    assert [each.state for each in trials(played.home)] == [TrialState.COMPLETE, *[TrialState.PRUNED] * 2]

@@ -172,5 +172,5 @@ def test_a_grid_ends_with_its_last_point(tmp_path):
     assert search.budget is None  # and nobody counts to 10**24
     search = read(tmp_path, {"sampler": {"name": "grid"}, "space": space})
     study = optuna.create_study(sampler=search.sampler)
-    study.optimize(lambda trial: float(len(search.suggest(trial))))
+    study.optimize(lambda trial: float(len(search.suggest(trial))), search.budget)
     assert len(study.trials) == len({str(trial.params) for trial in study.trials}) == search.budget

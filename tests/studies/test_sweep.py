@@ -45,13 +45,13 @@ def played(home, monkeypatch, inline):
         keys = dict(each.lstrip("-").split("=", 1) for each in arguments)
         played.seen.append(keys | {"timed": timed})
         value = played.value(keys)
-        answer(0, value)
+        stopped = answer(0, value)
         folder = home / "runs" / "dmsf" / "emoji" / keys["variant"]
         folder.mkdir(parents=True)
         metrics = {"val/map": value, "val/latency": 8 / len(folder.name)}
         record = {"size": 8, "output_size": int(keys["model.bits"]), "metrics": metrics}
         (folder / "result.json").write_text(json.dumps(record))
-        return trial.Ended(value, str(folder / "result.json"), stopped=False)
+        return trial.Ended(value, str(folder / "result.json"), stopped)
 
     monkeypatch.setattr(trial, "run_trial", run_trial)
     monkeypatch.setattr("xmodal.commands.sweep.evaluate", lambda sweep, tuned, size, pool: {"path": str(tuned)})

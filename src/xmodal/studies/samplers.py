@@ -86,7 +86,8 @@ class SeededPerTrial(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
         """See Optuna."""
-        self._of(study, trial).after_trial(study, trial, state, values)
+        if self.name != "grid":  # which would end the study, a point whose trial failed included; the budget does
+            self._of(study, trial).after_trial(study, trial, state, values)
         del self._samplers[trial.number]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from xmodal import paths
 from xmodal.errors import UserError
@@ -97,9 +97,15 @@ class Search:
     def budget(self) -> int | None:
         """Finished trials that end a study: `trials`, or all points of a grid where those are fewer, if any."""
         most = self.trials or MANY
-        grid = isinstance(self.sampler, SeededPerTrial) and self.sampler.name == "grid"
-        points = sum(1 for _ in islice(self._grid({}, list(self.space)), most)) if grid else most
+        points = sum(1 for _ in islice(self._points, most)) if self._is_grid else most
         return points if points < most else self.trials
+
+    def failed(self, trials: Sequence[FrozenTrial]) -> list[dict[str, Value]]:
+        """The points of a grid that are tried again: their trials failed, and no other one is left or waits."""
+        tried, done = ([each.params for each in trials if each.state != but] for but in (None, TrialState.FAIL))
+        waits = any(each.state == TrialState.WAITING for each in trials)
+        over = self._is_grid and not waits and all(point in tried for point in self._points)
+        return [point for point in self._points if point not in done] if over else []
 
     def suggest(self, trial: optuna.Trial) -> dict[str, Value]:
         """A value for every axis whose condition holds."""
@@ -122,6 +128,14 @@ class Search:
         drawn = {key: distribution for trial in trials for key, distribution in trial.distributions.items()}
         here = {key: axis.distribution for key, axis in self.space.items() if key in drawn or not axis.when}
         return sorted(key for key in drawn.keys() | here.keys() if drawn.get(key) != here.get(key))
+
+    @property
+    def _is_grid(self) -> bool:
+        return isinstance(self.sampler, SeededPerTrial) and self.sampler.name == "grid"
+
+    @property
+    def _points(self) -> Iterator[dict[str, Value]]:
+        return self._grid({}, list(self.space))
 
     def _grid(self, point: dict[str, Value], left: Sequence[str]) -> Iterator[dict[str, Value]]:
         """Every point of the space that begins with these values, `left` are the axes after them."""

@@ -35,6 +35,7 @@ from xmodal.studies.storage import (
     DONE,
     DRAWN,
     ERROR,
+    POINT,
     RECORD,
     SOURCE,
     WARM,
@@ -59,8 +60,7 @@ class Sweep:
         base: the experiment file that is tuned.
         search: the sweep file.
         kind: `bits` or `dim`.
-        sizes: of the codes or embeddings; more than one with `--against`, as an axis, and of a method whose lengths
-            share a training, which are evaluated after it.
+        sizes: of the codes or embeddings; several are an axis (with `--against`) or share a training.
 
     Raises:
         UserError: the command line is not usable for this method.
@@ -106,7 +106,7 @@ class Sweep:
         """
         spent: list[SpentError] = []
         with self.open() as opened:
-            slots = Slots(opened, self.sought.budget, end)
+            slots = Slots(opened, self.sought, end)
 
             def objective(trial: optuna.Trial) -> float | tuple[float, float]:
                 opened.storage.record_heartbeat(opened.trial_id(trial.number))  # a trial without one is never stale
@@ -154,7 +154,7 @@ class Sweep:
             if self.against:  # Optuna prunes on one objective only
                 return False
             trial.report(value, epoch)
-            return trial.should_prune()
+            return POINT not in trial.user_attrs and trial.should_prune()  # no search ends below what was given to it
 
         try:
             value, path, stopped = run_trial(arguments, self.devices, answer, timed=self.against == "latency")
@@ -264,12 +264,12 @@ class Slots:
 
     Args:
         opened: the study.
-        trials: the budget, if there is one.
+        search: whose budget it is, if there is one.
         end: `time.monotonic()` after which no trial is started, if there is one.
     """
 
-    def __init__(self, opened: OpenStudy, trials: int | None, end: float | None) -> None:
-        self.opened, self.trials, self.end = opened, trials, end
+    def __init__(self, opened: OpenStudy, search: Search, end: float | None) -> None:
+        self.opened, self.search, self.trials, self.end = opened, search, search.budget, end
         self.beaten = False  # whether the trials that ran at first have a sign of life, from which on they may be stale
 
     def take(self) -> bool:
@@ -286,10 +286,13 @@ class Slots:
                 for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
                     self.opened.storage.record_heartbeat(self.opened.trial_id(trial.number))
                 self.beaten = True
-            states = [trial.state for trial in study.get_trials(deepcopy=False)]  # read once: trials end meanwhile
+            trials = study.get_trials(deepcopy=False)  # read once: they end meanwhile
+            states = [trial.state for trial in trials]
             done, busy = sum(state in DONE for state in states), states.count(TrialState.RUNNING)
             over = self.end is not None and time.monotonic() >= self.end
             if not over and (self.trials is None or done + busy < self.trials):
+                for point in self.search.failed(trials)[:1]:
+                    study.enqueue_trial(point)
                 return True
             lock.release()
             if over or self.trials is None or done >= self.trials:
