@@ -103,6 +103,22 @@ def test_a_run_is_called_tuned_only_with_the_values_that_the_sweep_wrote(home):
     assert variant() == "tuned"
 
 
+def test_a_run_of_tuned_values_is_called_so_whatever_file_has_them(home):
+    """Replayed at another size it stood as tuned there, and by `--variant=base` beside the untuned ones."""
+    file = home / "config.yaml"
+    tuned = configuration("dmsf", "tuned/emoji-64")
+    for given, expected in (
+        ([], {"": "tuned", "--model.bits=32": "tuned-at-64", "--model.image_lr=0.5": "tuned-edited"}),
+        (["--model.bits=32"], dict.fromkeys(("", "--model.bits=16"), "tuned-at-64")),
+        (["--model.image_lr=0.5"], dict.fromkeys(("", "--model.bits=16"), "tuned-edited")),
+    ):
+        file.write_text(Parsed([*tuned, *given]).yaml)
+        replay = configuration(None, None, [file])
+        assert {more: Parsed([*replay, *filter(None, [more])]).variant for more in expected} == expected
+        assert Parsed([*replay, "--variant=mine"]).variant == "mine"
+    assert Parsed([*tuned, "--variant=base"]).variant == "tuned"
+
+
 def test_the_header_of_a_tuned_file_is_made_and_read_in_one_form():
     counts = {"complete": 20, "pruned": 4}
     found = HEADER.match(tuned_text("model: {}\n", "xmodal sweep dmsf emoji", "dmsf-emoji-64", 3, 0.5, counts))

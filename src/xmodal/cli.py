@@ -155,12 +155,10 @@ class XmodalCLI(LightningCLI):
         bits, dim = (self.config.model.init_args.get(name) for name in ("bits", "dim"))
         self.size, self.own_code = bits or dim, own_files(self.config.as_dict())
         self.method, self.dataset = str(model.name), str(self.config.data.init_args.get("name") or module.name)
-        if self.config.variant == "tuned" or self.config.variant.startswith("tuned-at-"):
-            self.config.variant = self.given.tuned_as(self.size) or self.config.variant
+        self.variant = self.config.variant = self.given.called(self.config.variant, self.size)
         given = self.config.data.init_args
         if "table_hash" in given and not given.table_hash and (table := given.get("table")):
             given.table_hash = table_hash(table)  # so that every hash and comparison knows another table
-        self.variant = self.config.variant
         tag = run_name(self.variant, self.config.seed_everything)
         self.group = self.config.group or f"{self.method}-{self.dataset}-{self.size}"
         self.folder = Path(

@@ -48,7 +48,9 @@ class Given:
 
     def __init__(self, parser: ArgumentParser, arguments: Sequence[str], linked: Mapping[str, str]) -> None:
         self.settings: Settings = {}
-        self.tuned: tuple[Path, Settings] | None = None  # the last file that a sweep wrote, and what it sets
+        self.tuned: tuple[Path, Settings] | None = (
+            None  # the last file that a sweep wrote, or its run, and what it sets
+        )
         filed, default, typed, further, files = Settings(), Settings(), set[str](), set[str](), 0
         for key, value in _pairs(arguments):
             if key == "config" and value is not None:
@@ -61,6 +63,8 @@ class Given:
                     self.tuned = Path(value), leaves
                     further |= filed.keys()  # which the search may not have had
                     filed = dict(default)
+                elif is_plain(variant := str(leaves.get("variant", ""))) and variant != "base":  # the replay of its run
+                    self.tuned = Path(value), leaves
                 elif files > 2 and "variant" not in leaves:  # beside default.yaml and the experiment file; no replay
                     further |= leaves.keys()
                     continue
@@ -114,23 +118,25 @@ class Given:
             )
         return found
 
-    def tuned_as(self, size: int) -> str | None:
-        """What distinguishes a run of a tuned file; None without one.
+    def called(self, variant: str, size: int) -> str:
+        """What distinguishes a run: its variant, or what competing ones of a tuned file are called, replays included.
 
         `tuned`; `tuned-at-64` at another size than it was searched at; `tuned-edited` where the file is not as the
         sweep wrote it, or where the method has another value than the file says.
 
         Args:
+            variant: as the configuration has it.
             size: of the run.
         """
-        if self.tuned is None:
-            return None
+        if self.tuned is None or not is_plain(variant):
+            return variant
         file, own = self.tuned
         values = {key: value for key, value in own.items() if key.startswith("model.") and key not in UNTUNED}
         if is_edited(file) or not all(_alike(value, self.settings[key]) for key, value in values.items()):
             return "tuned-edited"
         searched = own.get("model.bits") or own.get("model.dim") or size  # which the name of a copy does not say
-        return f"tuned-at-{searched}" if searched != size else "tuned"
+        was = str(own.get("variant", "tuned"))
+        return f"tuned-at-{searched}" if searched != size and was == "tuned" else was
 
     def explain(self, error: Exception) -> str:
         """What a parser's error comes to: key, value and the values allowed, in at most `LENGTH` characters."""
