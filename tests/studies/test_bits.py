@@ -143,6 +143,10 @@ def test_the_table_of_sizes(tmp_path):
 
 BAD = [
     (["bits", "dmsf", "imagenet"], "DATA is 'imagenet'"),
+    *(
+        ([command, "dmsf", "tuned/emoji-64", "--bits=64"], "DATA is 'tuned/emoji-64', a file that a sweep wrote")
+        for command in ("sweep", "bits", "ablate")
+    ),
     (["bits", "dmsf", "emoji", "--bits=16,x"], "BITS is 'x'"),
     (["bits", "dmsf", "emoji", "--bits=16,16"], "BITS is '16,16': name every number once"),
     (["sweep", "dmsf", "emoji", "--bits=16,16"], "BITS is '16,16': name every number once"),

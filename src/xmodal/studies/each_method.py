@@ -31,7 +31,8 @@ def each_method(
         0, the exit status of a command that did all.
 
     Raises:
-        UserError: an unknown method or WANDB_MODE, nothing to run, or methods failed; the others have run by then.
+        UserError: an unknown method or WANDB_MODE, a tuned file in place of a dataset, nothing to run, or methods
+            failed; the others have run by then.
     """
     chosen, left_out = options.method.split(","), list[str]()
     if options.method == "all":
@@ -42,6 +43,8 @@ def each_method(
     if not chosen or len(set(chosen)) < len(chosen):
         raise UserError(f"METHOD is {options.method!r}, which names no method for {options.data!r}, or one twice.")
     plans = [experiment(name, options.data) for name in chosen]
+    if plans[0].file.parent.name == "tuned":  # its runs would take the place of those that are tuned on the dataset
+        raise UserError(f"DATA is {options.data!r}, a file that a sweep wrote: name the dataset, such as emoji.")
     mode()  # whether W&B answers is asked once, not by every trial
     if len(plans) == 1:
         run(_of_method(options, plans[0]))
