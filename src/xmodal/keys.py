@@ -48,9 +48,7 @@ class Given:
 
     def __init__(self, parser: ArgumentParser, arguments: Sequence[str], linked: Mapping[str, str]) -> None:
         self.settings: Settings = {}
-        self.tuned: tuple[Path, Settings] | None = (
-            None  # the last file that a sweep wrote, or its run, and what it sets
-        )
+        self.tuned: tuple[Path, Settings] | None = None  # what a sweep wrote last, or the run of it, and what it sets
         filed, default, typed, further, files = Settings(), Settings(), set[str](), set[str](), 0
         for key, value in _pairs(arguments):
             if key == "config" and value is not None:

@@ -36,7 +36,8 @@ class Pairs:
         content: (N,) number of the content of each pair's picture: equal for files of equal bytes; None if unknown.
         marks: (N,) the same, of the bytes alone: equal in other data as well; None where nobody replaces pictures.
         texts: with `marks`, one of every row of the text side.
-        pixels: (M,) number of what each picture holds, where a trained trunk reads the pictures; None elsewhere.
+        pixels: (M,) number of what each picture holds, where a trained trunk reads the pictures; None elsewhere. A
+            class of one's own that leaves it out is not told that pictures were replaced between two runs.
     """
 
     image: Arrays | Pictures
