@@ -75,6 +75,7 @@ class Mine(CCA):
     (home / "editing.py").write_text(text)
     done = main(["bits", str(home / "editing.py"), "emoji", "--dim=2,3", "--seeds=0", *SMALL])
     err = capsys.readouterr().err
+    assert "mAP" in err, err
     records = [json.loads((home / f"runs/mine/emoji/dim{size}/seed0/result.json").read_text()) for size in (2, 3)]
     assert records[0]["own_code"] == records[1]["own_code"]
     if edited == "editing.py":
