@@ -65,8 +65,8 @@ def test_runs_of_files_that_are_edited_meanwhile_name_the_code_that_ran(home, ca
     text = f"""
 from xmodal.methods import CCA
 
-class Mine(CCA):
-    name = "mine"
+class Edited(CCA):
+    name = "edited"
 
     def on_test_end(self):
         with open({str(home / edited)!r}, "a") as file:
@@ -76,7 +76,7 @@ class Mine(CCA):
     done = main(["bits", str(home / "editing.py"), "emoji", "--dim=2,3", "--seeds=0", *SMALL])
     err = capsys.readouterr().err
     assert "mAP" in err, err
-    records = [json.loads((home / f"runs/mine/emoji/dim{size}/seed0/result.json").read_text()) for size in (2, 3)]
+    records = [json.loads((home / f"runs/edited/emoji/dim{size}/seed0/result.json").read_text()) for size in (2, 3)]
     assert records[0]["own_code"] == records[1]["own_code"]
     if edited == "editing.py":
         assert (done, err.count("mAP")) == (0, 2)
