@@ -16,6 +16,7 @@ from xmodal.commands import bits
 from xmodal.errors import UserError
 from xmodal.experiment import configuration
 from xmodal.records.setups import Setup
+from xmodal.studies.grid import full_method
 
 
 def drawn(path):
@@ -99,6 +100,20 @@ def test_a_tuned_file_that_was_searched_on_other_data_is_refused(home, capsys, s
     assert "yaml was searched with data.relevance absent, not finest: move it away" in capsys.readouterr().err
     assert not started
     assert tuned.read_bytes() == before
+
+
+def test_a_tuned_file_whose_search_has_tried_settings_of_the_data_is_run(home):
+    """It was refused with the advice to search again, which wrote the same."""
+    tuned, space = home / "experiments/dmsf/tuned/emoji-16.yaml", home / "sweeps/dmsf.yaml"
+    content, searched = yaml.safe_load(tuned.read_text()), yaml.safe_load(space.read_text())
+    content["data"]["init_args"] = {"keywords": 4}
+    tuned.write_text(yaml.safe_dump(content))
+    with pytest.raises(UserError, match=r"was searched with data.keywords 4, not absent"):
+        full_method("dmsf", "emoji", 16, home / "experiments/dmsf/emoji.yaml")
+    searched["space"]["data.keywords"] = {"choice": [3, 4]}
+    space.write_text(yaml.safe_dump(searched))
+    assert full_method("dmsf", "emoji", 16, home / "experiments/dmsf/emoji.yaml")[0] == tuned
+    assert bits.nearest_tuned("dmsf", "emoji", 22, home / "experiments/dmsf/emoji.yaml")[0] == tuned
 
 
 def test_a_tuned_file_that_is_named_beside_other_data_is_refused(home):

@@ -82,6 +82,18 @@ def test_the_command_ends_a_study_only_that_its_jobs_have_searched(played, monke
     assert tuned.read_text() == before
 
 
+def test_jobs_do_not_search_what_would_replace_a_tuned_file_of_other_data(played, monkeypatch, capsys):  # noqa: F811
+    """They searched to the end before the command said so."""
+    tuned = played.home / "experiments/dmsf/tuned/emoji-16.yaml"
+    tuned.parent.mkdir(exist_ok=True)
+    tuned.write_text("data: {class_path: Emoji, init_args: {relevance: finest}}\n")
+    monkeypatch.setattr("xmodal.commands.sweep.run_jobs", lambda search, argv, *_, **__: search(argv))
+    write(played.home, SPACE)
+    assert sweep("--jobs=2", "--trials=1") == 2
+    assert "was searched with data.relevance finest, not absent: move it away" in capsys.readouterr().err
+    assert not played.seen
+
+
 def test_jobs_run_in_processes_of_their_own(home):
     pytest.importorskip("submitit", reason="submitit is not installed: it is in the extra `sweeps`")
     if shutil.which("srun"):

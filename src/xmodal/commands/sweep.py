@@ -73,9 +73,6 @@ def tune(sweep: Sweep, pool: Pool) -> dict[int, Path]:
             replaced is of other data under the same name.
     """
     options = sweep.options
-    for file in (written_file(options.method, options.data, size) for size in sweep.sizes if not sweep.against):
-        if file.is_file():
-            check_same_data(file, sweep.base, sweep.sought.space)
     with sweep.open(_first(sweep), forks=True) as opened:
         sweep.keep_warm(opened.study)
         if options.jobs:  # which have searched already
@@ -107,7 +104,10 @@ def _study(sweep: Sweep, pool: Pool) -> list[dict[str, Any]]:
 
 
 def _first(sweep: Sweep) -> list[dict[str, Any]]:
-    """Check the space; the points to try first, that of `--warm_start` before the untuned method."""
+    """Check the space, and what will be replaced; the points to try first, `--warm_start` before the untuned method."""
+    for file in (written_file(sweep.options.method, sweep.options.data, size) for size in sweep.sizes):
+        if file.is_file() and not sweep.against:
+            check_same_data(file, sweep.base)
     first = {paths.shown(sweep.base): sweep.points()[0]}
     if file := sweep.options.warm_start:
         first = {f"warm start {file}": sweep.warm_point(file)} | first

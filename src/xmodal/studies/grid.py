@@ -28,6 +28,7 @@ from xmodal.records.setups import DATA, Record, Setup, other_data
 from xmodal.run import whole_list
 from xmodal.safe_yaml import parse_yaml, read_yaml
 from xmodal.studies.processes import Pool, Task
+from xmodal.studies.space import read_search
 from xmodal.studies.storage import DONE, record_of
 
 
@@ -64,13 +65,14 @@ def written_file(method: str, dataset: str, size: int) -> Path:
     return paths.experiments() / method / "tuned" / f"{dataset}-{size}.yaml"
 
 
-def check_same_data(tuned: Path, base: Path | None, but: Iterable[str] = ()) -> None:
+def check_same_data(tuned: Path, base: Path | None) -> None:
     """Refuse a tuned file that was searched on other data than the experiment file names: own data have any name.
+
+    They may differ in settings that the method's sweep file searches.
 
     Args:
         tuned: the file.
         base: the experiment file, if there is one.
-        but: keys that the search may have changed.
 
     Raises:
         UserError: it was.
@@ -78,7 +80,9 @@ def check_same_data(tuned: Path, base: Path | None, but: Iterable[str] = ()) -> 
     if base is None:
         return
     was, now = (settings({"data": (read_yaml(file) or {}).get("data") or {}}) for file in (tuned, base))
-    if found := difference(was, now, {*but, *(f"data.{each}" for each in OF_BATCHES)}):
+    space = paths.found(paths.sweeps() / f"{tuned.parents[1].name}.yaml")
+    axes = read_search(space).space if space.is_file() else ()
+    if found := difference(was, now, {*axes, *(f"data.{each}" for each in OF_BATCHES)}):
         raise UserError(f"{tuned} was searched with {found}: move it away, and search again.")
 
 
