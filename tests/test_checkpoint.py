@@ -147,12 +147,17 @@ def test_test_says_a_strange_checkpoint_in_one_line(home, capsys, tmp_path, soun
         ("sound", None, None),
         ("bad", "bad", None),
         (None, None, None),
+        ("early", None, "last.ckpt"),  # killed before its first validation: it began anew, and again at the next kill
     ],
 )
 def test_an_interrupted_run_goes_on_from_what_is_sound(tmp_path, capsys, sound, last, best, want):
+    content = torch.load(sound, weights_only=False)
     for name, state in (("last.ckpt", last), ("best.ckpt", best)):
-        if state:
-            (tmp_path / name).write_bytes(sound.read_bytes() if state == "sound" else sound.read_bytes()[:1000])
+        if state == "bad":
+            (tmp_path / name).write_bytes(sound.read_bytes()[:1000])
+        elif state:
+            score = {"best_model_score": torch.tensor(0.2) if state == "sound" else None}
+            torch.save(content | {"callbacks": {Best(tmp_path).state_key: score}}, tmp_path / name)
     found = resumable(tmp_path)
     assert (found and found.name) == want
     err = capsys.readouterr().err

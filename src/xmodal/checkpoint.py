@@ -197,8 +197,9 @@ def resumable(folder: Path) -> Path | None:
     """The checkpoint that an interrupted run goes on from: `last.ckpt`, or `best.ckpt` where that is damaged or lost.
 
     Going on from the best repeats the epochs after it, and ends the same. Without a sound `best.ckpt` nobody knows the
-    best epoch any more, so the run begins anew. What is damaged is set aside, and so is a `last.ckpt` that knows a
-    better epoch than `best.ckpt` holds: a copy made while the run went on. All processes of a run find the same.
+    best epoch any more, so the run begins anew, unless no epoch was validated yet. What is damaged is set aside, and so
+    is a `last.ckpt` that knows a better epoch than `best.ckpt` holds: a copy made while the run went on. All processes
+    of a run find the same.
 
     Args:
         folder: of the checkpoints.
@@ -211,6 +212,8 @@ def resumable(folder: Path) -> Path | None:
     """
     last, best = folder / "last.ckpt", folder / "best.ckpt"
     known, going = _best_score(best), _best_score(last)
+    if going == -math.inf and known is None:  # check_val_every_n_epoch, before the first
+        return last
     if going is not None and known is None:
         _set_aside(last, "aside", f"{last} is of no use without a sound best.ckpt: the run begins anew")
     elif going is not None and known is not None and going > known:
