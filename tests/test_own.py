@@ -146,7 +146,8 @@ def test_pictures_are_known_by_their_content_not_by_name_or_place(own, capsys, m
     picture.write_bytes(jpeg(99))  # no query
     with pytest.raises(UserError, match=r"data have changed since .*seed0 \(training_hash\): remove the folder"):
         check_data(read_result(record))
-    for command_of_it in (["export", str(record.parent), "--to=npz"], ["index", str(record.parent)]):
+    words = ["index", str(record.parent), "--folder=pictures"]  # which are those of the training texts as they were
+    for command_of_it in (["export", str(record.parent), "--to=npz"], ["index", str(record.parent)], words):
         capsys.readouterr()
         assert main(command_of_it) == 2
         assert "data have changed since" in said(capsys)

@@ -80,6 +80,13 @@ class Relevance:
         first[1:] = values[1:] != values[:-1]
         return order[first].sort().values
 
+    def items(self, side: Side) -> tuple[Tensor, Tensor]:
+        """Position in the dataset of every different item of a side, rising, and the row of its first pair."""
+        distinct = self.distinct(side)
+        rows = torch.arange(len(self.index)) if distinct is None else distinct
+        rows = rows[self.index[rows].argsort()]
+        return self.index[rows], rows
+
     def itself(self, database: "Relevance", side: Side) -> Tensor:
         """(Q,) row of each query's own item among the different items of a database, -1 where it is not there."""
         asked, there = self.identity(side), database.identity(side)

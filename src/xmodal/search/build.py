@@ -26,7 +26,7 @@ from xmodal.search.engine import Array, Kind
 from xmodal.search.index import FORM, Index
 from xmodal.search.sources import OwnPictures
 from xmodal.search.strings import Strings
-from xmodal.search.trained import Trained, items_of
+from xmodal.search.trained import Trained
 
 SPARE = 64 * 2**20  # bytes of the disk that stay free
 LINK = 2 * 4 * engine.NEIGHBOURS  # bytes of the links of a node of HNSW
@@ -152,7 +152,7 @@ def _dataset(trained: Trained, data: CrossModalDataModule | None) -> tuple[dict[
     codes, judged = trained.role("database", data)
     data, shelves = data or trained.data, dict[Side, Shelf]()
     for side in SIDES:
-        ids, chosen = items_of(judged, side)
+        ids, chosen = (each.numpy() for each in judged.items(side))
         shelves[side] = ids, codes[side][chosen], [data.caption(int(each)) for each in ids]
     return shelves, {name: column.numpy() for name, column in judged.columns().items()}
 

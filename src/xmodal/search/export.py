@@ -13,7 +13,7 @@ from xmodal.files import write_atomically
 from xmodal.relevance import Relevance
 from xmodal.search import engine
 from xmodal.search.engine import Array
-from xmodal.search.trained import Trained, items_of
+from xmodal.search.trained import Trained
 
 ROLES: tuple[Role, ...] = ("train", "val_query", "val_database", "query", "database")
 MAT: dict[Role, str] = {"query": "q", "database": "r"}  # of the field's own scripts
@@ -105,7 +105,7 @@ def to_faiss(trained: Trained, encoded: Encoded, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for role, (sides, judged) in encoded.items():
         for side in SIDES:
-            ids, chosen = items_of(judged, side)
+            ids, chosen = (each.numpy() for each in judged.items(side))
             codes = np.ascontiguousarray(sides[side][chosen])
             own = engine.build("flat", codes[:0], progress=False)
             index = (library.IndexBinaryIDMap2 if trained.bits else library.IndexIDMap2)(own)

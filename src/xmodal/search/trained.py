@@ -37,14 +37,6 @@ from xmodal.safe_yaml import read_yaml
 Array = NDArray[Any]
 
 
-def items_of(judged: Relevance, side: Side) -> tuple[Array, Array]:
-    """Position in the dataset of every different item of a side, rising, and the row of its first pair."""
-    rows = judged.distinct(side)
-    rows = torch.arange(len(judged.index)) if rows is None else rows
-    rows = rows[judged.index[rows].argsort()]
-    return judged.index[rows].numpy(), rows.numpy()
-
-
 @dataclass
 class Trained:
     """The method of a run with its best weights, on the CPU, and the encoders in front of it.
@@ -243,16 +235,7 @@ class Trained:
         Raises:
             UserError: the run's own data have changed since it was trained.
         """
-        own, parts = data is None, []
-        here = self.data.describe() if own else {}
-        if own and (key := other_data(self.knows, here)):
-            raise UserError(
-                f"the data have changed since {self.folder} was trained ({key}): restore them, or train again; "
-                "`xmodal index --folder` takes pictures as they are."
-            )
-        was, now = self._record.get("inputs_hash"), here.get("inputs_hash")  # another CPU encodes a little otherwise
-        if role == "database" and own and was not in (None, now):
-            sys.stderr.write(f"the inputs are not those of {self.folder} (inputs_hash {was}, not {now})\n")
+        own, parts = data is None and self._unchanged, []  # looked at before anything is encoded
         data = data or self.data
         with torch.inference_mode(), self.precision():
             for batch in data.batches(role):
@@ -268,10 +251,24 @@ class Trained:
         image, text = (np.concatenate(side) for side in zip(*parts, strict=True))
         return {"image": image, "text": text}, data.judged(data.positions(role))
 
+    @cached_property
+    def _unchanged(self) -> bool:
+        """That the run's own data are those it was trained on: else a `UserError`; other inputs are told in a line."""
+        here = self.data.describe()
+        if key := other_data(self.knows, here):
+            raise UserError(
+                f"the data have changed since {self.folder} was trained ({key}): restore them, or train again; `xmodal "
+                "index --folder` takes pictures as they are, unless texts are read as a bag of their words."
+            )
+        was, now = self._record.get("inputs_hash"), here["inputs_hash"]  # another CPU encodes a little otherwise
+        if was not in (None, now):
+            sys.stderr.write(f"the inputs are not those of {self.folder} (inputs_hash {was}, not {now})\n")
+        return True
+
     def words(self) -> Sequence[str] | None:
         """The vocabulary of a bag-of-words run; None for other texts."""
         encoder = getattr(self.data, "text_encoder", None)
-        if isinstance(encoder, BagOfWords) and self.vocabulary is None:
+        if isinstance(encoder, BagOfWords) and self.vocabulary is None and self._unchanged:
             self.vocabulary = encoder.vocabulary(self.data.training_texts())
         return self.vocabulary
 
