@@ -89,6 +89,9 @@ def test_jobs_do_not_search_what_would_replace_a_tuned_file_of_other_data(played
     tuned.write_text("data: {class_path: Emoji, init_args: {relevance: finest}}\n")
     monkeypatch.setattr("xmodal.commands.sweep.run_jobs", lambda search, argv, *_, **__: search(argv))
     write(played.home, SPACE)
+    assert sweep("--bits=8,16", "--trials=1") == 2  # nor does a command of several sizes begin with the first
+    assert not played.seen
+    capsys.readouterr()
     assert sweep("--jobs=2", "--trials=1") == 2
     assert "was searched with data.relevance finest, not absent: move it away" in capsys.readouterr().err
     assert not played.seen

@@ -69,8 +69,7 @@ def tune(sweep: Sweep, pool: Pool) -> dict[int, Path]:
     With `--against` there is no one best trial: the front is printed and stored, and no file is written.
 
     Raises:
-        UserError: the search or the database is not usable, no trial was completed, or the tuned file that would be
-            replaced is of other data under the same name.
+        UserError: the search or the database is not usable, or no trial was completed.
     """
     options = sweep.options
     with sweep.open(_first(sweep), forks=True) as opened:
@@ -104,10 +103,7 @@ def _study(sweep: Sweep, pool: Pool) -> list[dict[str, Any]]:
 
 
 def _first(sweep: Sweep) -> list[dict[str, Any]]:
-    """Check the space, and what will be replaced; the points to try first, `--warm_start` before the untuned method."""
-    for file in (written_file(sweep.options.method, sweep.options.data, size) for size in sweep.sizes):
-        if file.is_file() and not sweep.against:
-            check_same_data(file, sweep.base)
+    """Check the space; the points to try first, that of `--warm_start` before the untuned method."""
     first = {paths.shown(sweep.base): sweep.points()[0]}
     if file := sweep.options.warm_start:
         first = {f"warm start {file}": sweep.warm_point(file)} | first
@@ -130,10 +126,17 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def plan(options: argparse.Namespace) -> list[Sweep]:
-    """The searches of a command line: one a size, or one of all sizes that share a training."""
+    """The searches of a command line: one a size, or one of all sizes that share a training.
+
+    Raises:
+        UserError: a tuned file that would be replaced is of other data under the same name, beside what is not usable.
+    """
     base = getattr(options, "base", None) or experiment(options.method, options.data).file
     searched = read_search(paths.found(paths.sweeps() / f"{options.method}.yaml"), _settings(options))
     kind, sizes = _sizes(options)
+    for file in (written_file(options.method, options.data, size) for size in sizes):
+        if file.is_file() and not options.against:
+            check_same_data(file, base)
     method = method_class(options.method)  # takes seconds; the command line is checked before
     together = options.against or (method is not None and method.one_training)
     studies = [sizes] if together else [[size] for size in sizes]
