@@ -2,6 +2,7 @@
 
 import json
 import sys
+from argparse import Namespace
 from contextlib import nullcontext
 
 import optuna
@@ -12,7 +13,7 @@ from PIL import Image
 from tests.records.records import write_run
 from tests.studies.conftest import SMALL, keep
 from xmodal.__main__ import main
-from xmodal.commands import bits
+from xmodal.commands import bits, table
 from xmodal.errors import UserError
 from xmodal.experiment import configuration
 from xmodal.records.setups import Setup
@@ -218,3 +219,20 @@ def test_every_setup_at_a_size_has_its_curve(home, monkeypatch):
     assert main(["plots", "dmsf", "emoji", "--bits=16"]) == 0
     assert sorted(name for name, _ in found) == ["base (one)", "base (two)", "tuned"]
     assert len({setup for _, setup in found}) == 3
+
+
+def test_a_table_runs_a_closed_form_as_its_file_says(home, monkeypatch):
+    """Somebody has searched it, as the tutorial has it: codes, and no embeddings, in as many trials as they like."""
+    tuned = home / "experiments/cca/tuned/emoji-64.yaml"
+    tuned.parent.mkdir()
+    tuned.write_text(
+        "model: {class_path: CCA, init_args: {regularization: 0.5, bits: 64}}\ndata: {class_path: Emoji}\n"
+    )
+    filled = []
+    monkeypatch.setattr(table, "Grid", lambda rows, *_: filled.append(rows) or Namespace(setups=dict))
+    options = Namespace(seeds="0", seed=None, epochs=None, devices=None)
+    for kind in ("bits", "dim"):
+        table.Cell("cca", "emoji", kind, (32, 64)).fill(options, None, {})
+    assert [[each.rpartition("/")[2] for each in row] for rows in filled for row in rows.values()] == [
+        ["default.yaml", "emoji.yaml", f"--model.{kind}={size}"] for kind in ("bits", "dim") for size in (32, 64)
+    ]

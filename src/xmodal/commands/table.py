@@ -115,8 +115,10 @@ class Cell(NamedTuple):
         for size in self.sizes:
             own = argparse.Namespace(**vars(options) | {"method": self.method, "bits": None, "dim": None})
             setattr(own, self.kind, str(size))
-            anew = [OVERWRITE] if self.searched() else []  # what is tuned anew takes the place of what was before
-            rows[str(size)] = [*nearest_tuned(self.method, self.data, size)[1], *overrides(own), *anew]
+            row = [*configuration(self.method, self.data), *overrides(own)]
+            if self.searched():  # what is tuned anew takes the place of what was before
+                row = [*nearest_tuned(self.method, self.data, size)[1], *overrides(own), OVERWRITE]
+            rows[str(size)] = row
         records = [record for each in Grid(rows, options.seeds, pool).setups().values() for record in each.records]
         at_once = bool(finished) and all(trial.datetime_start and trial.datetime_start >= begun for trial in finished)
         used = gpu_energy() if at_once else None  # what a killed command used is not known
