@@ -77,6 +77,23 @@ def test_a_trial_that_died_before_its_first_sign_of_life_is_tried_again(played):
     assert [trial.state.name for trial in trials(played.home)] == ["COMPLETE", "FAIL", "COMPLETE"]
 
 
+@pytest.mark.parametrize("error", [None, TrialError("out of memory"), Killed("gone")])
+def test_a_trial_that_others_took_for_dead_does_not_end_the_search(played, error):  # noqa: F811
+    """Its process was held, as a job that is suspended, and went on: the search ended in a traceback."""
+
+    def value(keys):
+        with opened(played.home) as study:
+            if len(study.trials) == 2:
+                study.tell(1, state=TrialState.FAIL)  # what another process does that sees no sign of life
+                if error:
+                    raise error
+        return 0.5
+
+    played.value = value
+    assert sweep("--trials=3") == 0
+    assert [trial.state.name for trial in trials(played.home)] == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
+
+
 @pytest.mark.parametrize("failures", [1, 99])
 def test_a_point_of_a_grid_whose_trial_failed_is_tried_again_after_the_others(played, capsys, failures):  # noqa: F811
     """The search ended without it, and the next command drew any point until the number was met."""

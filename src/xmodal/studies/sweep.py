@@ -6,7 +6,6 @@ goes on where a killed one stopped: a trial whose process vanished is recorded a
 
 import argparse
 import json
-import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
-from optuna.storages import fail_stale_trials
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from xmodal import paths
@@ -29,6 +28,7 @@ from xmodal.run import overrides
 from xmodal.studies import front
 from xmodal.studies.grid import check_trial
 from xmodal.studies.processes import SpentError, TrialDivergedError, TrialError
+from xmodal.studies.slots import Slots
 from xmodal.studies.space import Parameter, Search, Value, as_text
 from xmodal.studies.storage import (
     BASE,
@@ -120,6 +120,9 @@ class Sweep:
                 except SpentError as error:
                     spent.append(error)
                     raise
+                finally:
+                    if opened.storage.get_trial(opened.trial_id(trial.number)).state.is_finished():
+                        spent.append(SpentError("it gave no sign of life, and others took it for dead"))
 
             def ended(study: optuna.Study, trial: FrozenTrial) -> None:
                 if trial.state == TrialState.FAIL:
@@ -132,7 +135,12 @@ class Sweep:
 
             self.check_files()
             if slots.take():
-                opened.study.optimize(objective, catch=(TrialError,), callbacks=[ended])
+                try:
+                    opened.study.optimize(objective, catch=(TrialError,), callbacks=[ended])
+                except (ValueError, UpdateFinishedTrialError):
+                    if not spent:
+                        raise
+                    raise spent[0] from None  # the trial was held, as by a suspended job: others have ended it
 
     def _suggest(self, trial: optuna.Trial) -> dict[str, Value]:
         try:
@@ -257,44 +265,3 @@ class Sweep:
             first, _, rest = key.partition(".")
             values[key] = parsed.config.get(f"{first}.init_args.{rest}" if first in ("model", "data") else key)
         return self.sought.point(values)
-
-
-class Slots:
-    """Lets trials begin, one at a time, while the budget lasts: finished and running trials are never more than it.
-
-    Args:
-        opened: the study.
-        search: whose budget it is, if there is one.
-        end: `time.monotonic()` after which no trial is started, if there is one.
-    """
-
-    def __init__(self, opened: OpenStudy, search: Search, end: float | None) -> None:
-        self.opened, self.search, self.trials, self.end = opened, search, search.budget, end
-        self.beaten = False  # whether the trials that ran at first have a sign of life, from which on they may be stale
-
-    def take(self) -> bool:
-        """Whether a trial may be started; the study's lock is held then, until the trial has its parameters.
-
-        Waits where the last trials of the budget run elsewhere, because one of them may fail.
-        """
-        study, lock = self.opened.study, self.opened.lock
-        while True:
-            lock.acquire()
-            self.opened.bury_left()
-            fail_stale_trials(study)
-            if not self.beaten:  # without one, as `optuna.copy_study` leaves them, a dead trial would run for ever
-                for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-                    self.opened.storage.record_heartbeat(self.opened.trial_id(trial.number))
-                self.beaten = True
-            trials = study.get_trials(deepcopy=False)  # read once: they end meanwhile
-            states = [trial.state for trial in trials]
-            done, busy = sum(state in DONE for state in states), states.count(TrialState.RUNNING)
-            over = self.end is not None and time.monotonic() >= self.end
-            if not over and (self.trials is None or done + busy < self.trials):
-                for point in self.search.failed(trials)[:1]:
-                    study.enqueue_trial(point)
-                return True
-            lock.release()
-            if over or self.trials is None or done >= self.trials:
-                return False
-            time.sleep(1)
