@@ -6,8 +6,10 @@ import os
 import pytest
 import torch
 import yaml
-from lightning import Callback
+from lightning import Callback, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping
+from torch.optim import SGD
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from tests import forks
 from tests.conftest import CHECKOUT
@@ -92,3 +94,33 @@ def test_a_training_that_early_stopping_has_ended_does_not_go_on(
             except Died:
                 assert moment == trainer.current_epoch
         assert (folder, trainer.current_epoch) == (folder, epochs)
+
+
+@pytest.mark.filterwarnings(*(f"ignore:{message}" for message in HARMLESS))
+def test_a_rate_that_follows_a_score_goes_on_where_it_was(tmp_path, monkeypatch):
+    """Lightning lets it take its step after the checkpoints of the epoch, so that each kill cost one."""
+
+    class Following(REGISTRY["djsrh"]):
+        def configure_optimizers(self):
+            optimizer = SGD(self.parameters(), lr=0.1)
+            follows = {"scheduler": ReduceLROnPlateau(optimizer, "max", 0.5, patience=0), "monitor": "val/map"}
+            return {"optimizer": optimizer, "lr_scheduler": follows}
+
+    monkeypatch.setitem(REGISTRY, "following", Following)
+    monkeypatch.setattr(Following, "_compute", lambda self, stage, metrics: {})
+    left = []
+    for folder, moments in (("whole", (None,)), ("killed", (1, 3, 4, None))):
+        for moment in moments:
+            own = [Scores((0.5, 0.4, 0.6, 0.3, 0.2), moment), SeedEpoch(0), *keepers(tmp_path / folder)]
+            data, more = Toy(), {"plugins": [WholeCheckpoints()], "enable_checkpointing": True}
+            trainer = make_trainer(tmp_path, 5, callbacks=own, **more)
+            seed_everything(0, verbose=False)
+            try:
+                trainer.fit(build("following", data), datamodule=data, ckpt_path=resumable(tmp_path / folder))
+            except Died:
+                assert moment == trainer.current_epoch
+        left.append(read_checkpoint(tmp_path / folder / "last.ckpt"))
+    whole, killed = left
+    assert [each["optimizer_states"][0]["param_groups"][0]["lr"] for each in left] == [0.1 / 2**3] * 2
+    for key, value in whole["state_dict"].items():
+        assert torch.equal(value, killed["state_dict"][key]), key

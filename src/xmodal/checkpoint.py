@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 import torch
-from lightning import LightningModule
+from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
 from torch import Tensor
@@ -166,6 +166,21 @@ class Best(ModelCheckpoint):
         super().__init__(
             folder, "best", "val/map", mode="max", save_on_train_epoch_end=True, enable_version_counter=False
         )
+        self.following: list[Any] = []
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """See `on_train_epoch_end`."""
+        for schedule in self.following:
+            schedule.reduce_on_plateau = True
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Rates that follow a score take their step here: Lightning lets them after it, and a kill would cost one."""
+        trainer.fit_loop.epoch_loop.update_lr_schedulers("epoch", update_plateau_schedulers=True)
+        every = trainer.lr_scheduler_configs
+        self.following = [each for each in every if each.reduce_on_plateau and each.interval == "epoch"]
+        for schedule in self.following:
+            schedule.reduce_on_plateau = False  # which it skips
+        super().on_train_epoch_end(trainer, pl_module)
 
     @property
     def state_key(self) -> str:
