@@ -271,7 +271,8 @@ def test_members_of_a_collection_that_share_a_state_go_on_after_a_reset(pairs):
 def test_states_can_be_merged_and_loaded(pairs, metric):
     data = pairs()
     whole = filled(metric("map"), data)
-    fresh, loaded = metric("map"), metric("map")
+    fresh, loaded = metric("map"), filled(metric("map"), pairs(seed=5))
+    assert loaded.compute() != whole.compute()
     for each in (whole, loaded):
         each.persistent(True)
     fresh.merge_state(whole)

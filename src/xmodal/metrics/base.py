@@ -74,14 +74,15 @@ class CrossModalRetrieval(Metric, ABC):
             for name in _FIELDS:
                 self.add_state(f"{split}_{name}", default=[], dist_reduce_fx="cat")
         self.add_state("width", default=[], dist_reduce_fx="cat")  # a state: merged metrics and compute groups need it
+        self.register_load_state_dict_post_hook(CrossModalRetrieval._clear)  # type: ignore[no-untyped-call]
         self._clear()
 
-    def _clear(self) -> None:
+    def _clear(self, *_: object) -> None:
         self._values: dict[str, Columns] = {}
         self._curves: dict[str, Curve] = {}
         self._queries = torch.empty(0, dtype=torch.int64)
         self._ranked: dict[str, tuple[Tensor, Tensor, Relevance]] = {}
-        self._bits = 0
+        self._computed, self._bits = None, 0
 
     @abstractmethod
     def _encode(self, outputs: Tensor, name: str) -> Tensor:
@@ -292,7 +293,6 @@ class CrossModalRetrieval(Metric, ABC):
     def merge_state(self, incoming_state: dict[str, Any] | Metric) -> None:
         """Add the pairs of another metric; see torchmetrics, which would go on giving the result of before."""
         super().merge_state(incoming_state)
-        self._computed = None
         self._clear()
 
     def _check_computed(self) -> None:
