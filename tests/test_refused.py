@@ -20,6 +20,11 @@ from xmodal.__main__ import main
             "model.lr=1e9 model.weight_decay=1e9 data.batch_size=8",
             "the parameters are not finite after epoch 1",
         ),
+        (
+            "dcmh",
+            "trainer.precision=bf16-mixed trainer.gradient_clip_val=1",
+            "The current optimizer, Adam, does not allow for gradient clipping",
+        ),
         ("dmsf", "model.image_lr=1e38", "model.image_lr is 1e+38: give a finite number from 0 to 1e9."),
         ("dmsf", "model.weights.graph=1e9", "cholesky"),
         ("scahn", "model.label_dim=3", "model.label_dim is 3: label names have 384."),

@@ -45,6 +45,7 @@ LINKED = (
     "num_train",
     "standardised",
 )  # properties of the data that a method's constructor may ask for
+REFUSALS = ("Early stopping conditioned on", "The current optimizer")  # of Lightning, which clips none that is fused
 DERIVED = {"data.seed": "seed_everything"} | {f"model.{name}": f"data.{name}" for name in LINKED}
 
 
@@ -104,8 +105,8 @@ class XmodalCLI(LightningCLI):
         """End the W&B run; what Lightning says of a configuration while it runs is one line as well."""
         close(self.trainer.loggers, failed=error is not None)
         release(self.folder)
-        stopping = isinstance(error, RuntimeError) and str(error).startswith("Early stopping conditioned on")
-        if error is not None and (stopping or isinstance(error, MisconfigurationException)):
+        refuses = isinstance(error, RuntimeError) and str(error).startswith(REFUSALS)
+        if error is not None and (refuses or isinstance(error, MisconfigurationException)):
             raise _unusable(error) from error
         if isinstance(error, LinAlgError):
             raise DivergedError(" ".join(str(error).split())[:160]) from error
