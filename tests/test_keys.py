@@ -143,6 +143,10 @@ def test_what_is_derived_is_not_given(home, key):
             "trainer.callbacks=[{class_path: Timer, init_args: {duration: '00:00:01:00'}}]",
             "whose clock cannot be repeated",
         ),
+        (
+            "trainer.callbacks=[{class_path: GradientAccumulationScheduler, init_args: {scheduling: {0: 4}}}]",
+            "of which no schedule knows: give trainer.accumulate_grad_batches",
+        ),
         ("trainer.use_distributed_sampler=true", "which pads: say false"),
         ("trainer.devices=9999", "trainer.devices is 9999: give a number from 1 to"),
         ("seed_everything=-1", "seed_everything is -1: give an int from 0"),

@@ -52,6 +52,7 @@ CALLBACKS = {
     "ModelPruning": "which prunes what was validated before: prune in a method of your own",
     "OnExceptionCheckpoint": "which a run would go on from in the midst of an epoch: leave it out",
     "BackboneFinetuning": "for a `backbone`, which no method has: see data.trunk",
+    "GradientAccumulationScheduler": "of which no schedule knows: give trainer.accumulate_grad_batches",
     "SpikeDetection": "whose state is no part of a checkpoint: leave it out",
     "BasePredictionWriter": "but a run predicts nothing: leave it out",
 }  # of Lightning, that no run can use
