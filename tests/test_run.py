@@ -15,7 +15,7 @@ from tests import forks
 from xmodal import paths
 from xmodal.__main__ import main
 from xmodal.commands.evaluate import evaluate_file
-from xmodal.data import Emoji
+from xmodal.data import Emoji, Pairs
 from xmodal.encoders import OpenClipText
 from xmodal.run import scores, train
 
@@ -112,6 +112,9 @@ def test_a_checkpoint_evaluates_to_the_same_numbers_and_not_on_what_it_was_train
     assert (code, err) == (0, "")
     evaluated = record_of(out)["metrics"]
     assert evaluated == {name: value for name, value in trained["metrics"].items() if name != "val/map"}
+    with monkeypatch.context() as patch:  # the pictures of its training pairs are others by now
+        patch.setattr(Pairs, "moments", lambda self, side, *_, **__: (torch.ones(self.size(side, "pooled")),) * 2)
+        assert record_of(run(capsys, "test", "--ckpt_path", checkpoint)[1])["metrics"] == evaluated
     code, out, _ = run(capsys, "test", "--ckpt_path", checkpoint, "--data.database=train")  # other pairs are searched
     assert code == 0
     assert record_of(out)["split_sizes"]["database"] > trained["split_sizes"]["database"]

@@ -57,6 +57,13 @@ class SameData(Callback):
                 self._check_queries(str(file), state)
                 self.knows += [{**state, "knows": []}, *state.get("knows", [])]
 
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Features stay standardised by the training pairs that there were, whatever became of their files."""
+        for side in self.data.moments:
+            keys = [f"standardisation.{side}.{name}" for name in ("mean", "deviation")]
+            if checkpoint["state_dict"].keys() >= {*keys}:
+                self.data.moments[side] = tuple(checkpoint["state_dict"][key].cpu() for key in keys)
+
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps of the data."""
         train = self.data.positions("train")
