@@ -1,6 +1,7 @@
 import pytest
 import torch
 import yaml
+from torch.optim.lr_scheduler import StepLR
 
 from tests.conftest import CHECKOUT
 from tests.methods.training import SIZES, fit
@@ -21,6 +22,22 @@ def test_both_optimizers_step():
     assert not torch.equal(model.proxy, fresh.proxy)
     assert not torch.equal(model.head["image"][1].weight, fresh.head["image"][1].weight)
     assert start.zeta == 1 - 2 * 4 / 8  # k = 3 for 6 labels: d(8, 3) = 4
+
+
+def test_a_method_that_optimises_by_hand_steps_its_own_schedules():
+    """As Lightning has it: the base stepped them in every batch as well."""
+
+    class Own(DSPH):
+        def configure_optimizers(self):
+            optimizers = super().configure_optimizers()
+            return optimizers, [StepLR(optimizers[1], 1, 0.5)]
+
+        def on_train_epoch_end(self):
+            super().on_train_epoch_end()
+            self.lr_schedulers().step()
+
+    model = fit(lambda: Own(bits=8, dropout=0.0, **SIZE), 3)
+    assert model.optimizers()[1].param_groups[0]["lr"] == 0.02 * 0.5**3
 
 
 @pytest.mark.parametrize("data", ["emoji", "wikipedia"])

@@ -26,6 +26,7 @@ class RetrievalMethod(Evaluated):
 
     A subclass implements `encode`, `training_step` and `configure_optimizers`, and sets `weights`,
     a frozen dataclass: a field is a term's name, its log key and its sweep key. Its constructor is its configuration.
+    One that optimises by hand steps its schedules itself, as Lightning has it.
     One with an argument `trunk_lr` can train its trunks: it then optimises `parameter_groups()`. The trunks come from
     the data module, and what they read has become features before any step sees it.
 
@@ -232,13 +233,6 @@ class RetrievalMethod(Evaluated):
         self.manual_backward(loss)
         if max_norm is not None:
             self.clip_gradients(optimizers[0], max_norm, "norm")
-
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:  # noqa: ANN401 - Lightning's own
-        """Schedules go on by a step where a method optimises by hand, as Lightning has them do elsewhere."""
-        if not self.automatic_optimization:
-            found: Any = self.lr_schedulers() or []
-            for schedule in found if isinstance(found, list) else [found]:
-                schedule.step()
 
     def train_set(self) -> Batch:
         """The whole training set as one batch, for closed forms and for tables over the training pairs.

@@ -9,7 +9,7 @@ sets them as released). No reproduction of the paper's tables is claimed.
 
 import math
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -187,6 +187,12 @@ class SCAHN(RetrievalMethod):
                 loss = self.critic.discrimination({side: h.detach() for side, h in relaxed.items()})
                 self.take_step(critic, loss=loss)
             self.note({"discriminator": loss})
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:  # noqa: ANN401 - Lightning's own
+        """The rates go on by a step."""
+        found: Any = self.lr_schedulers()
+        for schedule in found if isinstance(found, list) else [found]:
+            schedule.step()
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[LambdaLR]]:
         """Adam over the networks, the graph with its own rate, and Adam over the discriminators."""
