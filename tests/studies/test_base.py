@@ -12,7 +12,7 @@ from xmodal.errors import UserError
 from xmodal.experiment import configuration
 from xmodal.records.code import code_of, provenance
 from xmodal.studies import trial
-from xmodal.studies.storage import BASE
+from xmodal.studies.storage import BASE, WARM
 from xmodal.studies.trial import run_whole
 
 
@@ -42,6 +42,27 @@ def test_a_study_goes_on_with_the_configuration_that_it_was_begun_with_only(play
             BASE, {key: text for key, text in study.user_attrs[BASE].items() if key != "model.fusion_keep"}
         )
     assert sweep("--trials=3") == 0
+
+
+def test_a_search_that_is_refused_leaves_no_warm_start(played):  # noqa: F811
+    """The next command, which had none, tried its point, and its tuned file named trials before it."""
+    warm = played.home / "warm.yaml"
+    content = yaml.safe_load((played.home / "experiments/dmsf/emoji.yaml").read_text())
+    content["model"]["init_args"] |= {"fusion": "attention", "dropout": 0.25}
+    warm.write_text(yaml.safe_dump(content, sort_keys=False))
+    assert sweep("--trials=1") == 0
+    assert sweep("--trials=2", "--epochs=3", f"--warm_start={warm}") == 2
+    assert sweep("--trials=2") == 0
+    assert played.seen[1].get("model.dropout") != "0.25"
+    with opened(played.home) as study:
+        assert WARM not in study.user_attrs
+
+
+def test_a_warm_start_that_is_the_untuned_method_is_tried_once(played):  # noqa: F811
+    file = played.home / "experiments/dmsf/emoji.yaml"
+    assert sweep("--trials=2", f"--warm_start={file}") == 0
+    with opened(played.home) as study:
+        assert ["point" in each.user_attrs for each in study.trials] == [True, False]
 
 
 def test_a_new_axis_keeps_the_value_by_which_trials_that_did_not_draw_it_were_trained(played, capsys):  # noqa: F811

@@ -38,8 +38,9 @@ def search(argv: Sequence[str]) -> None:
     def trials(own: argparse.Namespace) -> None:
         pool = _pool(own)
         for sweep in plan(own):
-            with sweep.open(_first(sweep), forks=True) as opened:
-                supervise(sweep, opened, pool)
+            first = _first(sweep)
+            with sweep.open(forks=True) as opened:
+                supervise(sweep, opened, pool, first)
 
     try:
         each_method(options, trials, _has_space)
@@ -71,13 +72,12 @@ def tune(sweep: Sweep, pool: Pool) -> dict[int, Path]:
     Raises:
         UserError: the search or the database is not usable, or no trial was completed.
     """
-    options = sweep.options
-    with sweep.open(_first(sweep), forks=True) as opened:
-        sweep.keep_warm(opened.study)
+    options, first = sweep.options, _first(sweep)
+    with sweep.open(forks=True) as opened:
         if options.jobs:  # which have searched already
             check_jobs(sweep, opened.study)
         else:
-            supervise(sweep, opened, pool)
+            supervise(sweep, opened, pool, first)
         check_complete(opened.study)
         if not sweep.against:
             return {size: write_tuned(sweep, opened.study, size) for size in sweep.sizes}

@@ -86,6 +86,17 @@ class OpenStudy(NamedTuple):
         study_id = self.storage.get_study_id_from_name(self.study.study_name)
         return self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
 
+    def try_first(self, points: Sequence[Mapping[str, Value]]) -> None:
+        """Queue points before any other, unless they were tried; one whose trial failed is tried again."""
+        self.lock.acquire()
+        try:
+            for point in points:
+                trials = self.study.get_trials(deepcopy=False)
+                if not any(_is_of(trial, point) for trial in trials if trial.state != TrialState.FAIL):
+                    self.study.enqueue_trial(dict(point), user_attrs={POINT: dict(point)})
+        finally:
+            self.lock.release()
+
     def bury(self, worker: str | None, reason: str | None) -> list[int]:
         """Fail the running trials of a worker that has ended and queue them once more; call it under the lock.
 
@@ -159,7 +170,6 @@ def open_study(
     name: str,
     directions: Sequence[Direction],
     search: Search,
-    first: Sequence[Mapping[str, Value]] = (),
     *,
     forks: bool,
 ) -> Iterator[OpenStudy]:
@@ -170,7 +180,6 @@ def open_study(
         name: of the study.
         directions: of its objectives.
         search: the sweep file.
-        first: points that are tried before any other, unless they were; one whose trial failed is tried again.
         forks: whether the process forks others meanwhile.
 
     Raises:
@@ -194,10 +203,6 @@ def open_study(
                 sampler=search.sampler,
                 pruner=search.pruner,
             )
-            tried = [trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.FAIL]
-            for point in first:
-                if not any(_is_of(trial, point) for trial in tried):
-                    study.enqueue_trial(dict(point), user_attrs={POINT: dict(point)})
         finally:
             lock.release()
     try:
@@ -210,10 +215,8 @@ def open_study(
 
 def _is_of(trial: FrozenTrial, point: Mapping[str, Value]) -> bool:
     """Whether a trial was made for a point, or has its values."""
-    there = trial.params
-    return trial.user_attrs.get(POINT) == point or all(
-        key in there and there[key] == value for key, value in point.items()
-    )
+    has = all(key in trial.params and trial.params[key] == value for key, value in point.items())
+    return has or trial.user_attrs.get(POINT) == point
 
 
 @contextlib.contextmanager

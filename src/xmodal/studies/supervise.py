@@ -3,7 +3,7 @@
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from datetime import datetime
 from typing import Self
@@ -20,12 +20,19 @@ from xmodal.records.code import code_of, provenance
 from xmodal.records.record import read_result
 from xmodal.studies.grid import changed_data
 from xmodal.studies.processes import Pool, SpentError, Task, TrialDiedError
+from xmodal.studies.space import Value
 from xmodal.studies.storage import DONE, ERROR, GIVE_UP, SOURCE, OpenStudy, give_up_after_failures, record_of
 from xmodal.studies.sweep import Sweep
 
 
-def supervise(sweep: Sweep, opened: OpenStudy, pool: Pool) -> None:
+def supervise(sweep: Sweep, opened: OpenStudy, pool: Pool, first: Sequence[Mapping[str, Value]]) -> None:
     """Search with the workers of a pool until the budget is used up.
+
+    Args:
+        sweep: the search.
+        opened: its study.
+        pool: of workers.
+        first: points to try before any other; a search that is refused leaves none of them.
 
     Raises:
         UserError: the space or the database is not usable, the study was begun with another configuration or data, too
@@ -33,6 +40,8 @@ def supervise(sweep: Sweep, opened: OpenStudy, pool: Pool) -> None:
     """
     study, trials = opened.study, sweep.sought.budget
     done = len(finished := check_same(sweep, study))
+    sweep.keep_warm(study)
+    opened.try_first(first)
     if trials is not None and done >= trials:
         return
     sys.stderr.write(f"study {sweep.name}: {done} of {trials or 'any number of'} trials are done\n")

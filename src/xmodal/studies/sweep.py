@@ -88,10 +88,10 @@ class Sweep:
         files = (Path(each.removeprefix("--config=")) for each in self.arguments)
         self.files = {file: file.read_text() for file in files if file.is_file()}
 
-    def open(self, first: Sequence[dict[str, Value]] = (), *, forks: bool = False) -> AbstractContextManager[OpenStudy]:
-        """Open the study: with points to try before any other, and in a process that forks others meanwhile."""
+    def open(self, *, forks: bool = False) -> AbstractContextManager[OpenStudy]:
+        """Open the study, maybe in a process that forks others meanwhile."""
         directions: list[Direction] = ["maximize", "minimize"] if self.against else ["maximize"]
-        return open_study(self.options.storage, self.name, directions, self.sought, first, forks=forks)
+        return open_study(self.options.storage, self.name, directions, self.sought, forks=forks)
 
     def work(self, worker: str, end: float | None) -> None:
         """Run trials until the budget is used up.
