@@ -30,6 +30,12 @@ def test_a_full_disk_is_said_and_leaves_the_old_index(trained, index, pictures, 
     assert (code, "MiB in" in err and "are free: make room" in err) == (2, True)
 
 
+def test_a_dataset_that_is_named_is_that_of_its_name(index):
+    """A run on a part of it indexed that part: 16 of 400 pairs, in silence."""
+    counts = [len(Index.open(index("half", *more)).ids["text"]) for more in ((), ("--data", "emoji"))]
+    assert counts == [16, 400]
+
+
 def test_an_index_is_replaced_whole(trained, index, pictures):
     out = index("codes", "--folder", pictures)
     assert index("codes", "--kind", "hnsw") == out

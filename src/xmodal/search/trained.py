@@ -20,6 +20,7 @@ from torch.nn.functional import normalize
 from xmodal import paths
 from xmodal.batch import SIDES, Features, Raw, Side
 from xmodal.checkpoint import read_checkpoint
+from xmodal.checks import parameters_of
 from xmodal.data.module import CrossModalDataModule
 from xmodal.data.trunk_inputs import Role
 from xmodal.encoders import BagOfWords, ImageEncoder, TextEncoder, words_of
@@ -29,7 +30,7 @@ from xmodal.keys import arguments_of, built
 from xmodal.methods import RetrievalMethod
 from xmodal.metrics.packing import embedding_rows
 from xmodal.own import imported, own_files
-from xmodal.records import read_result
+from xmodal.records.record import leaves, read_result
 from xmodal.records.setups import other_data
 from xmodal.relevance import Relevance
 from xmodal.safe_yaml import read_yaml
@@ -203,9 +204,11 @@ class Trained:
         return normalize(embedding_rows(outputs, "outputs")).numpy()
 
     def reads(self, kind: Any, arguments: Mapping[str, Any]) -> bool:  # noqa: ANN401 - a data module's class
-        """Whether the run was trained on these data, encoders and batches aside."""
-        own = self.config["data"]["init_args"]
-        return type(self.data) is kind and all(own.get(k, v) == v for k, v in arguments.items() if k not in CARRIED)
+        """Whether the run was trained on these data, encoders and batches aside; by default as their class says."""
+        asked = {name: each.default for name, each in parameters_of(kind).items()} | dict(arguments)
+        own = {key: value for key, value in self.config["data"]["init_args"].items() if key not in (*CARRIED, "seed")}
+        there = dict(leaves(asked))
+        return type(self.data) is kind and all(there.get(key, value) == value for key, value in leaves(own))
 
     def other(self, kind: Any, **arguments: Any) -> CrossModalDataModule:  # noqa: ANN401 - of a data module's class
         """Another dataset, read through the encoders of this run.
