@@ -200,7 +200,7 @@ def test_collection_can_be_cloned_reset_and_reused(pairs):
 
 
 def test_inner_product_takes_embeddings_as_they_are():
-    query, database = torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 1.0], [0.9, 0.0]])
+    query, database = torch.tensor([[1.0, 0.0]]), torch.tensor([[2e9, 2e9], [1.9, 0.0]])  # the first is not scaled
     label, index = torch.eye(2), torch.arange(2)
     for similarity, expected in (("cosine", 1.0), ("inner", 0.5)):
         metric = CosineRetrieval("map", similarity=similarity)

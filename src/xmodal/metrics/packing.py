@@ -69,8 +69,13 @@ def label_bits(label: Tensor, name: str) -> Tensor:
     return marked
 
 
-def embedding_rows(outputs: Tensor, name: str) -> Tensor:
+def embedding_rows(outputs: Tensor, name: str, *, scaled: bool = True) -> Tensor:
     """Embeddings (B, dim) as float32; a row whose length would be lost in float32 is divided by its largest number.
+
+    Args:
+        outputs: (B, dim).
+        name: what to call the tensor in an error.
+        scaled: whether rows may be divided, as for cosines.
 
     Raises:
         ValueError: not a floating-point matrix, or no column.
@@ -80,9 +85,9 @@ def embedding_rows(outputs: Tensor, name: str) -> Tensor:
         raise ValueError(
             f"{name} must be floating point with shape (B, K), K >= 1, got {outputs.dtype} {tuple(outputs.shape)}"
         )
-    if not bool(outputs.isfinite().all()):
+    rows = outputs if scaled and outputs.dtype == torch.float64 else outputs.float()
+    if not bool(rows.isfinite().all()):
         raise NotFiniteError(f"{name} holds NaN or infinite values")
-    rows = outputs if outputs.dtype == torch.float64 else outputs.float()
     largest = rows.abs().amax(1, keepdim=True)
-    extreme = (largest > 0) & ((largest < _SMALL) | (largest > 1 / _SMALL))
+    extreme = scaled & (largest > 0) & ((largest < _SMALL) | (largest > 1 / _SMALL))
     return (rows / largest.where(extreme, 1)).float() if bool(extreme.any()) else rows.float()

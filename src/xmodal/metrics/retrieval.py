@@ -76,7 +76,7 @@ class CosineRetrieval(CrossModalRetrieval):
         self.similarity = similarity
 
     def _encode(self, outputs: Tensor, name: str) -> Tensor:
-        return embedding_rows(outputs, name)
+        return embedding_rows(outputs, name, scaled=self.similarity == "cosine")
 
     def _decode(self, kept: Tensor, width: int) -> Tensor:
         return kept
