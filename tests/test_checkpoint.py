@@ -8,6 +8,7 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from lightning import seed_everything
@@ -56,6 +57,14 @@ def test_what_was_written_is_read(sound):
     assert read["hyper_parameters"] == plain["hyper_parameters"]
     for name, value in plain["state_dict"].items():
         assert torch.equal(read["state_dict"][name], value), name
+
+
+def test_what_could_not_be_read_again_is_not_written(tmp_path, sound):
+    """A method of one's own kept a NumPy array: its run ended with a damaged checkpoint, and began anew at a kill."""
+    kept = read_checkpoint(sound) | {"beta": np.ones(3)}
+    with pytest.raises(UserError, match="is not read with numpy"):
+        WholeCheckpoints().save_checkpoint(kept, tmp_path / "last.ckpt")
+    assert not (tmp_path / "last.ckpt").exists()
 
 
 def strangers(folder, sound, mark):

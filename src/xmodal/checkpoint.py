@@ -6,7 +6,7 @@ import math
 import re
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, is_dataclass
 from importlib import import_module
 from pathlib import Path
@@ -64,7 +64,7 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:  #
     with file:
         try:
             _check(file)
-            with torch.serialization.safe_globals(list(_allowed(file))):
+            with torch.serialization.safe_globals(list(filter(None, _globals(file).values()))):
                 file.seek(0)
                 checkpoint = torch.load(file, map_location=map_location, weights_only=True)
             if not _is_of_a_run(checkpoint):
@@ -117,15 +117,16 @@ def _check(file: IO[bytes]) -> None:
             raise ValueError(f"the checksum of {name} is wrong")
 
 
-def _allowed(file: IO[bytes]) -> Iterator[type]:
-    """The classes of this package that a file asks for and may have; torch refuses all others by name."""
+def _globals(file: IO[bytes]) -> dict[str, Any]:
+    """What else a file asks for, by name: a class of this package that it may have, or None; torch refuses the rest."""
+    found: dict[str, Any] = {}
     file.seek(0)
     for name in torch.serialization.get_unsafe_globals_in_checkpoint(file):  # reads names, makes nothing
         module, _, member = name.rpartition(".")
-        if module.startswith("xmodal.") or _is_of_a_method(module):
-            found = getattr(import_module(module), member)
-            if name in ENCODERS or (isinstance(found, type) and is_dataclass(found)):
-                yield found
+        own = module.startswith("xmodal.") or _is_of_a_method(module)
+        kind = getattr(import_module(module), member) if own else None
+        found[name] = kind if name in ENCODERS or (isinstance(kind, type) and is_dataclass(kind)) else None
+    return found
 
 
 def _is_of_a_method(module: str) -> bool:
@@ -141,9 +142,15 @@ class WholeCheckpoints(TorchCheckpointIO):
         """Write a checkpoint whole or not at all.
 
         Raises:
-            UserError: it cannot be written.
+            UserError: it cannot be written, or could not be read again.
         """
-        write_atomically(Path(path), lambda file: torch.save(checkpoint, file), lasting=True)
+
+        def write(file: IO[bytes]) -> None:
+            torch.save(checkpoint, file)
+            if strange := [name for name, kind in _globals(file).items() if kind is None]:
+                raise UserError(f"a checkpoint is not read with {min(strange)}: keep tensors and plain values in it.")
+
+        write_atomically(Path(path), write, lasting=True)
 
     def load_checkpoint(
         self,
