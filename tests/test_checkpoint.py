@@ -194,6 +194,18 @@ def test_a_folder_that_was_copied_while_its_run_went_on_goes_on_from_the_best_th
     assert resumable(tmp_path) == tmp_path / "last.ckpt"
 
 
+def test_a_run_does_not_go_on_from_the_midst_of_an_epoch(tmp_path, capsys, sound):
+    """A ModelCheckpoint of one's own may write last.ckpt there; the pairs of half an epoch were then drawn again."""
+    amid = read_checkpoint(sound)
+    amid["loops"]["fit_loop"]["epoch_progress"]["current"]["ready"] += 1
+    amid["callbacks"][Best(tmp_path).state_key] = {"best_model_score": torch.tensor(0.5)}
+    WholeCheckpoints().save_checkpoint(amid, tmp_path / "last.ckpt")
+    amid["loops"]["fit_loop"]["epoch_progress"]["current"]["ready"] -= 1
+    WholeCheckpoints().save_checkpoint(amid, tmp_path / "best.ckpt")
+    assert resumable(tmp_path) == tmp_path / "best.ckpt"
+    assert "last.ckpt was written in the midst of an epoch" in capsys.readouterr().err
+
+
 def test_no_memory_is_no_damage(monkeypatch, tmp_path, sound):
     def full(*args, **kwargs):
         raise MemoryError

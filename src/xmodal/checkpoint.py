@@ -251,10 +251,15 @@ def _best_score(path: Path) -> float | None:
     if not path.exists():
         return None
     try:
-        kept = read_checkpoint(path)["callbacks"].get(Best(path.parent).state_key, {})
+        checkpoint = read_checkpoint(path)
     except DamagedError as error:
         _set_aside(path, "damaged", str(error))
         return None
+    progress = checkpoint["loops"]["fit_loop"].get("epoch_progress", {}).get("current", {})
+    if progress.get("ready") != progress.get("processed"):  # by a callback that writes to the same folder
+        _set_aside(path, "aside", f"{path} was written in the midst of an epoch, from where no run goes on")
+        return None
+    kept = checkpoint["callbacks"].get(Best(path.parent).state_key, {})
     score = kept.get("best_model_score")
     return -math.inf if score is None else float(score)
 
