@@ -177,16 +177,17 @@ class Best(ModelCheckpoint):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """See `on_train_epoch_end`."""
-        for schedule in self.following:
-            schedule.reduce_on_plateau = True
+        while self.following:
+            self.following.pop().reduce_on_plateau = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Rates that follow a score take their step here: Lightning lets them after it, and a kill would cost one."""
-        trainer.fit_loop.epoch_loop.update_lr_schedulers("epoch", update_plateau_schedulers=True)
-        every = trainer.lr_scheduler_configs
-        self.following = [each for each in every if each.reduce_on_plateau and each.interval == "epoch"]
-        for schedule in self.following:
-            schedule.reduce_on_plateau = False  # which it skips
+        for schedule in trainer.lr_scheduler_configs if pl_module.automatic_optimization else ():
+            due = schedule.interval == "epoch" and (trainer.current_epoch + 1) % schedule.frequency == 0
+            if schedule.reduce_on_plateau and due and schedule.monitor in trainer.callback_metrics:
+                pl_module.lr_scheduler_step(schedule.scheduler, trainer.callback_metrics[schedule.monitor])
+                schedule.reduce_on_plateau = False  # which Lightning then skips
+                self.following.append(schedule)
         super().on_train_epoch_end(trainer, pl_module)
 
     @property
