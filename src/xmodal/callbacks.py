@@ -158,7 +158,10 @@ class StaysStopped(Callback):
 
 
 class Finite(Callback):
-    """End a training whose loss was not finite: after a step the parameters are not, and alike on every rank."""
+    """End a training whose loss was not finite: after a step the parameters are not, and alike on every rank.
+
+    An evaluation without its numbers is that of a method of one's own, which has left out the suite's.
+    """
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """See the class."""
@@ -168,8 +171,17 @@ class Finite(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """See the class."""
+        if "val/map" not in trainer.callback_metrics:
+            raise UserError(
+                f"{type(pl_module).__name__} logs no val/map: its on_validation_epoch_end is to call super()."
+            )
         if not math.isfinite(value := float(trainer.callback_metrics["val/map"])):
             raise DivergedError(f"val/map is {value} in epoch {trainer.current_epoch + 1}")
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """See the class."""
+        if not pl_module.results:
+            raise UserError(f"{type(pl_module).__name__} has no test/map: its on_test_epoch_end is to call super().")
 
 
 class EndAtOnce(Callback):

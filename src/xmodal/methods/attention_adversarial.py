@@ -132,7 +132,6 @@ class AttentionAdversarial(RetrievalMethod):
         Raises:
             UserError: it cannot.
         """
-        super().setup(stage)
         if self.cross:
             device, sizes = self.trainer.strategy.root_device, self.data().describe()["split_sizes"]
             pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

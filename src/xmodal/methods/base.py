@@ -19,6 +19,7 @@ from xmodal.errors import UserError
 from xmodal.layers import Dropout, Shard, Standardisation, gather_with_gradient, one_row_each, tell_of_own_rows
 from xmodal.layers.standardisation import tell_of_scaling
 from xmodal.methods.evaluation import Evaluated, HasRoles
+from xmodal.methods.hooks import keep_hooks
 
 
 class RetrievalMethod(Evaluated):
@@ -26,7 +27,7 @@ class RetrievalMethod(Evaluated):
 
     A subclass implements `encode`, `training_step` and `configure_optimizers`, and sets `weights`,
     a frozen dataclass: a field is a term's name, its log key and its sweep key. Its constructor is its configuration.
-    One that optimises by hand steps its schedules itself, as Lightning has it.
+    One that optimises by hand steps its schedules itself, as Lightning has it. Hooks in training need no `super()`.
     One with an argument `trunk_lr` can train its trunks: it then optimises `parameter_groups()`. The trunks come from
     the data module, and what they read has become features before any step sees it.
 
@@ -40,6 +41,10 @@ class RetrievalMethod(Evaluated):
     steady = False  # whether a training step computes the same in every epoch
     reranks = 0  # first hits of a search that `pair_scores` re-orders
     one_training = False  # whether codes of every length come out of one training: see `xmodal.lengths`
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 - Python's own
+        super().__init_subclass__(**kwargs)
+        keep_hooks(RetrievalMethod, cls)
 
     def __init__(self, kind: Literal["binary", "real"]) -> None:
         super().__init__(kind)
@@ -58,7 +63,7 @@ class RetrievalMethod(Evaluated):
         super().save_hyperparameters(*args, frame=frame or cast("FrameType", currentframe()).f_back, **options)
         kinds = get_type_hints(type(self).__init__)
         check_kinds("model", self.hparams_initial, kinds)
-        given: dict[str, Any] = {}
+        given = dict[str, Any]()
         for name, value in self.hparams_initial.items():
             if is_dataclass(value) and not isinstance(value, type):
                 given[name] = asdict(value)
@@ -72,19 +77,20 @@ class RetrievalMethod(Evaluated):
         Raises:
             UserError: this method does not train trunks.
         """
+        tells = stage == "fit" and self.trainer.global_rank == 0 and self.trainer.world_size > self.shard.world  # once
         self.shard.rank, self.shard.world = self.trainer.global_rank, self.trainer.world_size
         for module in self.modules():
             if isinstance(module, Dropout):
                 module.shard = self.shard
-        if tells := stage == "fit" and self.shard.world > 1 and self.shard.rank == 0:
+        if tells:
             tell_of_own_rows(self, f"{type(self).__name__} has torch's")
         datamodule = getattr(self.trainer, "datamodule", None)
         if datamodule is None:
             return
+        if stage == "fit" and self.shard.rank == 0 and not self.standardisation:
+            tell_of_scaling(self.hparams, datamodule.standardised)
         for side, moments in datamodule.moments.items():
             self.standardisation[side] = Standardisation(*moments).to(self.device)
-        if stage == "fit" and self.shard.rank == 0:
-            tell_of_scaling(self.hparams, datamodule.standardised)
         if self.trunks:
             return
         self.trunks.update(datamodule.trunks())

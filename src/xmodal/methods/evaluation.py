@@ -9,11 +9,13 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from xmodal.batch import Batch, Features, Side
-from xmodal.errors import DivergedError, NotFiniteError
+from xmodal.errors import DivergedError, NotFiniteError, UserError
 from xmodal.losses import sign
 from xmodal.metrics import code_statistics, retrieval_metrics
 from xmodal.metrics.distributed import gather_rows as all_rows
 from xmodal.relevance import Relevance
+
+STEPS = {"val": "validation_step", "test": "test_step"}
 
 
 class HasRoles(Protocol):
@@ -118,6 +120,8 @@ class Evaluated(LightningModule):
         return image, text
 
     def _compute(self, stage: str, metrics: Any) -> dict[str, Tensor]:  # noqa: ANN401
+        if not metrics["retrieval"].update_called:
+            raise UserError(f"{self.name} has nothing to rank: its {STEPS[stage]} is to call super().")
         values = {name: torch.as_tensor(value) for name, value in metrics.compute().items()}
         values["map"] = (values["map_i2t"] + values["map_t2i"]) / 2
         return {f"{stage}/{name}": value for name, value in values.items()}
