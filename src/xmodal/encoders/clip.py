@@ -79,11 +79,12 @@ class ClipText(ClipTower):
 
     Args:
         tower: the `text` of an open_clip model.
+        padding: the id that its tokenizer puts behind a text; SigLIP's is no 0, and read.
     """
 
-    def __init__(self, tower: Any) -> None:  # noqa: ANN401 - open_clip's towers have no common type
+    def __init__(self, tower: Any, padding: int) -> None:  # noqa: ANN401 - open_clip's towers have no common type
         super().__init__()
-        self.tower = tower
+        self.tower, self.padding = tower, padding
         tower.output_tokens = False  # see `ClipImage`
         mask = getattr(tower, "attn_mask", None)
         self.ends = tower.pool_type == "argmax"  # the end of a text has the highest id, as in CLIP's vocabulary
@@ -106,7 +107,7 @@ class ClipText(ClipTower):
     def _padded(self, ids: Tensor) -> Tensor:
         """As many tokens as the tower asks for: no more than there are where a token only sees those before it."""
         if not self.causal:
-            return F.pad(ids, (0, int(self.tower.context_length) - ids.shape[1]))
+            return F.pad(ids, (0, int(self.tower.context_length) - ids.shape[1]), value=self.padding)
         if (length := ids.shape[1]) != len(self.tower.attn_mask):
             with torch.inference_mode(mode=False):  # a later training step keeps it for its backward pass
                 self.tower.attn_mask = torch.full((length, length), float("-inf"), device=ids.device).triu(1)
@@ -223,7 +224,8 @@ class OpenClipText(OpenClip, TextEncoder):
 
     def key(self) -> Mapping[str, object]:
         """See `TextEncoder`."""
-        return {**super().key(), "side": "text", "max_tokens": self.max_tokens}
+        version = {"version": 2} if "siglip" in self.model.lower() else {}  # 2: padded as its tokenizer pads
+        return {**super().key(), "side": "text", "max_tokens": self.max_tokens, **version}
 
     def trunk(self, *, weights: bool = True) -> Trunk:
         """See `TextEncoder`.
@@ -241,8 +243,9 @@ class OpenClipText(OpenClip, TextEncoder):
         length = int(model.text.context_length)
         if not 2 < self.max_tokens <= length:
             raise UserError(f"text_encoder.max_tokens is {self.max_tokens}: {self.model} reads from 3 to {length}.")
-        trunk = ClipText(model.text)
-        trunk.transform = open_clip.get_tokenizer(name, context_length=self.max_tokens)
+        tokenizer = open_clip.get_tokenizer(name, context_length=self.max_tokens)
+        trunk = ClipText(model.text, padding=int(tokenizer([""])[0, -1]))
+        trunk.transform = tokenizer
         return self._finish(trunk, "text", weights=weights)
 
     def open(self, train: Sequence[str]) -> Encode[str]:
