@@ -67,6 +67,19 @@ def test_another_file_of_weights_is_another_cache(tmp_path):
     assert encoder.key() != before
 
 
+def test_the_files_of_a_folder_that_timm_reads_are_part_of_the_key(tmp_path):
+    """Weights that were trained anew in a folder of timm gave the features of the old ones, in silence."""
+    encoder = TimmImage(model=f"local-dir:{tmp_path}", weights="pretrained", size=64)
+    found = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        timm.models.save_for_hf(timm.create_model("resnet10t", num_classes=2), tmp_path)
+        found.append((encoder.key(), encoder.open()([picture(0)])["pooled"]))
+    (before, old), (now, new) = found
+    assert before != now
+    assert not np.array_equal(old, new)
+
+
 def test_everything_that_changes_the_values_is_in_the_key():
     keys = [
         TimmImage(**options).key() for options in ({}, {"size": 64}, {"fit": "squash"}, {"fit": "squash", "size": 64})

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from xmodal.batch import Features, Raw
 from xmodal.encoders.cache import Encode
-from xmodal.encoders.trunk import PictureTrunk, Trunk, half, located, on_device
+from xmodal.encoders.trunk import PictureTrunk, Trunk, files_of, half, located, on_device
 from xmodal.encoders.view import View
 from xmodal.errors import UserError
 
@@ -98,7 +98,7 @@ class TimmImage(ImageEncoder):
     """A timm model; the token grid is its last feature map.
 
     Args:
-        model: name of a timm model.
+        model: name of a timm model, or `local-dir:<folder>`.
         weights: `packaged` (EfficientNet-Lite0's ImageNet weights, an ordinary package), `pretrained` (timm downloads
             them), the path of a local checkpoint, a checkpoint of this suite (.ckpt) whose run trained the trunk, or
             `random` (seed 0).
@@ -130,7 +130,7 @@ class TimmImage(ImageEncoder):
 
     def key(self) -> Mapping[str, object]:
         """See `ImageEncoder`."""
-        file = located(self.weights)
+        file, folder = located(self.weights), " ".join(map(stamp, files_of(self.model)))
         return {
             "encoder": "timm",
             "model": self.model,
@@ -139,6 +139,7 @@ class TimmImage(ImageEncoder):
             "resize": "bicubic" if self.fit == "squash" else "crop",
             "version": 1 if self.model == "tf_efficientnet_lite0" else 2,  # 2: maps with channels last are tokens too
             **({"file": stamp(file)} if file.is_file() else {}),
+            **({"folder": folder} if folder else {}),
         }
 
     def open(self) -> Encode[Image.Image]:
