@@ -1,6 +1,7 @@
 """Every sampler and pruner by its name: they search, they differ by seed, and a study that goes on draws new points."""
 
 import random
+from contextlib import suppress
 
 import optuna
 import pytest
@@ -108,6 +109,39 @@ def test_pruners_stop_what_is_bad(name):
     study.optimize(falling, n_trials=12)
     pruned = [trial for trial in study.trials if trial.state == TrialState.PRUNED]
     assert bool(pruned) == (name != "none")
+
+
+def test_a_trial_that_died_counts_once_where_halving_compares():
+    """Its values stood beside those of the trial that repeats it: what came after was pruned by both, in silence."""
+
+    def climbing(trial, end=8):
+        x = trial.suggest_float("x", 0, 1)
+        for step in range(end):
+            trial.report(x + step / 100, step)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+        return x
+
+    def ended(dead):
+        study = optuna.create_study(
+            direction="maximize",
+            sampler=make_sampler({"name": "random"}),
+            pruner=make_pruner({"name": "halving", "min_resource": 1, "reduction_factor": 2}),
+        )
+        study.optimize(climbing, n_trials=dead)
+        if dead < 16:
+            trial = study.ask()
+            with suppress(optuna.TrialPruned):
+                climbing(trial, 6)
+            trial.set_user_attr(SOURCE, {})
+            study.tell(trial, state=TrialState.FAIL)
+            retry(study, study.trials[-1])
+            study.optimize(climbing, n_trials=16 - dead)
+        done = study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))
+        return [(each.params["x"], each.state, each.last_step) for each in done]
+
+    whole = ended(16)
+    assert all(ended(dead) == whole for dead in range(16))
 
 
 @pytest.mark.parametrize("name", ["median", "percentile"])

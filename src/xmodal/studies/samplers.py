@@ -1,7 +1,9 @@
 """Samplers and pruners by name, and draws that depend on nothing but the seed, the trial's number and the history."""
 
+import copy
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,19 @@ from optuna.trial import FrozenTrial, TrialState
 
 from xmodal.errors import UserError
 
+LIVING = [state for state in TrialState if state != TrialState.FAIL]
+
+
+class Halving(optuna.pruners.SuccessiveHalvingPruner):
+    """Optuna's compares with failed trials too: one whose process died would count beside the one that repeats it."""
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        """See Optuna."""
+        view = copy.copy(study)
+        vars(view)["get_trials"] = partial(study.get_trials, states=LIVING)
+        return super().prune(view, trial)
+
+
 SAMPLERS: Mapping[str, Any] = {
     "tpe": optuna.samplers.TPESampler,  # multivariate by default since Optuna 5
     "gp": optuna.samplers.GPSampler,
@@ -26,7 +41,7 @@ PRUNERS: Mapping[str, Any] = {
     "none": optuna.pruners.NopPruner,
     "median": optuna.pruners.MedianPruner,
     "percentile": optuna.pruners.PercentilePruner,
-    "halving": optuna.pruners.SuccessiveHalvingPruner,
+    "halving": Halving,
     "hyperband": optuna.pruners.HyperbandPruner,
     "threshold": optuna.pruners.ThresholdPruner,
 }

@@ -135,6 +135,7 @@ def retry(study: optuna.Study, trial: FrozenTrial) -> None:
     if SOURCE not in trial.user_attrs:  # it died while they were drawn; the rest of a draw depends on the first of it
         again.params, again.distributions = {}, {}
     again.user_attrs = {key: value for key, value in trial.user_attrs.items() if key == POINT}
+    again.system_attrs = {key: value for key, value in trial.system_attrs.items() if "completed_rung" not in key}
     RetryHeartbeatStaleTrialCallback(max_retry=None if POINT in again.user_attrs else 1)(study, again)
 
 
