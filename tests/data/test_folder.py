@@ -2,10 +2,13 @@
 
 import csv
 import shutil
+import tarfile
+from io import BytesIO
 from itertools import cycle
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.data.make import jpeg
 from xmodal.__main__ import main
@@ -54,6 +57,31 @@ def test_no_labels_means_relevance_by_picture(tmp_path, folder):
     same = batch["group"][:, None] == batch["group"]
     assert same.sum(1).unique().tolist() == [3]
     assert not set(module.role("train")["group"].tolist()) & set(batch["group"].tolist())
+
+
+@pytest.mark.parametrize("form", ["tar", "parquet"])
+def test_shards_of_one_name_in_several_folders_keep_their_pictures(tmp_path, folder, form):
+    """Hugging Face writes train/0000.parquet and test/0000.parquet: texts of one had the pictures of the other."""
+    for part, role in enumerate(("test", "train")):
+        (tmp_path / role).mkdir()
+        rows = {f"{k}": (jpeg(20 * part + k), f"{20 * part + k}") for k in range(20)}
+        path = tmp_path / role / f"0000.{form}"
+        if form == "parquet":
+            arrow = pytest.importorskip("pyarrow.parquet")
+            images, texts = map(list, zip(*rows.values(), strict=True))
+            arrow.write_table(pytest.importorskip("pyarrow").table({"image": images, "text": texts}), path)
+        else:
+            with tarfile.open(path, "w") as archive:
+                for key, (image, text) in rows.items():
+                    for ending, content in (("jpg", image), ("txt", text.encode())):
+                        member = tarfile.TarInfo(f"{key}.{ending}")
+                        member.size = len(content)
+                        archive.addfile(member, BytesIO(content))
+    module = folder({"table": str(tmp_path / "*" / f"0000.{form}"), "root": str(tmp_path / "cache")})
+    assert len(module.release.image) == 40
+    for k in range(40):
+        wanted = np.asarray(Image.open(BytesIO(jpeg(int(module.caption(k))))))
+        assert np.array_equal(module.picture(k), wanted)
 
 
 def test_the_roles_of_the_table_are_kept(tmp_path, folder):

@@ -58,7 +58,7 @@ def _columns(options: argparse.Namespace, table: str, place: Path) -> dict[str, 
     """Which column holds what: as given, or as found."""
     from xmodal.data.readers.files import Files
     from xmodal.data.readers.listing import NAMES, guess
-    from xmodal.data.readers.tables import PICTURES, ROLES, read_table, table_parts
+    from xmodal.data.readers.tables import PICTURES, ROLES, read_table, table_folder
 
     columns = read_table(table)
     found: dict[str, Any] = {"file": options.file or guess(columns, "file", table)}
@@ -88,7 +88,7 @@ def _columns(options: argparse.Namespace, table: str, place: Path) -> dict[str, 
         elif not options.separator and cells:  # lists need none
             found["separator"] = _separator(cells)
     if found["file"] in columns:
-        files = Files(place if place.is_dir() else table_parts(table)[0].parent)
+        files = Files(place if place.is_dir() else table_folder(table))
         names = [str(cell).strip() for cell in columns[found["file"]][:1000] if cell is not None]
         endings = ["", *(f".{each}" for each in PICTURES)]
         counts = {each: sum(map(bool, files.find_all([name + each for name in names]))) for each in endings}

@@ -6,6 +6,7 @@ named `<file>/<where in it>`, as `xmodal.data.readers.files` finds them.
 
 import csv
 import glob
+import os
 import re
 import tarfile
 from collections.abc import Collection, Iterator
@@ -41,7 +42,7 @@ def read_table(table: str | Path, wanted: Collection[str] | None = None) -> Colu
     Raises:
         UserError: there is no such file, its form is not known, or it is damaged.
     """
-    parts = table_parts(table)
+    parts, folder = table_parts(table), table_folder(table)
     form = parts[0].suffix.lower()
     roles = {part: ROLES.get(re.split(r"[-_.0-9]", part.stem.lower())[0]) for part in parts}
     if form == ".json":
@@ -50,7 +51,7 @@ def read_table(table: str | Path, wanted: Collection[str] | None = None) -> Colu
     else:
         found, filled = {}, 0
         for part in parts:
-            columns = READERS[form](part, wanted)
+            columns = READERS[form](part, wanted, part.relative_to(folder).as_posix())
             rows = len(next(iter(columns.values()), ()))
             if roles[part] and len(parts) > 1 and "split" not in columns:
                 columns["split"] = [roles[part]] * rows
@@ -87,12 +88,21 @@ def table_parts(table: str | Path) -> list[Path]:
     return parts
 
 
+def table_folder(table: str | Path) -> Path:
+    """The folder that all files of a table lie in, below which those that hold pictures are named.
+
+    Raises:
+        UserError: see `table_parts`.
+    """
+    return Path(os.path.commonpath([part.parent for part in table_parts(table)]))
+
+
 def _lines(text: str) -> Iterator[str]:
     """Lines with their ends, one by one: a copy of all of them would double the memory."""
     return (found[0] for found in re.finditer(r"[^\n]*\n|[^\n]+$", text))
 
 
-def _separated(part: Path, wanted: Collection[str] | None) -> Columns:
+def _separated(part: Path, wanted: Collection[str] | None, _below: str) -> Columns:
     """CSV or TSV whose first row names the columns; which of comma, semicolon and tab separates is read there.
 
     A quote that opens and does not close would swallow the rows up to the next quote, and is refused.
@@ -143,7 +153,7 @@ def _once(part: Path, names: list[str]) -> None:
         raise UserError(f"{part} names a column twice: {', '.join(twice)}.")
 
 
-def _json_lines(part: Path, wanted: Collection[str] | None) -> Columns:
+def _json_lines(part: Path, wanted: Collection[str] | None, _below: str) -> Columns:
     columns: Columns = {}
     rows = 0
     for number, line in enumerate(_lines(text_of(part)), 1):
@@ -178,7 +188,7 @@ def arrow() -> Any:  # noqa: ANN401 - a module without types
     return pyarrow.parquet
 
 
-def _parquet(part: Path, wanted: Collection[str] | None) -> Columns:
+def _parquet(part: Path, wanted: Collection[str] | None, below: str) -> Columns:
     """Columns of a Parquet file; pictures (struct of bytes and path, as Hugging Face's) are named, not read."""
     parquet = arrow()
     try:
@@ -192,7 +202,7 @@ def _parquet(part: Path, wanted: Collection[str] | None) -> Columns:
     except (OSError, ValueError) as error:  # pyarrow's own are ValueErrors
         raise UserError(f"{part} is damaged ({' '.join(str(error).split())[:120]}).") from error
     for name in pictures:
-        columns[name] = [f"{part.name}/{name}/{row}" for row in range(rows)]
+        columns[name] = [f"{below}/{name}/{row}" for row in range(rows)]
     return {name: columns[name] for name in names}
 
 
@@ -222,7 +232,7 @@ def _cells(column: Any) -> list[Any]:  # noqa: ANN401 - pyarrow's
     return [each.decode(errors="replace") if isinstance(each, bytes) else each for each in cells]
 
 
-def _shard(part: Path, wanted: Collection[str] | None) -> Columns:
+def _shard(part: Path, wanted: Collection[str] | None, below: str) -> Columns:
     """A WebDataset shard: members of one key are a row, their endings columns; `json` brings columns of its own."""
     rows: dict[str, dict[str, Any]] = {}
     try:
@@ -233,7 +243,7 @@ def _shard(part: Path, wanted: Collection[str] | None) -> Columns:
                 continue
             row, ending = rows.setdefault(f"{folder}/{stem}", {}), ending.lower()
             if ending.rpartition(".")[2] in PICTURES:
-                row.setdefault("file", []).append((ending.count("."), f"{part.name}/{member.name}"))
+                row.setdefault("file", []).append((ending.count("."), f"{below}/{member.name}"))
             elif ending in ("txt", "text", "caption", "cls", "json"):
                 text = decoded(archive.extractfile(member).read(), f"{member.name} in {part}").strip()  # type: ignore[union-attr]
                 more = dict(parse_json(text)) if ending == "json" else {ending: text}

@@ -11,7 +11,7 @@ from xmodal.data.readers.checksums import table_hash
 from xmodal.data.readers.files import Files, Photos
 from xmodal.data.readers.listing import Listing, read_listing
 from xmodal.data.readers.release import Release
-from xmodal.data.readers.tables import table_parts
+from xmodal.data.readers.tables import table_folder
 from xmodal.data.recipes import Drawn, Official, Recipe
 from xmodal.data.sets.released import Released
 from xmodal.errors import UserError
@@ -77,7 +77,7 @@ class Folder(Released):
         super().__init__(relevance=relevance or ("finest" if layers else "label" if self.marks else "group"), **kwargs)
         self.columns = {"file": file, "text": text, "separator": separator, "layers": layers or None}
         self.columns |= {"split": split, "ending": ending}
-        self.images = Path(images) if images else table_parts(table)[0].parent
+        self.images = Path(images) if images else table_folder(table)
         self.database, self.query, self.val, self.fewest = database, query, val, fewest
         if not self.images.is_dir():
             raise UserError(f"data.images is {images!r}: there is no such folder.")
