@@ -33,7 +33,7 @@ from xmodal.records.code import provenance
 from xmodal.records.loggers import close, loggers
 from xmodal.records.record import PER_RUN, run_name
 from xmodal.safe_yaml import LOADER
-from xmodal.trainer import OverDevices, check_trainer, first_decides, listed, several
+from xmodal.trainer import OverDevices, Usable, check_trainer, first_decides, listed, several
 
 LINKED = (
     "image_dim",
@@ -178,7 +178,7 @@ class XmodalCLI(LightningCLI):
         """The trainer with the run's folder, loggers, checkpoints, and the strategy that several devices need."""
         config = self.config_init.trainer
         self.origin = Origin(self.own_code)
-        own = [SeedEpoch(self.config.seed_everything), SameData(), StaysStopped(), Finite(), EndAtOnce()]
+        own = [SeedEpoch(self.config.seed_everything), SameData(), StaysStopped(), Finite(), EndAtOnce(), Usable()]
         config.callbacks = [*listed(config.callbacks), *own, self.origin, *self.callbacks]
         if self.checkpoints:
             self.best, last = keepers(self.folder / "checkpoints")

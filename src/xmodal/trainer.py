@@ -8,7 +8,7 @@ from pydoc import locate
 from typing import Any, TypeVar, cast
 
 import torch
-from lightning import LightningModule, Trainer
+from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.plugins import ClusterEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
@@ -74,9 +74,7 @@ def check_trainer(trainer: Any) -> None:  # noqa: ANN401 - its arguments
     if trainer.precision is not None and str(trainer.precision) not in PRECISIONS:
         raise UserError(f"trainer.precision is {trainer.precision}: give 32-true, 16-mixed or bf16-mixed.")
     for each in listed(trainer.callbacks):
-        for name in (kind.__name__ for kind in getattr(locate(each.class_path), "__mro__", ())):
-            if name in CALLBACKS:
-                raise UserError(f"trainer.callbacks has a {name}, {CALLBACKS[name]}.")
+        check_callback(locate(each.class_path), "trainer.callbacks")
     for name in ("max_epochs", "check_val_every_n_epoch"):
         if trainer[name] is None:
             raise UserError(f"trainer.{name} is null: give {TRAINER[name][0]}.")
@@ -103,6 +101,26 @@ def check_trainer(trainer: Any) -> None:  # noqa: ANN401 - its arguments
         )
     if trainer.use_distributed_sampler:
         raise UserError("trainer.use_distributed_sampler is true, which pads: say false, the data module shards.")
+
+
+def check_callback(kind: Any, where: str) -> None:  # noqa: ANN401 - a class, or what is given for one
+    """Refuse a callback of Lightning's that no run can use, and what is derived of it.
+
+    Raises:
+        UserError: it is one.
+    """
+    for name in (each.__name__ for each in getattr(kind, "__mro__", ())):
+        if name in CALLBACKS:
+            raise UserError(f"{where} has a {name}, {CALLBACKS[name]}.")
+
+
+class Usable(Callback):
+    """What a method's own `configure_callbacks` brings is held to what `trainer.callbacks` may have."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """See the class."""
+        for each in trainer.callbacks:  # type: ignore[attr-defined]
+            check_callback(type(each), f"{type(pl_module).__name__}.configure_callbacks")
 
 
 def listed(given: Any) -> list[Any]:  # noqa: ANN401 - an argument of the trainer

@@ -3,11 +3,13 @@
 from types import SimpleNamespace
 
 import pytest
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 
 from tests.methods.training import SIZES, fit
 from xmodal.callbacks import Finite
 from xmodal.errors import UserError
 from xmodal.methods import DCMHT
+from xmodal.trainer import Usable
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The number of training batches"),
@@ -102,3 +104,16 @@ def test_an_evaluation_of_ones_own_that_leaves_out_the_suites_is_refused():
             fit(lambda cls=cls: cls(bits=8, **DATA), callbacks=[Finite()])
     with pytest.raises(UserError, match="on_test_epoch_end"):
         Finite().on_test_end(None, Ends(bits=8, **DATA))
+
+
+def test_a_method_of_ones_own_brings_no_callback_that_a_run_cannot_use():
+    """Given as a key it is refused; the method's own was taken, in silence."""
+
+    class Brings(DCMHT):
+        name = "brings"
+
+        def configure_callbacks(self):
+            return GradientAccumulationScheduler({0: 4})
+
+    with pytest.raises(UserError, match="configure_callbacks has a GradientAccumulationScheduler, of which no"):
+        fit(lambda: Brings(bits=8, **DATA), callbacks=[Usable()])
