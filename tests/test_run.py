@@ -114,9 +114,14 @@ def test_a_checkpoint_evaluates_to_the_same_numbers_and_not_on_what_it_was_train
     assert evaluated == {name: value for name, value in trained["metrics"].items() if name != "val/map"}
     with monkeypatch.context() as patch:  # the pictures of its training pairs are others by now
         patch.setattr(Pairs, "moments", lambda self, side, *_, **__: (torch.ones(self.size(side, "pooled")),) * 2)
-        assert record_of(run(capsys, "test", "--ckpt_path", checkpoint)[1])["metrics"] == evaluated
-    code, out, _ = run(capsys, "test", "--ckpt_path", checkpoint, "--data.database=train")  # other pairs are searched
-    assert code == 0
+        hashes = Pairs.hashes
+        patch.setattr(Pairs, "hashes", lambda *args: hashes(*args) | {"inputs_hash": "other"})
+        code, out, err = run(capsys, "test", "--ckpt_path", checkpoint)
+        assert record_of(out)["metrics"] == evaluated
+        was = trained["inputs_hash"]
+        assert err == f"the inputs are not those of the checkpoint (inputs_hash {was}, not other)\n"
+    code, out, err = run(capsys, "test", "--ckpt_path", checkpoint, "--data.database=train")  # other pairs are searched
+    assert (code, err) == (0, "")
     assert record_of(out)["split_sizes"]["database"] > trained["split_sizes"]["database"]
     split = Emoji().split()  # and as another protocol draws as many
     other = replace(split, train=split.query, query=split.train, database=split.train)

@@ -49,7 +49,7 @@ class SameData(Callback):
         self.stage, self.data = stage, trainer.datamodule  # type: ignore[attr-defined]
         said = self.data.describe()
         self.here = {key: said[key] for key in ("dataset", "split_hash", "relevance_hash", "training_hash")}
-        self.contents = self.data.contents
+        self.contents, self.inputs = self.data.contents, said["inputs_hash"]
         self.knows: list[dict[str, Any]] = []  # what the trunks that this one begins with were trained on
         for file in sorted(self.data.learnt()):
             if file.is_file():
@@ -67,7 +67,7 @@ class SameData(Callback):
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps of the data."""
         train = self.data.positions("train")
-        found = {**self.here, "train": torch.from_numpy(train), "knows": self.knows}
+        found = {**self.here, "inputs_hash": self.inputs, "train": torch.from_numpy(train), "knows": self.knows}
         return found if self.contents is None else {**found, "contents": torch.from_numpy(self.contents[train])}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -78,6 +78,9 @@ class SameData(Callback):
         """
         if self.stage == "test":
             self._check_queries("the checkpoint", state_dict)
+            same_pairs = state_dict.get("split_hash") == self.here["split_hash"]  # a test may be of other data
+            if same_pairs and (was := state_dict.get("inputs_hash", self.inputs)) != self.inputs:
+                sys.stderr.write(f"the inputs are not those of the checkpoint (inputs_hash {was}, not {self.inputs})\n")
         for key, value in self.here.items():
             if self.stage == "fit" and value != (was := state_dict.get(key, value)):  # older ones lack one
                 raise UserError(
