@@ -119,7 +119,8 @@ def test_a_checkpoint_evaluates_to_the_same_numbers_and_not_on_what_it_was_train
         code, out, err = run(capsys, "test", "--ckpt_path", checkpoint)
         assert record_of(out)["metrics"] == evaluated
         was = trained["inputs_hash"]
-        assert err == f"the inputs are not those of the checkpoint (inputs_hash {was}, not other)\n"
+        said = f"it was trained by other code or inputs so far (inputs_hash {was}, not other); the record names both\n"
+        assert err == said
     code, out, err = run(capsys, "test", "--ckpt_path", checkpoint, "--data.database=train")  # other pairs are searched
     assert (code, err) == (0, "")
     assert record_of(out)["split_sizes"]["database"] > trained["split_sizes"]["database"]

@@ -49,7 +49,7 @@ class SameData(Callback):
         self.stage, self.data = stage, trainer.datamodule  # type: ignore[attr-defined]
         said = self.data.describe()
         self.here = {key: said[key] for key in ("dataset", "split_hash", "relevance_hash", "training_hash")}
-        self.contents, self.inputs = self.data.contents, said["inputs_hash"]
+        self.contents = self.data.contents
         self.knows: list[dict[str, Any]] = []  # what the trunks that this one begins with were trained on
         for file in sorted(self.data.learnt()):
             if file.is_file():
@@ -67,7 +67,7 @@ class SameData(Callback):
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps of the data."""
         train = self.data.positions("train")
-        found = {**self.here, "inputs_hash": self.inputs, "train": torch.from_numpy(train), "knows": self.knows}
+        found = {**self.here, "train": torch.from_numpy(train), "knows": self.knows}
         return found if self.contents is None else {**found, "contents": torch.from_numpy(self.contents[train])}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -78,9 +78,6 @@ class SameData(Callback):
         """
         if self.stage == "test":
             self._check_queries("the checkpoint", state_dict)
-            same_pairs = state_dict.get("split_hash") == self.here["split_hash"]  # a test may be of other data
-            if same_pairs and (was := state_dict.get("inputs_hash", self.inputs)) != self.inputs:
-                sys.stderr.write(f"the inputs are not those of the checkpoint (inputs_hash {was}, not {self.inputs})\n")
         for key, value in self.here.items():
             if self.stage == "fit" and value != (was := state_dict.get(key, value)):  # older ones lack one
                 raise UserError(
@@ -122,19 +119,24 @@ class Origin(Callback):
     def __init__(self, own_code: dict[str, str]) -> None:
         self.own_code = own_code
         self.earlier: list[dict[str, Any]] = []
-        self.fits, self.stage = False, ""
+        self.fits, self.stage, self.same_split = False, "", False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """See the class."""
         self.stage, self.fits, self.trainer = stage, self.fits or stage == "fit", trainer
         host = machine(trainer.strategy.root_device) | {"devices": trainer.world_size}
         del host["peak_memory"]  # the same command leaves the same checkpoint, bit for bit
-        inputs = trainer.datamodule.describe()["inputs_hash"]  # type: ignore[attr-defined]
-        self.here = {**provenance(), "own_code": self.own_code, "inputs_hash": inputs, **host}
+        said = trainer.datamodule.describe()  # type: ignore[attr-defined]
+        self.split = said["split_hash"]
+        self.here = {**provenance(), "own_code": self.own_code, "inputs_hash": said["inputs_hash"], **host}
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps of it."""
         return {"trained": [*self.earlier, self.here | {"steps": self.trainer.global_step}]}
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """A test may be of other data, whose inputs are others anyway."""
+        self.same_split = checkpoint["callbacks"].get("SameData", {}).get("split_hash") == self.split
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """See the class; the test of a run's own best epoch tells nothing new."""
@@ -142,7 +144,8 @@ class Origin(Callback):
             return
         self.earlier = state_dict["trained"]
         last = self.earlier[-1]  # of an older version it does not say all
-        keys = COMPUTED if self.fits else ("own_code",)  # a test may be of other data, and by a later commit
+        tested = ("own_code", "inputs_hash") if self.same_split else ("own_code",)  # and maybe by a later commit
+        keys = COMPUTED if self.fits else tested
         told = [key for key in keys if key in last]
         was, now = (dict(leaves({key: each[key] for key in told})) for each in (last, self.here))
         other = [key for key in sorted(was.keys() | now.keys()) if was.get(key) != now.get(key)]

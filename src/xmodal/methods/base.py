@@ -63,7 +63,7 @@ class RetrievalMethod(Evaluated):
         super().save_hyperparameters(*args, frame=frame or cast("FrameType", currentframe()).f_back, **options)
         kinds = get_type_hints(type(self).__init__)
         check_kinds("model", self.hparams_initial, kinds)
-        given = dict[str, Any]()
+        given: dict[str, Any] = {}
         for name, value in self.hparams_initial.items():
             if is_dataclass(value) and not isinstance(value, type):
                 given[name] = asdict(value)
