@@ -1,6 +1,7 @@
 """A folder of one's own pictures with a table: what is read, how it is split, and one line for each mistake."""
 
 import csv
+import json
 import shutil
 import tarfile
 from io import BytesIO
@@ -82,6 +83,24 @@ def test_shards_of_one_name_in_several_folders_keep_their_pictures(tmp_path, fol
     for k in range(40):
         wanted = np.asarray(Image.open(BytesIO(jpeg(int(module.caption(k))))))
         assert np.array_equal(module.picture(k), wanted)
+
+
+def test_tables_in_several_folders_name_the_pictures_beside_them(tmp_path, folder):
+    """Hugging Face's train/metadata.jsonl and test/metadata.jsonl: 1.jpg of both was one picture of two texts."""
+    for part, role in enumerate(("test", "train")):
+        (tmp_path / role).mkdir()
+        rows = [{"file_name": f"{k}.jpg", "text": f"{20 * part + k} {'long ' * 100}"} for k in range(20)]
+        (tmp_path / role / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        for k in range(20):
+            (tmp_path / role / f"{k}.jpg").write_bytes(jpeg(20 * part + k))
+    table = {"table": str(tmp_path / "*" / "metadata.jsonl"), "root": str(tmp_path / "cache")}
+    module = folder(table)
+    assert len(module.release.image) == 40
+    for k in range(40):
+        wanted = np.asarray(Image.open(BytesIO(jpeg(int(module.caption(k).split()[0])))))
+        assert np.array_equal(module.picture(k), wanted)
+    with pytest.raises(UserError, match=r"0\.jpg"):
+        folder({**table, "images": str(tmp_path / "train")}).release  # noqa: B018
 
 
 def test_the_roles_of_the_table_are_kept(tmp_path, folder):

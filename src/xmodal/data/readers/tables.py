@@ -52,6 +52,8 @@ def read_table(table: str | Path, wanted: Collection[str] | None = None) -> Colu
         found, filled = {}, 0
         for part in parts:
             columns = READERS[form](part, wanted, part.relative_to(folder).as_posix())
+            if part.parent != folder:
+                columns = _from(folder, part, columns)
             rows = len(next(iter(columns.values()), ()))
             if roles[part] and len(parts) > 1 and "split" not in columns:
                 columns["split"] = [roles[part]] * rows
@@ -95,6 +97,20 @@ def table_folder(table: str | Path) -> Path:
         UserError: see `table_parts`.
     """
     return Path(os.path.commonpath([part.parent for part in table_parts(table)]))
+
+
+def _from(folder: Path, part: Path, columns: Columns) -> Columns:
+    """Columns in which files that lie beside their table are named from the folder of all: each may have a 1.jpg."""
+
+    def beside(cells: list[Any]) -> bool:
+        first = next((cell for cell in cells if type(cell) is str and cell), "")
+        return os.path.isfile(part.parent / first)  # noqa: PTH113 - Path.is_file raises where a text is no name
+
+    front = part.parent.relative_to(folder).as_posix()
+    return {
+        name: [cell and f"{front}/{cell}" for cell in cells] if beside(cells) else cells
+        for name, cells in columns.items()
+    }
 
 
 def _lines(text: str) -> Iterator[str]:
