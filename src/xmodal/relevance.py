@@ -72,10 +72,12 @@ class Relevance:
         return self.index if side == "text" or self.group is None else self.group
 
     def distinct(self, side: Side) -> Tensor | None:
-        """Rows of the first pair of every item of a side, ascending; None where every pair has an item of its own."""
+        """Rows of the first pair in the dataset of every item of a side, ascending; None where each has one pair."""
         if side == "text" or self.group is None:
             return None
-        values, order = self.group.sort(stable=True)
+        order = self.index.argsort()
+        order = order[self.group[order].argsort(stable=True)]
+        values = self.group[order]
         first = torch.ones_like(values, dtype=torch.bool)
         first[1:] = values[1:] != values[:-1]
         return order[first].sort().values

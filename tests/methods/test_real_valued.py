@@ -241,6 +241,18 @@ def test_recall_of_reranked_pictures_with_several_captions():
     assert values["reranked_hit@1_t2i"] == pytest.approx(float((best == group).float().mean()), abs=1e-6)
 
 
+def test_reranked_pictures_with_several_captions_in_any_order():
+    """A split of one's own may list its pairs in another order than the dataset."""
+    group, found = torch.arange(12) // 3, []
+    for order in (torch.arange(12), torch.arange(11, -1, -1)):
+        batch = {"label": torch.eye(4)[group[order]], "index": order, "group": group[order]}
+        sides = {"image": encoded(1, 4).at(group[order]), "text": encoded(2, 12).at(order)}
+        found.append(
+            reranked_metrics(lambda a, b: -(a.embedding * b.embedding).sum(1), (batch, sides), (batch, sides), 2)
+        )
+    assert found[0][0] == pytest.approx(found[1][0], abs=1e-6)
+
+
 def test_the_score_sees_both_sides_but_the_embedding_does_not():
     data = Toy()
     model = build("attention_adversarial", data).eval()
