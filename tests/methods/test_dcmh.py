@@ -1,8 +1,12 @@
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 
 from tests.losses.test_pairwise import LABEL, golden
-from tests.methods.training import SIZES, fit
+from tests.methods.training import SIZES, Toy, fit
+from xmodal.errors import UserError
 from xmodal.losses import bit_balance, label_similarity, pairwise_likelihood, quantization, sign
 from xmodal.methods import DCMH
 from xmodal.methods.dcmh import DCMHWeights
@@ -53,3 +57,11 @@ def test_the_rate_falls_linearly():
 def test_a_weight_of_zero_removes_the_term(term):
     logged = fit(lambda: small(weights=DCMHWeights(**{term: 0.0}))).trainer.callback_metrics
     assert {name for name in ("likelihood", "quantization", "balance") if f"train/{name}" not in logged} == {term}
+
+
+def test_a_training_list_that_names_pairs_twice_is_refused(monkeypatch):
+    """The second row of such a pair would stay the noise that it starts as, in the loss and in the codes."""
+    split, train = Toy().split(), Toy().split().train
+    monkeypatch.setattr(Toy, "split", lambda _: replace(split, train=np.concatenate([train, train[:3]])))
+    with pytest.raises(UserError, match=r"3 training pairs .* let the split name each of them once"):
+        fit(lambda: small(num_train=32))

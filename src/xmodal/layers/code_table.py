@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from xmodal.batch import Batch
+from xmodal.errors import UserError
 
 
 class CodeTables(nn.Module):
@@ -29,8 +30,17 @@ class CodeTables(nn.Module):
             self.register_buffer(name, torch.zeros(0), persistent=False)
 
     def open(self, train: Batch) -> None:
-        """Lay the rows out by the training pairs' positions in the dataset."""
+        """Lay the rows out by the training pairs' positions in the dataset.
+
+        Raises:
+            UserError: a pair is named more than once, of whose rows one alone would be written.
+        """
         self.index, order = train["index"].sort()
+        if again := len(self.index) - len(torch.unique(self.index)):
+            raise UserError(
+                f"{again} training pairs are named more than once, and this method keeps one code for each pair: let "
+                "the split name each of them once (data.per_label draws pairs of rare labels more often)."
+            )
         self.label = train["label"][order]
 
     def rows(self, index: Tensor) -> Tensor:
