@@ -109,6 +109,37 @@ def test_data_of_a_name_of_the_suite_are_not_trained_on(home, monkeypatch, capsy
     assert "deep.Deep lacks a `name` of its own; dcmh is xmodal.methods.dcmh.DCMH" in capsys.readouterr().err
 
 
+DRAWS = """
+import torch
+from lightning import Callback
+
+class Draws(Callback):
+    drawn, dies = [], None
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.current_epoch == self.dies:
+            raise ArithmeticError
+        self.drawn.append(float(torch.rand(())))
+"""
+
+
+def test_a_callback_of_ones_own_draws_after_a_kill_what_it_would_have_drawn(home, monkeypatch):
+    """It drew before its epoch was seeded: a killed run mixed its sides by other numbers (.2209, not .2257)."""
+    monkeypatch.setattr(sys, "path", [str(home), *sys.path])
+    (home / "drawing.py").write_text(DRAWS)
+    from drawing import Draws  # type: ignore[import-not-found]
+
+    words = ["train", "dcmh", "emoji", "--bits=8", *SMALL, "--epochs=2", "--trainer.callbacks=drawing.Draws"]
+    assert main([*words, "--variant=whole"]) == 0
+    Draws.dies = 1
+    with pytest.raises(ArithmeticError):
+        main([*words, "--variant=killed"])
+    Draws.dies = None
+    assert main([*words, "--variant=killed"]) == 0
+    assert len(Draws.drawn) == 4
+    assert Draws.drawn[:2] == Draws.drawn[2:]
+
+
 def test_files_of_the_working_folder_go_first_and_the_package_has_the_rest(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XMODAL_HOME", str(tmp_path))
     monkeypatch.delenv("PYTHONPATH", raising=False)

@@ -178,8 +178,8 @@ class XmodalCLI(LightningCLI):
         """The trainer with the run's folder, loggers, checkpoints, and the strategy that several devices need."""
         config = self.config_init.trainer
         self.origin = Origin(self.own_code)
-        own = [SeedEpoch(self.config.seed_everything), SameData(), StaysStopped(), Finite(), EndAtOnce(), Usable()]
-        config.callbacks = [*listed(config.callbacks), *own, self.origin, *self.callbacks]
+        own = [SameData(), StaysStopped(), Finite(), EndAtOnce(), Usable(), self.origin, *self.callbacks]
+        config.callbacks = [SeedEpoch(self.config.seed_everything), *listed(config.callbacks), *own]  # draw after it
         if self.checkpoints:
             self.best, last = keepers(self.folder / "checkpoints")
             config.callbacks += [self.best, last]
