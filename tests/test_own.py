@@ -57,6 +57,10 @@ def test_words_that_other_programs_write_into_empty_cells_are_told(own, capsys):
     (own / "table.csv").write_text(text.replace("class1", "NA"))
     assert main(["init", "data", "pictures", "table.csv", "--name=mine"]) == 0
     assert "not empty   'NA': a label as any other; a cell without one has to be empty" in capsys.readouterr().out
+    counts = ("red,owl", *(f"{row % 3},{row % 2 * 2}" for row in range(10**6)))
+    (own / "numbers.csv").write_text("".join(map("{},{}\n".format, text.splitlines(), counts)))
+    assert main(["init", "data", "pictures", "numbers.csv", "--name=counts", "--label=red,owl"]) == 0
+    assert "not empty   'owl:0', 'red:0': a label as any other" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

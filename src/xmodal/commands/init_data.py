@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # importing it takes seconds
     from xmodal.data.sets.folder import Folder
 
 MISSING = ("na", "n/a", "nan", "none", "null")  # as other programs write an empty cell
+ABSENT = (*MISSING, "0", "-1", "no", "false")  # of several columns, where others hold more than that
 DECODED = 2000  # pictures that are tried, spread over all; the first encoding tries the others
 SEPARATORS = ("|", ";", ",")
 
@@ -139,7 +140,8 @@ def _report(module: "Folder") -> dict[str, Any]:
         if few or rare:
             one = f"; {len(rare):,} with one pair only are left out" if rare else ""
             _say("rare", f"{len(few):,} labels have fewer than 10 pairs{one}", [*rare, *few])
-        if words := [repr(name) for name in counts if name.lower() in MISSING]:
+        parts = {name: name.lower().rpartition(":") for name in counts}  # column and class, of several columns
+        if words := [repr(name) for name, (_, colon, word) in parts.items() if word in (ABSENT if colon else MISSING)]:
             _say("not empty", f"{', '.join(words)}: a label as any other; a cell without one has to be empty")
     content = module.content
     split = module.recipe.split(release.label, release.roles, module.validation, content)

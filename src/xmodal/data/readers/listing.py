@@ -1,6 +1,7 @@
 """What a table says of pictures: which file, which texts, which labels, which role; see `read_listing`."""
 
 import ast
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -33,7 +34,9 @@ NAMES = {
     "label": ("label", "labels", "category", "categories", "class", "classes", "tags", "cls"),
     "split": ("split", "subset", "partition", "set"),
 }  # of columns, as people write them; the first that is there is taken
-TRUTH = {"0", "1", "0.0", "1.0", "true", "false", ""}
+TRUE, FALSE = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no"}
+NOT = {"-1", "-1.0"}  # as CelebA writes it; beside 0 others write it for what nobody knows
+VECTOR = re.compile(r"\W*((-?[01](\.0*)?|true|false)\b\W*){2,}", re.IGNORECASE)
 MOST = 10_000  # labels; more are words of a text rather than classes
 
 
@@ -198,6 +201,12 @@ def _classes(
     if not marks:
         return None
     if len(marks) == 1:
+        vectors = [] if layers else [cell for cell in map(str, columns[marks[0]]) if cell not in ("", "None")]
+        if vectors and all(map(VECTOR.fullmatch, vectors)):  # 0 would be a label, which nearly all pairs share
+            raise UserError(
+                f"column {marks[0]!r} holds {vectors[0][:40]}: several labels are their names, such as red|circle, or "
+                "columns that are each 0 or 1."
+            )
         known: dict[Any, tuple[str, ...]] = {}  # by cell: few differ, and pairs share them
 
         def classes(cell: Any) -> tuple[str, ...]:  # noqa: ANN401
@@ -215,12 +224,23 @@ def _classes(
         return found
     if layers is not None:
         raise UserError(f"layers are read from one column of labels, not from {len(marks)}: {', '.join(marks)}.")
-    table = [[_word(cell) for cell in columns[name]] for name in marks]
-    if all({cell.lower() for cell in set(cells)} <= TRUTH for cells in table):
-        shown = [[cell.lower() in ("1", "1.0", "true") for cell in cells] for cells in table]
+    table = [[_word(cell).lower() for cell in columns[name]] for name in marks]
+    words = {name: {*cells} - {""} for name, cells in zip(marks, table, strict=True)}
+    classes_of = {name: sorted(found - TRUE - FALSE - NOT) for name, found in words.items()}
+    if not any(classes_of.values()):
+        if (every := set.union(*words.values())) & FALSE and every & NOT:
+            raise UserError(f"columns {', '.join(marks)} hold 0 and -1: write 1 where a label is there, else 0.")
+        shown = [[cell in TRUE for cell in cells] for cells in table]
         return [
             tuple(name for name, there in zip(marks, row, strict=True) if there) for row in zip(*shown, strict=True)
         ]
+    if flags := [name for name, found in classes_of.items() if words[name] and not found]:
+        other = next(name for name, found in classes_of.items() if found)
+        raise UserError(
+            f"column {flags[0]!r} is a label that is there or not, column {other!r} holds "
+            f"{classes_of[other][0][:40]!r}: several columns are all of one kind; write a word in place of 1, and "
+            "nothing in place of 0."
+        )
     return [
         tuple(
             f"{name}:{part}"
