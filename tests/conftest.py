@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items):
 def _as_in_a_new_process(monkeypatch):
     """Torch begins with another seed in every process; what a test before has imported and edited is no matter."""
     torch.manual_seed(0)
-    monkeypatch.setattr("xmodal.records.code.IMPORTED", {})
+    monkeypatch.setattr("xmodal.code.IMPORTED", {})
 
 
 @pytest.fixture(scope="session", autouse=True)

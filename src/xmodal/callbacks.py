@@ -13,11 +13,11 @@ from lightning.pytorch.callbacks.early_stopping import EarlyStopping, EarlyStopp
 from numpy.typing import NDArray
 
 from xmodal.checkpoint import read_checkpoint
+from xmodal.code import provenance
 from xmodal.data import CrossModalDataModule
 from xmodal.data.loading import epoch_seed
 from xmodal.data.split import Index
 from xmodal.errors import DivergedError, UserError
-from xmodal.records.code import provenance
 from xmodal.records.record import leaves, machine
 
 COMPUTED = ("commit", "diff", "own_code", "versions", "inputs_hash")  # of what and from what

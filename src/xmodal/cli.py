@@ -23,13 +23,13 @@ from xmodal import data, fast, methods, paths
 from xmodal.callbacks import EndAtOnce, Finite, Origin, SameData, SeedEpoch, StaysStopped
 from xmodal.checkpoint import Best, WholeCheckpoints, keepers
 from xmodal.checks import MAX_SEED, check_name, check_numbers, check_trunk_lr, fits, words_of
+from xmodal.code import provenance
 from xmodal.data.readers.checksums import table_hash
 from xmodal.errors import DivergedError, UserError
 from xmodal.files import remove_leftovers, text_hash, write_atomically
 from xmodal.folder import OVERWRITE, check_left, clear, hold, release
 from xmodal.keys import BASES, Given
 from xmodal.own import imported, named, own_files
-from xmodal.records.code import provenance
 from xmodal.records.loggers import close, loggers
 from xmodal.records.record import PER_RUN, run_name
 from xmodal.safe_yaml import LOADER

@@ -9,8 +9,8 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from xmodal.checks import parameters_of
+from xmodal.code import own_code
 from xmodal.errors import UserError
-from xmodal.records.code import own_code
 from xmodal.records.record import leaves
 
 

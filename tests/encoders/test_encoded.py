@@ -3,13 +3,16 @@
 import multiprocessing
 import os
 import signal
+import sys
 import time
+from importlib import import_module
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from xmodal.encoders import encoded
+from xmodal.encoders import encode_images, encoded
 from xmodal.errors import UserError
 
 
@@ -34,6 +37,32 @@ def test_a_run_that_encodes_draws_as_one_that_finds_the_features(tmp_path):
     before = torch.get_rng_state()
     encoded(tmp_path, "double", {}, [1, 2], opened)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+OWN = """
+import numpy as np
+from xmodal.encoders import ImageEncoder
+
+class Flat(ImageEncoder):
+    name, batch_size = "flat", 8
+
+    def key(self):
+        return {"encoder": "flat"}
+
+    def open(self):
+        return lambda images: {"pooled": np.full((len(images), 2), VALUE, np.float16)}
+"""
+
+
+def test_an_encoder_of_ones_own_that_is_edited_encodes_anew(tmp_path, monkeypatch):
+    """Its old features were read beside the hash of its new code, in silence."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for value in ("1", "22"):
+        (tmp_path / "flat_encoder.py").write_text(OWN.replace("VALUE", value))
+        monkeypatch.delitem(sys.modules, "flat_encoder", raising=False)
+        own = import_module("flat_encoder").Flat()
+        found = encode_images(tmp_path / "features", {}, own, [Image.new("RGB", (2, 2))] * 3)
+        assert found["pooled"].tolist() == [[float(value)] * 2] * 3
 
 
 def test_only_what_is_asked_for_is_kept(tmp_path):

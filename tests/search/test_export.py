@@ -55,7 +55,7 @@ def test_a_run_whose_class_is_edited_by_now_is_told(tmp_path, home, monkeypatch,
     assert main(["train", "sooth.Sooth", "emoji", "--bits=8", "--gallery=false"]) == 0
     run = home / "runs/sooth/emoji/8/seed0"
     (tmp_path / "sooth.py").write_text(f"{text}    supervised = False\n")
-    monkeypatch.setattr("xmodal.records.code.IMPORTED", {})  # as in another process
+    monkeypatch.setattr("xmodal.code.IMPORTED", {})  # as in another process
     code, err = export(capsys, run, "npz", tmp_path / "codes.npz")
     assert code == 0
     assert f"sooth.Sooth of {run} has changed since (own_code " in err

@@ -8,9 +8,9 @@ import yaml
 
 from tests.studies.test_sweep import opened, played, sweep  # noqa: F401 - a fixture
 from xmodal.cli import Parsed
+from xmodal.code import code_of, provenance
 from xmodal.errors import UserError
 from xmodal.experiment import configuration
-from xmodal.records.code import code_of, provenance
 from xmodal.studies import trial
 from xmodal.studies.storage import BASE, WARM
 from xmodal.studies.trial import run_whole
@@ -128,7 +128,7 @@ def test_data_that_are_edited_during_the_last_trial_are_not_evaluated(played, ca
 
 
 def test_code_of_ones_own_that_processes_would_import_anew_is_not_edited_meanwhile(played, capsys, monkeypatch):  # noqa: F811
-    monkeypatch.setattr("xmodal.records.code.IMPORTED", {Parsed: "as it was"})
+    monkeypatch.setattr("xmodal.code.IMPORTED", {Parsed: "as it was"})
     assert sweep("--trials=1") == 0
     assert sweep("--trials=2", "--devices=2") == 2
     assert "xmodal.cli was edited since the command began: restore it, to go on" in capsys.readouterr().err

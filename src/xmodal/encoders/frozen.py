@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from xmodal.code import own_code
 from xmodal.encoders.cache import Arrays, Indexed, encoded, location
 from xmodal.encoders.image import ImageEncoder
 from xmodal.encoders.text import TextEncoder
@@ -24,12 +25,12 @@ def encode_images(
 
     Args:
         folder: of the caches.
-        key: everything about the pictures that changes the values; the encoder adds its own.
+        key: everything about the pictures that changes the values; the encoder adds its own, and one's own its code.
         encoder: a frozen trunk.
         images: N pictures, decoded when they are indexed; None for one that is corrupt.
         tokens: keep the token grids too; they take a dozen times the room.
     """
-    key, keep = _kept(folder, encoder.name, {**key, **encoder.key()}, tokens=tokens)
+    key, keep = _kept(folder, encoder.name, {**key, **encoder.key(), **own_code(type(encoder))}, tokens=tokens)
     return encoded(folder, encoder.name, key, images, encoder.open, keep, encoder.batch_size)
 
 
@@ -64,7 +65,7 @@ def encode_texts(
 
     Args:
         folder: of the caches.
-        key: everything about the texts that changes the values; the encoder adds its own.
+        key: everything about the texts that changes the values; the encoder adds its own, and one's own its code.
         encoder: a frozen trunk, or one that learns a vocabulary.
         texts: N texts.
         train: the training texts, the only ones that may be learnt from.
@@ -72,7 +73,8 @@ def encode_texts(
         tokens: keep the tokens too.
     """
     fitted = {"train": split_hash} if encoder.fits else {}
-    key, keep = _kept(folder, encoder.name, {**key, **encoder.key(), **fitted}, tokens=tokens)
+    key = {**key, **encoder.key(), **own_code(type(encoder)), **fitted}
+    key, keep = _kept(folder, encoder.name, key, tokens=tokens)
     arrays = encoded(folder, encoder.name, key, texts, lambda: encoder.open(train), keep, encoder.batch_size)
     if "mask" in arrays:  # no text reaches beyond the longest
         longest = int(np.flatnonzero(arrays["mask"].any(0))[-1]) + 1

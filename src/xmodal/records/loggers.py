@@ -17,8 +17,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from numpy.typing import NDArray
 from PIL import Image
 
+from xmodal.code import provenance
 from xmodal.files import write_atomically
-from xmodal.records.code import provenance
 from xmodal.records.gallery import Hits
 from xmodal.records.wandb_mode import Mode, go_offline, keep_inside, mode
 

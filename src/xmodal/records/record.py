@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from xmodal.code import code_of, provenance
 from xmodal.errors import UserError
 from xmodal.files import text_hash, write_atomically
-from xmodal.records.code import code_of, provenance
 from xmodal.safe_yaml import parse_leaves
 
 if TYPE_CHECKING:  # torch takes seconds, and a table of records does not need it

@@ -17,12 +17,12 @@ from filelock import FileLock, Timeout
 
 from xmodal import paths
 from xmodal.checks import MAX_SEED
+from xmodal.code import code_of
 from xmodal.errors import UserError
 from xmodal.experiment import configuration, experiment
 from xmodal.folder import OVERWRITE, difference, leftovers, settings
 from xmodal.progress import bar
 from xmodal.records import read_results
-from xmodal.records.code import code_of
 from xmodal.records.record import is_of, mixed_sources, read_result
 from xmodal.records.setups import DATA, Record, Setup, other_data
 from xmodal.run import whole_list

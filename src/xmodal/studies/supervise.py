@@ -13,10 +13,10 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from xmodal import paths
+from xmodal.code import code_of, provenance
 from xmodal.errors import UserError
 from xmodal.parent import myself
 from xmodal.progress import bar
-from xmodal.records.code import code_of, provenance
 from xmodal.records.record import read_result
 from xmodal.studies.grid import changed_data
 from xmodal.studies.processes import Pool, SpentError, Task, TrialDiedError

@@ -18,11 +18,11 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from xmodal import paths
+from xmodal.code import check_imported, provenance
 from xmodal.errors import UserError
 from xmodal.experiment import configuration
 from xmodal.files import text_hash
 from xmodal.folder import difference, settings
-from xmodal.records.code import check_imported, provenance
 from xmodal.records.record import searched
 from xmodal.run import overrides
 from xmodal.studies import front

@@ -20,12 +20,12 @@ from lightning import Callback, LightningModule, Trainer
 
 from xmodal.batch import Side, rows_of
 from xmodal.cli import XmodalCLI
+from xmodal.code import check_imported
 from xmodal.data import CrossModalDataModule
 from xmodal.errors import DivergedError, DoneError, UserError
 from xmodal.methods import RetrievalMethod
 from xmodal.parent import end_with_parent
 from xmodal.records import forget_peak
-from xmodal.records.code import check_imported
 from xmodal.run import leave_record, train
 from xmodal.studies.processes import (
     SpentError,
