@@ -124,6 +124,18 @@ def test_every_command_takes_the_file(own, capsys):
     assert "dcmh    mine" in capsys.readouterr().out
 
 
+def test_a_run_whose_pictures_lie_elsewhere_by_now_searches_others(own, capsys):
+    """It was said not to fit this version, and a run that was copied to another machine could not be searched with."""
+    assert main(["init", "data", "pictures", "table.csv", "--name=mine"]) == 0
+    assert main(["train", "cca", "mine.yaml", "--dim=4", "--gallery=false"]) == 0
+    (own / "pictures").rename(own / "moved")
+    assert main(["index", "cca/mine/dim4/seed0", "--folder=moved"]) == 0
+    assert main(["search", "runs/cca/mine/dim4/seed0/index/moved", "--text=red"]) == 0
+    capsys.readouterr()
+    assert main(["export", "cca/mine/dim4/seed0", "--to=npz"]) == 2
+    assert said(capsys) == f"xmodal export: data.images is '{own / 'pictures'}': there is no such folder.\n"
+
+
 def trained_small(own):
     """A run of CCA on `mine.yaml` with small encoders: its command, its record and what the file says."""
     assert main(["init", "data", "pictures", "table.csv", "--name=mine"]) == 0

@@ -77,10 +77,8 @@ class Folder(Released):
         super().__init__(relevance=relevance or ("finest" if layers else "label" if self.marks else "group"), **kwargs)
         self.columns = {"file": file, "text": text, "separator": separator, "layers": layers or None}
         self.columns |= {"split": split, "ending": ending}
-        self.images = Path(images) if images else table_folder(table)
+        self.images = images
         self.database, self.query, self.val, self.fewest = database, query, val, fewest
-        if not self.images.is_dir():
-            raise UserError(f"data.images is {images!r}: there is no such folder.")
 
     @cached_property
     def listing(self) -> Listing:
@@ -103,6 +101,8 @@ class Folder(Released):
         Raises:
             UserError: a column or the pictures are missing, there are too few pairs, or labels that tell nothing apart.
         """
+        if self.images and not Path(self.images).is_dir():
+            raise UserError(f"data.images is {self.images!r}: there is no such folder.")
         listing = self.listing
         label, names, rare = listing.multi_hot(self.fewest if listing.labels and not listing.layers else 1)
         notes: dict[str, object] = {**listing.left_out, **({"rare_labels_left_out": len(rare)} if rare else {})}
@@ -117,7 +117,7 @@ class Folder(Released):
             roles = {role: np.flatnonzero(which == role) for role in np.unique(which)}
         release = Release(
             "table",
-            Photos(Files(self.images), listing.files, self.max_corrupt),
+            Photos(Files(Path(self.images or table_folder(self.table))), listing.files, self.max_corrupt),
             listing.texts,
             label,
             names,
