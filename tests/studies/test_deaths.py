@@ -1,5 +1,7 @@
 """Trials that die, diverge or are interrupted: which of them are tried again, and when a search gives up."""
 
+import shutil
+
 import pytest
 from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import TrialState
@@ -45,6 +47,21 @@ def test_a_drawn_trial_is_not_tried_a_third_time(played):  # noqa: F811
     assert [retried(trial) for trial in found] == [None, None, 1, None, None]
 
 
+def test_interruptions_are_no_limit_to_a_trial(played):  # noqa: F811
+    """A trial that two kills cut off was lost, in silence, and the search was another than one left alone."""
+    assert sweep("--trials=4") == 0
+    alone = [trial.params for trial in trials(played.home)]
+    shutil.rmtree(played.home / "runs")
+    for played.value in (fate(None, SystemExit()), fate(SystemExit()), fate(SystemExit())):
+        with pytest.raises(SystemExit):  # as Ctrl-C: the command ends, and its workers by it
+            sweep("--trials=4")
+    played.value = fate(Killed("gone"))  # nor are they the death after which a trial is tried once more
+    assert sweep("--trials=4") == 0
+    found = trials(played.home)
+    assert [trial.params for trial in found if trial.state == TrialState.COMPLETE] == alone
+    assert [trial.state.name for trial in found].count("FAIL") == 4
+
+
 def test_processes_that_always_die_end_a_search(played, capsys):  # noqa: F811
     played.value = fate(*[Killed("gone")] * 9)
     assert sweep() == 2
@@ -75,6 +92,25 @@ def test_a_trial_that_died_before_its_first_sign_of_life_is_tried_again(played):
         study.ask()  # as a process leaves it that is killed right there
     assert sweep("--trials=2") == 0
     assert [trial.state.name for trial in trials(played.home)] == ["COMPLETE", "FAIL", "COMPLETE"]
+
+
+@pytest.mark.parametrize("name", ["random", "grid"])
+@pytest.mark.parametrize("drawn", [False, True])
+def test_a_search_goes_on_after_a_trial_that_died_in_its_draw(played, name, drawn, capsys):  # noqa: F811
+    """A grid was refused for ever: it was said to have been begun with another space."""
+    space = {"model.fusion": {"choice": ["none", "attention"]}, "model.text_hidden": {"choice": [512, 1024]}}
+    pruner = {"name": "hyperband", "max_resource": 2}  # for whose sake Optuna shows a part of the study
+    write(played.home, {"trials": 4, "sampler": {"name": name}, "pruner": pruner, "space": space})
+    assert sweep("--trials=1") == 0
+    with opened(played.home) as study:
+        trial = study.ask()  # as a process leaves it that is killed right there
+        if drawn:
+            trial.suggest_categorical("model.fusion", ["none", "attention"])
+    assert sweep() == 0
+    found = trials(played.home)
+    assert [trial.state == TrialState.FAIL for trial in found] == [False, True, False, False, False]
+    if name == "grid":
+        assert len({str(trial.params) for trial in found if trial.state != TrialState.FAIL}) == 4
 
 
 @pytest.mark.parametrize("error", [None, TrialError("out of memory"), Killed("gone")])

@@ -45,6 +45,7 @@ PRUNERS: Mapping[str, Any] = {
     "hyperband": optuna.pruners.HyperbandPruner,
     "threshold": optuna.pruners.ThresholdPruner,
 }
+SOURCE = "source"  # user attribute of a trial: the code that ran it; a trial that has it has its parameters
 AMONG_COMPLETE = ("median", "percentile")  # these compare a trial with complete ones only
 EXTRA = "pip install 'xmodal[sweeps]'"
 
@@ -67,13 +68,11 @@ class SeededPerTrial(BaseSampler):
     def __init__(self, name: str, arguments: Mapping[str, Any], seed: int) -> None:
         self.name, self._arguments, self._seed = name, arguments, seed
         self._samplers: dict[int, BaseSampler] = {}  # of the trials that run
+        self.whole: optuna.Study | None = None  # the study that is searched; with hyperband, Optuna shows a part of it
 
     def _of(self, study: optuna.Study, trial: FrozenTrial) -> BaseSampler:
         if trial.number not in self._samplers:
-            first = next(iter(RetryHeartbeatStaleTrialCallback.retry_history(trial)), trial.number)
-            before = study.get_trials(deepcopy=False)[:first]
-            repeated = sum(RetryHeartbeatStaleTrialCallback.retried_trial_number(each) is not None for each in before)
-            state = np.random.SeedSequence([self._seed, first - repeated]).generate_state(1)
+            state = np.random.SeedSequence([self._seed, _counted(study, trial)]).generate_state(1)
             self._samplers[trial.number] = SAMPLERS[self.name](seed=int(state[0]), **self._arguments)
         return self._samplers[trial.number]
 
@@ -89,13 +88,20 @@ class SeededPerTrial(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """See Optuna."""
-        return self._of(study, trial).sample_relative(study, trial, search_space)
+        sampler = self._of(study, trial)
+        if self.name == "cmaes":  # which draws by the number as well
+            trial = copy.copy(trial)
+            trial.number = _counted(study, trial)
+        return sampler.sample_relative(study, trial, search_space)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:  # noqa: ANN401 - Optuna's own
         """See Optuna."""
-        return self._of(study, trial).sample_independent(study, trial, param_name, param_distribution)
+        sampler = self._of(study, trial)
+        if self.name == "grid":
+            study, trial = _of_whole_points(self.whole or study, trial)
+        return sampler.sample_independent(study, trial, param_name, param_distribution)
 
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
@@ -104,6 +110,23 @@ class SeededPerTrial(BaseSampler):
         if self.name != "grid":  # which would end the study, a point whose trial failed included; the budget does
             self._of(study, trial).after_trial(study, trial, state, values)
         del self._samplers[trial.number]
+
+
+def _counted(study: optuna.Study, trial: FrozenTrial) -> int:
+    """The number that a trial, or the one that it repeats, would have if none before it had died."""
+    first = next(iter(RetryHeartbeatStaleTrialCallback.retry_history(trial)), trial.number)
+    before = study.get_trials(deepcopy=False)[:first]
+    return first - sum(RetryHeartbeatStaleTrialCallback.retried_trial_number(each) is not None for each in before)
+
+
+def _of_whole_points(study: optuna.Study, trial: FrozenTrial) -> tuple[optuna.Study, FrozenTrial]:
+    """A trial in a copy of its study without those that died before they had their parameters, which end a grid."""
+    view = optuna.create_study(directions=study.directions)
+    for each in study.get_trials(deepcopy=False):
+        if each.number != trial.number and (each.state != TrialState.FAIL or SOURCE in each.user_attrs):
+            view.add_trial(each)
+    view.add_trial(trial)
+    return view, view.get_trials(deepcopy=False)[-1]
 
 
 class ReadsOnce(BasePruner):
@@ -129,7 +152,7 @@ class ReadsOnce(BasePruner):
         return self.pruner.prune(self._copy, trial)
 
 
-def make_sampler(entry: object) -> BaseSampler:
+def make_sampler(entry: object) -> SeededPerTrial:
     """A sampler from `{name: tpe, seed: 0, <arguments of Optuna's class>}`.
 
     Raises:

@@ -89,7 +89,7 @@ class Search:
 
     trials: int | None
     minutes: float | None
-    sampler: optuna.samplers.BaseSampler
+    sampler: SeededPerTrial
     pruner: optuna.pruners.BasePruner
     space: Mapping[str, Parameter]
 

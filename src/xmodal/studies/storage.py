@@ -22,7 +22,7 @@ from xmodal.errors import UserError
 from xmodal.files import text_hash
 from xmodal.parent import has_ended
 from xmodal.studies.lock import Lock, is_file, lock_of
-from xmodal.studies.samplers import EXTRA
+from xmodal.studies.samplers import EXTRA, SOURCE
 from xmodal.studies.space import Search, Value
 
 Direction = Literal["maximize", "minimize"]
@@ -33,7 +33,6 @@ DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 DATABASE_ERRORS = (SQLAlchemyError, StorageInternalError, Timeout)
 WORKER, POINT, ERROR = "worker", "point", "error"  # user attributes: who runs a trial, what it was queued for, its end
 DRAWN = "drawn"  # in a trial's source: the options that drew it in another way than the sweep file says
-SOURCE = "source"  # user attribute of a trial: the code that ran it; a trial that has it has its parameters
 RECORD = "record"  # user attribute of a trial: the hash of the record that it left
 BASE = "configuration"  # user attribute of a study: what its trials are trained by, beside their parameters
 WARM = "warm start"  # user attribute of a study: in how many trials before it the points it was given were searched
@@ -98,22 +97,20 @@ class OpenStudy(NamedTuple):
             self.lock.release()
 
     def bury(self, worker: str | None, reason: str | None) -> list[int]:
-        """Fail the running trials of a worker that has ended and queue them once more; call it under the lock.
+        """Fail the running trials of a worker that has ended and queue them again, under the lock; their numbers.
 
         Args:
             worker: its name; None for trials that ended before they had one: they get it under the lock.
-            reason: is kept with the trial; None for an interruption.
-
-        Returns:
-            The numbers of the trials.
+            reason: is kept with the trial, which is tried once more; None for an interruption, which is no limit.
         """
-        running = self.study.get_trials(states=(TrialState.RUNNING,))
-        dead = [trial for trial in running if trial.user_attrs.get(WORKER) == worker]
+        trials, earlier = self.study.get_trials(), RetryHeartbeatStaleTrialCallback.retry_history
+        dead = [t for t in trials if t.state == TrialState.RUNNING and t.user_attrs.get(WORKER) == worker]
         for trial in dead:
+            again = reason is not None and any(ERROR in trials[each].user_attrs for each in earlier(trial))
             if reason is not None:
                 self.storage.set_trial_user_attr(self.trial_id(trial.number), ERROR, reason)
             self.storage.set_trial_state_values(self.trial_id(trial.number), TrialState.FAIL)
-            retry(self.study, trial)
+            retry(self.study, trial, 1 if again else None)
         return [trial.number for trial in dead]
 
     def bury_left(self) -> None:
@@ -129,14 +126,15 @@ def study_name(method: str, dataset: str, sizes: Sequence[int], against: str | N
     return "-".join([method, dataset, *map(str, sizes), *filter(None, [against])])
 
 
-def retry(study: optuna.Study, trial: FrozenTrial) -> None:
-    """Queue a trial whose process died once more, with the same parameters; a third time only one that was queued."""
-    again = copy.copy(trial)
+def retry(study: optuna.Study, trial: FrozenTrial, most: int | None = 1) -> None:
+    """Queue a trial that died again, with the same parameters, but at most so often; one that was queued, always."""
+    again, left = copy.copy(trial), ["completed_rung"]
     if SOURCE not in trial.user_attrs:  # it died while they were drawn; the rest of a draw depends on the first of it
         again.params, again.distributions = {}, {}
+        left.append("gp:")  # beside what it drew, the next draw would keep away from it
     again.user_attrs = {key: value for key, value in trial.user_attrs.items() if key == POINT}
-    again.system_attrs = {key: value for key, value in trial.system_attrs.items() if "completed_rung" not in key}
-    RetryHeartbeatStaleTrialCallback(max_retry=None if POINT in again.user_attrs else 1)(study, again)
+    again.system_attrs = {k: v for k, v in trial.system_attrs.items() if not any(each in k for each in left)}
+    RetryHeartbeatStaleTrialCallback(max_retry=None if POINT in again.user_attrs else most)(study, again)
 
 
 def record_of(trial: FrozenTrial) -> Path | None:

@@ -20,8 +20,9 @@ from xmodal.progress import bar
 from xmodal.records.record import read_result
 from xmodal.studies.grid import changed_data
 from xmodal.studies.processes import Pool, SpentError, Task, TrialDiedError
+from xmodal.studies.samplers import SOURCE
 from xmodal.studies.space import Value
-from xmodal.studies.storage import DONE, ERROR, GIVE_UP, SOURCE, OpenStudy, give_up_after_failures, record_of
+from xmodal.studies.storage import DONE, ERROR, GIVE_UP, OpenStudy, give_up_after_failures, record_of
 from xmodal.studies.sweep import Sweep
 
 

@@ -28,6 +28,7 @@ from xmodal.run import overrides
 from xmodal.studies import front
 from xmodal.studies.grid import check_trial
 from xmodal.studies.processes import SpentError, TrialDivergedError, TrialError
+from xmodal.studies.samplers import SOURCE
 from xmodal.studies.slots import Slots
 from xmodal.studies.space import Parameter, Search, Value, as_text
 from xmodal.studies.storage import (
@@ -37,7 +38,6 @@ from xmodal.studies.storage import (
     ERROR,
     POINT,
     RECORD,
-    SOURCE,
     WARM,
     WORKER,
     Direction,
@@ -106,7 +106,7 @@ class Sweep:
         """
         spent: list[SpentError] = []
         with self.open() as opened:
-            slots = Slots(opened, self.sought, end)
+            slots, self.sought.sampler.whole = Slots(opened, self.sought, end), opened.study
 
             def objective(trial: optuna.Trial) -> float | tuple[float, float]:
                 opened.storage.record_heartbeat(opened.trial_id(trial.number))  # a trial without one is never stale

@@ -20,8 +20,9 @@ from xmodal.records.record import is_evaluated, is_of, searched, tuned_text, wri
 from xmodal.run import overrides
 from xmodal.studies.grid import check_data, written_file
 from xmodal.studies.processes import Pool
+from xmodal.studies.samplers import SOURCE
 from xmodal.studies.space import experiment_with
-from xmodal.studies.storage import DONE, DRAWN, POINT, SOURCE, WARM
+from xmodal.studies.storage import DONE, DRAWN, POINT, WARM
 from xmodal.studies.sweep import Sweep
 
 
