@@ -70,6 +70,7 @@ def begin(parent: int) -> None:
     """Make this process one of a command: in a session of its own, because Ctrl-C is for the command, and mortal."""
     end_with_parent(parent)
     os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # one that is sent to all: Optuna would count its trial as failed
 
 
 def end(pid: int) -> None:
