@@ -1,7 +1,8 @@
 """A run of random settings gives one number: killed and gone on, replayed, tested again, and judged from its codes.
 
-`XMODAL_FUZZ_RUNS=300 pytest tests/test_fuzz_runs.py` tries more, `XMODAL_FUZZ_FROM=5000` others, and
-`XMODAL_FUZZ_DEVICE=gpu` tries them on a GPU, where embeddings have other sums than in a file that is judged on the CPU.
+`XMODAL_FUZZ_RUNS=300 pytest tests/test_fuzz_runs.py` tries more, `XMODAL_FUZZ_FROM=5000` others, `XMODAL_FUZZ_DEVICES=2`
+on as many processes, and `XMODAL_FUZZ_DEVICE=gpu` on GPUs, where embeddings have other sums than in a file that is judged
+on the CPU.
 """
 
 import json
@@ -27,6 +28,7 @@ from xmodal.experiment import size_names
 RUNS = int(os.environ.get("XMODAL_FUZZ_RUNS", "3"))
 FIRST = int(os.environ.get("XMODAL_FUZZ_FROM", "8"))
 DEVICE = os.environ.get("XMODAL_FUZZ_DEVICE", "cpu")
+DEVICES = os.environ.get("XMODAL_FUZZ_DEVICES", "1")
 CHOICES = {  # by key: how often it is given, and its values; one that a method does not take is refused in a sentence
     "data.batch_size": (0.6, [5, 16, 32, 100, 256, 3000]),
     "data.drop_last": (0.2, ["true"]),
@@ -66,7 +68,8 @@ def settings(rng):
     words += [f"--{key}={rng.choice(of)}" for key, (often, of) in CHOICES.items() if rng.random() < often]
     words += [f"--trainer.callbacks{each}".replace("s=", "s+=") for each in STOPPING] if rng.random() < 0.2 else []
     words += [f"--data.subset={rng.choice([64, 200])}", f"--epochs={rng.choice([2, 3, 4])}"]
-    return [*words, f"--seed={rng.choice([0, 12345, 2**32 - 1])}", f"--trainer.accelerator={DEVICE}"]
+    seed = rng.choice([0, 12345, 2**32 - 1])
+    return [*words, f"--seed={seed}", f"--trainer.accelerator={DEVICE}", f"--trainer.devices={DEVICES}"]
 
 
 def die_at(write):
