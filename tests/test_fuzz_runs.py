@@ -1,8 +1,8 @@
 """A run of random settings gives one number: killed and gone on, replayed, tested again, and judged from its codes.
 
-`XMODAL_FUZZ_RUNS=300 pytest tests/test_fuzz_runs.py` tries more, `XMODAL_FUZZ_FROM=5000` others, `XMODAL_FUZZ_DEVICES=2`
-on as many processes, and `XMODAL_FUZZ_DEVICE=gpu` on GPUs, where embeddings have other sums than in a file that is judged
-on the CPU.
+`XMODAL_FUZZ_RUNS=300 pytest tests/test_fuzz_runs.py` tries more, `XMODAL_FUZZ_FROM=5000` others,
+`XMODAL_FUZZ_DEVICES=2` on as many processes, and `XMODAL_FUZZ_DEVICE=gpu` on GPUs, where embeddings have other sums
+than in a file that is judged on the CPU.
 """
 
 import json
