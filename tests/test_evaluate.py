@@ -132,6 +132,17 @@ def test_two_files_that_name_other_pairs_are_not_compared(tmp_path, capsys, arra
     assert "their query_index names other pairs" in capsys.readouterr().err
 
 
+def test_queries_are_compared_as_the_files_have_them(tmp_path, capsys, arrays):
+    """One file names its pairs in another order than that of the dataset, the other does not name them."""
+    order = np.random.default_rng(0).permutation(QUERIES)
+    index = {"query_index": order, "database_index": QUERIES + np.arange(ITEMS)}
+    named, unnamed = saved(tmp_path / "named.npz", {**arrays, **index}), saved(tmp_path / "unnamed.npz", arrays)
+    found = printed(capsys, named, unnamed)["paired_tests"][0]
+    assert all(
+        found[f"map_{direction}"]["low"] == 0 == found[f"map_{direction}"]["high"] for direction in ("i2t", "t2i")
+    )
+
+
 def wrong(arrays, **columns):
     return {**arrays, **columns}
 

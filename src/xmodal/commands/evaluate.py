@@ -36,7 +36,7 @@ class Evaluation:
         taken: as what its numbers were read, in words.
         metrics: value by key.
         conventions: words by key.
-        precisions: AP of each query in the default convention, by direction.
+        precisions: AP of each query in the default convention, by direction, in the order of the file.
         named: whether the file says which pairs of their dataset these are.
         query: what the queries are judged by, from which two files are known to have the same ones.
         database: the same of what is searched.
@@ -94,7 +94,8 @@ def evaluate_file(file: Path) -> Evaluation:
     values = {key: float(value) for key, value in metrics.compute().items()}
     retrieval = cast("CrossModalRetrieval", metrics["retrieval"])
     query, database = judged
-    precisions = retrieval.average_precisions
+    place = query.index.argsort().argsort()  # of the file's queries in the metric's order, the dataset's
+    precisions = {d: ap[place] if len(ap) == len(place) else ap for d, ap in retrieval.average_precisions.items()}
     return Evaluation(
         file, codes.kind, codes.taken, values, retrieval.conventions, precisions, codes.named, query, database
     )
