@@ -204,10 +204,13 @@ class DAGAN(RetrievalMethod):
         return terms
 
     def _teach(self, tokens: Mapping[Side, Tokens], pooled: Sides, output: Sides, label: Tensor) -> Tensor:
-        """Pair attention: a branch that reads the partner's tokens learns the labels, and the embeddings follow it."""
+        """Pair attention: a branch that reads the partner's tokens learns the labels, and the embeddings follow it.
+
+        What it reads has length 1, as u has: normalised layers give length sqrt(d_h), which lambda could not weigh.
+        """
         loss = label.new_zeros(())
         for side, other in OTHER.items():
-            attended = self.pair[side](pooled[side][:, None], *tokens[other])[:, 0]
+            attended = F.normalize(self.pair[side](pooled[side][:, None], *tokens[other])[:, 0])
             (u,) = self.gather_batch(self.keep * pooled[side] + (1 - self.keep) * attended)
             teacher = self.common(self.own[side](u))
             loss = loss + self._predict(teacher, label)
