@@ -111,6 +111,7 @@ BAD = [
     ({"space": GOOD["space"], "sampler": {"name": "tpe", "sead": 1}}, "sead"),
     ({"space": GOOD["space"], "sampler": {"name": "tpe", "seed": -1}}, "seed is -1"),
     ({"space": GOOD["space"], "sampler": {"name": "grid"}}, "model.lr has no grid"),
+    ({"space": GOOD["space"], "sampler": {"name": "gp"}, "pruner": {"name": "median"}}, "complete trials only"),
     ({"space": GOOD["space"], "minutes": 0}, "minutes is 0"),
     ({"space": {"a.b": {"choice": [1], "when": 3}}}, "when is 3"),
     ({"space": {"a.b": {"choice": [1], "when": {"c.d": [1]}}}}, "stands above a.b"),

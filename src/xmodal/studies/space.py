@@ -193,10 +193,16 @@ def read_search(path: Path, given: Mapping[str, Any] | None = None) -> Search:
         pruner = make_pruner(content.get("pruner", {"name": "none"}))
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
+    names = {what: content.get(what, {}).get("name") for what in ("sampler", "pruner")}
+    if names["sampler"] == "gp" and names["pruner"] not in (None, "none"):
+        raise UserError(
+            f"{path}: the sampler gp learns from complete trials only, and would draw the point of a pruned one again "
+            "and again: give it the pruner none, or take the sampler tpe."
+        )
     space: dict[str, Parameter] = {}
     for key, entry in content["space"].items():
         space[key] = _parameter(path, key, entry, space)
-        if content.get("sampler", {}).get("name") == "grid" and entry.keys() >= {"float"} and "step" not in entry:
+        if names["sampler"] == "grid" and entry.keys() >= {"float"} and "step" not in entry:
             raise UserError(f"{path}: {key} has no grid; give it a step or choices, or take another sampler.")
     return Search(trials, minutes, sampler, pruner, space)
 
