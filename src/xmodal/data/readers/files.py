@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, cast
+from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +68,7 @@ class Files:
                 self._add(Entry(path[len(str(root)) + 1 :], path, "", stamp))
 
     def _add(self, entry: Entry) -> None:
-        self._entries[entry.name.rpartition("/")[2].lower()].append(entry)
+        self._entries[_folded(entry.name.rpartition("/")[2])].append(entry)
 
     def _add_zip(self, path: Path, stamp: tuple[int, int, int, int]) -> None:
         try:
@@ -128,17 +129,17 @@ class Files:
         if inside := INSIDE.match(name):
             return [entry for entry in (self._inside(name, self.root / inside[1], inside[2]),) if entry]
         parts = _parts(name)
-        several = self._entries.get(parts[-1].lower(), []) if parts else []
+        several = self._entries.get(_folded(parts[-1]), []) if parts else []
         if len(several) < 2:
             return several
-        if parts[-1].lower() not in self._tails:  # 20,000 products may each have their 1.jpg
+        if _folded(parts[-1]) not in self._tails:  # 20,000 products may each have their 1.jpg
             for entry in several:
-                there = entry.name.lower().split("/")
+                there = _folded(entry.name).split("/")
                 for depth in range(1, min(len(there), 4) + 1):
                     self._tails["/".join(there[-depth:])].append(entry)
         tails = ("/".join(parts[-depth:]) for depth in range(min(len(parts), 4), 0, -1))
-        tail = next(each for each in tails if each.lower() in self._tails)  # the longest agreement from the right wins
-        fits = self._tails[tail.lower()]
+        tail = next(each for each in tails if _folded(each) in self._tails)  # the longest agreement from the right wins
+        fits = self._tails[_folded(tail)]
         exact = [entry for entry in fits if f"/{entry.name}".endswith(f"/{tail}")]
         whole = [entry for entry in exact if entry.name == "/".join(parts)]
         return whole if len(whole) == 1 else exact or fits  # im1.JPG is im1.jpg where there is no im1.JPG
@@ -187,6 +188,11 @@ class Files:
             raise UserError(f"{entry.path} is damaged ({error}): download it again.") from error
 
 
+def _folded(name: str) -> str:
+    """A name as it is looked up: of one case, and of one form of its accents, of which macOS writes another one."""
+    return (name if name.isascii() else normalize("NFC", name)).lower()
+
+
 def _parts(name: str) -> list[str]:
     return [part for part in name.strip().replace("\\", "/").split("/") if part not in ("", ".")]
 
@@ -201,7 +207,7 @@ def _front(name: str, fits: Sequence[Entry]) -> tuple[tuple[str, ...], int]:
     """The root and the folders in front of a name that are not in front of its file, and how many parts agree."""
     parts, agree = _parts(name), 0
     for part, other in zip(reversed(parts), reversed(fits[0].name.split("/") if fits else []), strict=False):
-        if part.lower() != other.lower():
+        if _folded(part) != _folded(other):
             break
         agree += 1
     root = ("/",) if name.strip()[:1] in ("/", "\\") else ()
