@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -108,6 +109,7 @@ class Cell(NamedTuple):
             given = {name: getattr(options, name) for name in ("trials", "workers", "devices", "epochs")}
             more = [f"--{name}={value}" for name, value in given.items() if value is not None]
             for search in sweep.plan(sweep.parse([self.method, self.data, f"--{self.kind}={sizes}", *more])):
+                search.sought = replace(search.sought, minutes=None)  # in which a machine comes to its own number
                 self._check(search)
                 sweep.tune(search, pool)
                 finished += self._check(search)

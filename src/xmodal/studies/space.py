@@ -183,7 +183,8 @@ def read_search(path: Path, given: Mapping[str, Any] | None = None) -> Search:
             carried = file if same else {each: value for each, value in file.items() if each == "seed"}
             given[key] = {**carried, **given[key]}
     content |= given
-    trials, minutes = content.get("trials", 24), content.get("minutes")
+    minutes = content.get("minutes")
+    trials = content.get("trials", 24 if minutes is None else None)
     if trials is not None and (not isinstance(trials, int) or trials < 1):
         raise UserError(f"{path}: trials is {trials!r}; give a whole number from 1.")
     if minutes is not None and (not isinstance(minutes, int | float) or minutes <= 0):
