@@ -34,8 +34,6 @@ def shared_training(cli: XmodalCLI) -> Iterator[Path | None]:
         if found:
             sys.stderr.write(f"trained already, with codes of another length: {found}\n")
         yield found
-        if found:  # so that the run is whole without the other
-            cli.trainer.save_checkpoint(cli.folder / "checkpoints" / "best.ckpt")
 
 
 def _trained(cli: XmodalCLI) -> Path | None:

@@ -150,6 +150,8 @@ def train(
         if test:
             cli.trainer.test(cli.model, datamodule=cli.datamodule, ckpt_path=best, weights_only=True, verbose=False)
             leave_outputs(cli)
+        if shared:  # so that the run is whole without the other
+            cli.trainer.save_checkpoint(folder / "best.ckpt")
         epochs = read_result(shared.parents[1] / "result.json")["epochs"] if shared else None
         return leave_record(cli, started, {"val/map": float(score), **cli.model.results}, epochs)
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from lightning import Trainer
 
 from tests.methods.training import HARMLESS, SIZES, Toy, fit
 from xmodal import run
@@ -163,3 +164,23 @@ def test_runs_of_other_lengths_use_the_one_training(home, monkeypatch):
     monkeypatch.delenv(FIRST)
     with shared_training(cli) as found:
         assert found is None, "processes that torchrun has started may find different things"
+
+
+def test_a_run_that_shares_a_training_is_recorded_once_it_is_whole(home, monkeypatch):
+    """One that was killed, or found the disk full, while it wrote its checkpoint was done, and stayed without it."""
+    options = ["--trainer.max_epochs=1", "--data.subset=64", "--trainer.accelerator=cpu", "--gallery=false"]
+    given = [*configuration("twdh", "emoji"), *options]
+    first = run.train([*given, "--model.bits=32"])
+    second = first.parents[2] / "16" / first.parent.name
+
+    def full(trainer, path):
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "save_checkpoint", full)
+        with pytest.raises(OSError, match="No space"):
+            run.train([*given, "--model.bits=16"])
+    assert not (second / "result.json").exists()
+    run.train([*given, "--model.bits=16"])
+    assert (second / "result.json").is_file()
+    assert [file.name for file in (second / "checkpoints").iterdir()] == ["best.ckpt"]

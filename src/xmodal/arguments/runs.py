@@ -64,7 +64,7 @@ def sweep() -> ArgumentParser:
     pair(own, several=True)
     _run(own)
     own.add_argument("--trials", help="finished trials the study shall have in the end; default: the sweep file's")
-    own.add_argument("--minutes", help="for each study, after which no trial starts; without --trials nothing else ends it")
+    own.add_argument("--minutes", help="for each study, then no trial starts; without --trials nothing else ends it")
     own.add_argument("--sampler", help=f"{', '.join(SAMPLERS)}; default: the sweep file's")
     own.add_argument("--sampler_seed", help="seed of the sampler; default: the sweep file's")
     own.add_argument("--pruner", help=f"{', '.join(PRUNERS)}; default: the sweep file's")

@@ -33,7 +33,7 @@ def check_complete(study: optuna.Study) -> None:
         UserError: no trial was completed.
     """
     if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-        raise UserError(f"no trial of {study.study_name} was completed; see the reasons above, or raise TRIALS.")
+        raise UserError(f"no trial of {study.study_name} was completed; see above why, or raise TRIALS or MINUTES.")
 
 
 def write_tuned(sweep: Sweep, study: optuna.Study, size: int) -> Path:
