@@ -99,6 +99,18 @@ def test_coco_by_karpathys_lists_is_judged_by_the_picture(tmp_path):
     assert set(found.values()) == {"label"}
 
 
+def test_coco_of_which_a_part_is_missing_is_refused(tmp_path):
+    make.coco(tmp_path)
+    make.karpathy(tmp_path, "coco")  # its photos have other names, as those of 2014 beside annotations of 2017
+    with pytest.raises(UserError, match=r"lists 30 photos without captions, such as 1000_ab\.jpg"):
+        _ = data.MSCOCO(root=str(tmp_path), captions="all").release
+    (tmp_path / "annotations" / "captions_train2017.json").write_text(
+        '{"images": [{"id": 7, "file_name": "7.jpg"}], "annotations": [{"id": 1, "image_id": 7, "caption": "A dog."}]}'
+    )
+    with pytest.raises(UserError, match="1 photos are in files of one kind only"):
+        _ = data.MSCOCO(root=str(tmp_path)).release
+
+
 def test_a_picture_under_two_names_is_drawn_as_one_and_told_in_official_lists(tmp_path, colour, capsys):
     make.flickr_captions(tmp_path)
     make.flickr_lists(tmp_path, LISTS)
@@ -130,6 +142,21 @@ def test_lemmas_of_the_release_are_no_captions(tmp_path):
     make.flickr_captions(tmp_path, "token")
     (tmp_path / "Flickr8k.lemma.token.txt").write_text("1000_ab.jpg#0\ta man run .\n")
     assert data.Flickr8k(root=str(tmp_path)).caption(0) == "A man, number 0, runs 0 ."
+
+
+def test_captions_of_another_version_and_missing_lists_are_refused(tmp_path):
+    make.flickr_captions(tmp_path)
+    make.flickr_lists(tmp_path, LISTS)
+    own = (tmp_path / "captions.txt").read_bytes()
+    make.zipped(tmp_path / "archive.zip", {"captions.txt": own})  # what was unpacked lies beside it
+    assert len(data.Flickr8k(root=str(tmp_path)).release.label) == 150
+    (tmp_path / "Flickr8k_captions.txt").write_bytes(own.lower())
+    with pytest.raises(UserError, match=r"Flickr8k_captions\.txt in .* and captions\.txt in .* differ: keep the one"):
+        _ = data.Flickr8k(root=str(tmp_path)).release
+    (tmp_path / "Flickr8k_captions.txt").unlink()
+    (tmp_path / LISTS[1]).unlink()
+    with pytest.raises(UserError, match=r"lacks Flickr_8k\.devImages\.txt, beside which the other lists lie"):
+        _ = data.Flickr8k(root=str(tmp_path)).release
 
 
 def test_flickr30k_from_any_of_its_files(tmp_path):

@@ -57,7 +57,7 @@ class CaptionBenchmark(Benchmark):
 
     def _karpathy(self, files: Files) -> tuple[list[str], list[list[str]], dict[str, list[int]]] | None:
         """`dataset_<name>.json`: photos, sentences and splits."""
-        entry = next(iter(files.entries(f"dataset_{self.name}.json")), None)
+        entry = the_one(files, files.entries(f"dataset_{self.name}.json"))
         if entry is None:
             return None
         names, splits, captions = karpathy(files, entry)
@@ -66,8 +66,11 @@ class CaptionBenchmark(Benchmark):
     def _captions(self, files: Files) -> tuple[list[str], list[list[str]], dict[str, list[int]]] | None:
         """`captions.txt` (Kaggle), `*.token.txt` (original) or `results.csv`, with the official lists if any."""
         endings = ("captions.txt", "results.csv", ".token.txt", ".token")
-        every = (entry for ending in endings for entry in files.entries(ending))
-        entry = next((each for each in every if ".lemma." not in each.name), None)  # the release has its lemmas too
+        found = (
+            [each for each in files.entries(ending) if ".lemma." not in each.name]  # the release has its lemmas too
+            for ending in endings
+        )
+        entry = the_one(files, next(filter(None, found), []))
         if entry is None:
             return None
         by_name: dict[str, list[str]] = {}
@@ -76,8 +79,11 @@ class CaptionBenchmark(Benchmark):
         names = list(by_name)
         row = {name: position for position, name in enumerate(names)}
         roles: dict[str, list[int]] = {}
-        for role, file in zip(ROLES, self.lists, strict=False):
-            listed = files.find(file)
+        lists = {file: files.find(file) for file in self.lists}
+        if any(lists.values()) and not all(lists.values()):
+            lacking = ", ".join(file for file, listed in lists.items() if not listed)
+            raise UserError(f"{self.root} lacks {lacking}, beside which the other lists lie: add what is missing.")
+        for role, (file, listed) in zip(ROLES, lists.items(), strict=True):
             if listed is not None:
                 lines = files.lines(listed)
                 if unknown := [line for line in lines if line not in row]:
@@ -118,6 +124,18 @@ class CaptionBenchmark(Benchmark):
         if self.tokens:
             arrays["tokens"] = np.concatenate(images)
         return captioned(arrays, captions, np.repeat(np.arange(len(captions)), 5), roles, "scan")
+
+
+def the_one(files: Files, entries: Sequence[Entry]) -> Entry | None:
+    """The first of some files, which are copies of one, such as a zip's beside what was unpacked of it.
+
+    Raises:
+        UserError: they differ.
+    """
+    if len(entries) > 1 and len({files.read(each) for each in entries}) > 1:
+        named = " and ".join(f"{each.name} in {each.path}" for each in entries[:3])
+        raise UserError(f"{named} differ: keep the one that is meant.")
+    return next(iter(entries), None)
 
 
 def karpathy(files: Files, entry: Entry) -> tuple[list[str], list[str], list[list[str]]]:

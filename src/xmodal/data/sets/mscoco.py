@@ -8,7 +8,7 @@ import numpy as np
 from xmodal.data.readers.files import Files, Forms, Photos
 from xmodal.data.readers.release import Release
 from xmodal.data.sets.benchmark import Benchmark
-from xmodal.data.sets.captions import ROLES, captioned, karpathy
+from xmodal.data.sets.captions import ROLES, captioned, karpathy, the_one
 from xmodal.data.sets.protocols import PROTOCOLS
 from xmodal.errors import UserError
 from xmodal.relevance import Rule
@@ -54,6 +54,12 @@ class MSCOCO(Benchmark):
         parts = {kind: self._load(files, kind) for kind in ("captions", "instances")}
         if not parts["captions"] or not (parts["instances"] or self.captions == "all"):
             return None
+        photos_of = {kind: {number for part in found for number, _ in part["images"]} for kind, found in parts.items()}
+        if self.captions == "first" and (alone := photos_of["captions"] ^ photos_of["instances"]):
+            raise UserError(
+                f"{self.root}: {len(alone)} photos are in files of one kind only, captions_*.json or instances_*.json: "
+                "add what is missing, such as instances_train2014.json beside captions_train2014.json."
+            )
         names: dict[int, str] = {}
         every: dict[int, dict[tuple[str, str], None]] = defaultdict(dict)  # a folder and its zip may hold one caption
         for part in parts["captions"]:
@@ -102,10 +108,9 @@ class MSCOCO(Benchmark):
                         (int(mark["image_id"]), (str(mark.get("id", k)), mark["caption"].strip()))
                         for k, mark in enumerate(marks)
                     ]
-                    images = [(int(image["id"]), str(image["file_name"])) for image in part["images"]]
                 else:
                     of_images = [(int(mark["image_id"]), int(mark["category_id"])) for mark in marks]
-                    images = []
+                images = [(int(image["id"]), str(image["file_name"])) for image in part["images"]]
                 categories = [(int(each["id"]), str(each["name"])) for each in part.get("categories", ())]
             except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
                 raise UserError(f"{entry.path} is damaged ({error!r}): download it again.") from error
@@ -113,12 +118,14 @@ class MSCOCO(Benchmark):
         return parts
 
     def _karpathy(self, files: Files, names: list[str]) -> dict[str, list[int]]:
-        entry = next(iter(files.entries("dataset_coco.json")), None)
+        entry = the_one(files, files.entries("dataset_coco.json"))
         if entry is None:
             return {}
         row = {name: k for k, name in enumerate(names)}
-        roles: dict[str, list[int]] = {role: [] for role in ROLES}
-        for name, split, _ in zip(*karpathy(files, entry), strict=True):
-            if name in row:
-                roles[split].append(row[name])
-        return roles
+        listed, splits, _ = karpathy(files, entry)
+        if unknown := [name for name in listed if name not in row]:
+            raise UserError(
+                f"{entry.path} lists {len(unknown)} photos without captions, such as {unknown[0]}: its photos are "
+                "those of captions_train2014.json and captions_val2014.json; or move it away."
+            )
+        return {role: [row[name] for name, each in zip(listed, splits, strict=True) if each == role] for role in ROLES}
