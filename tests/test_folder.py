@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -167,6 +168,20 @@ def test_an_interrupted_run_goes_on_with_other_devices_and_says_which_code_began
     assert mixed_sources([first, first]) == ""
     (earlier,) = record_of(out)["earlier"]
     assert {key: first[key] for key in earlier.keys() - {"steps"}}.items() <= earlier.items()
+
+
+def test_a_run_begun_by_a_version_that_kept_no_code_says_so(home, capsys):
+    _, out, _ = run(capsys, "train", "cca", "emoji", "--bits", 16, *SMALL)
+    folder = Path(out.splitlines()[-1]).parent
+    for file in (folder / "checkpoints").iterdir():
+        kept = torch.load(file, weights_only=False)
+        del kept["callbacks"]["Origin"]
+        torch.save(kept, file)
+    _, tested, _ = run(capsys, "test", "--ckpt_path", folder / "checkpoints" / "best.ckpt")
+    assert record_of(tested)["earlier"] == [{"commit": None, "steps": 0}]
+    (folder / "result.json").unlink()  # as if interrupted
+    _, out, err = run(capsys, "train", "cca", "emoji", "--bits", 16, *SMALL)
+    assert (record_of(out)["earlier"], "so far (commit null, not" in err) == ([{"commit": None, "steps": 0}], True)
 
 
 def test_an_interrupted_run_does_not_go_on_with_other_data(home, capsys, monkeypatch):

@@ -135,8 +135,10 @@ class Origin(Callback):
         return {"trained": [*self.earlier, self.here | {"steps": self.trainer.global_step}]}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """A test may be of other data, whose inputs are others anyway."""
+        """A test may be of other data, whose inputs are others anyway; a version that kept no code is not this one."""
         self.same_split = checkpoint["callbacks"].get("SameData", {}).get("split_hash") == self.split
+        if self.state_key not in checkpoint["callbacks"]:
+            self.load_state_dict({"trained": [{"commit": None, "steps": checkpoint["global_step"]}]})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """See the class; the test of a run's own best epoch tells nothing new."""

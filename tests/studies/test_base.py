@@ -97,6 +97,14 @@ def test_which_code_ran_a_trial_is_known_and_other_code_of_ones_own_ends_the_stu
     assert "the study dmsf-emoji-16 was begun with mine.Mine one, not two: restore it" in capsys.readouterr().err
 
 
+def test_trials_of_a_version_that_kept_no_code_are_not_said_to_be_of_this_one(played, capsys, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("xmodal.studies.sweep.SOURCE", "unsaid")
+    assert sweep("--trials=1") == 0
+    assert "\n# Commit None.\n" in (played.home / "experiments" / "dmsf" / "tuned" / "emoji-16.yaml").read_text()
+    assert sweep("--trials=2") == 0
+    assert f"trials so far are by other code (None, now {code_of(provenance())})" in capsys.readouterr().err
+
+
 def test_data_that_are_edited_meanwhile_end_the_search(played, capsys):  # noqa: F811
     """Trials by other labels competed, in silence; sizes of batches make no other data."""
     found, real = iter("aab"), trial.run_trial

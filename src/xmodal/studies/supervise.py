@@ -47,7 +47,7 @@ def supervise(sweep: Sweep, opened: OpenStudy, pool: Pool, first: Sequence[Mappi
         return
     sys.stderr.write(f"study {sweep.name}: {done} of {trials or 'any number of'} trials are done\n")
     here = code_of(provenance())
-    if other := sorted({code_of(each.user_attrs[SOURCE]) for each in finished if SOURCE in each.user_attrs} - {here}):
+    if other := sorted({code_of(each.user_attrs.get(SOURCE, {})) for each in finished} - {here}):
         sys.stderr.write(f"study {sweep.name}: trials so far are by other code ({', '.join(other)}, now {here})\n")
     end = time.monotonic() + 60 * sweep.sought.minutes if sweep.sought.minutes else None
     names = [f"{uuid4().hex} {myself()}" for _ in range(pool.workers)]

@@ -46,7 +46,7 @@ def write_tuned(sweep: Sweep, study: optuna.Study, size: int) -> Path:
         command += f" --epochs {sweep.options.epochs}"
     command += ", then".join(drawn(study.get_trials(deepcopy=False, states=DONE)))
     content = experiment_with(sweep.base, {**given, **best.params})
-    source = best.user_attrs.get(SOURCE)
+    source = best.user_attrs.get(SOURCE, {"commit": None, "dirty": None})  # of a version that kept no code
     counts = {
         state.name.lower(): len(study.get_trials(deepcopy=False, states=(state,))) for state in (*DONE, TrialState.FAIL)
     }
