@@ -140,6 +140,29 @@ def test_a_callback_of_ones_own_draws_after_a_kill_what_it_would_have_drawn(home
     assert Draws.drawn[:2] == Draws.drawn[2:]
 
 
+NOISY = """
+import torch
+from xmodal.methods import DCMHT
+
+class Noisy(DCMHT):
+    name = "noisy"
+
+    def encode(self, side, features):
+        relaxed = super().encode(side, features)
+        return (relaxed + torch.randn_like(relaxed)).tanh()
+"""
+
+
+def test_codes_that_are_drawn_are_drawn_alike_in_each_test(home, monkeypatch):
+    """They depended on what was drawn before: tested again, or killed before its test, a run had .1847, not .1871."""
+    monkeypatch.setattr(sys, "path", [str(home), *sys.path])
+    (home / "noisy.py").write_text(NOISY)
+    assert main(["train", "noisy.Noisy", "emoji", "--bits=8", *SMALL]) == 0
+    assert main(["test", f"--ckpt_path={home}/runs/noisy/emoji/8/seed0/checkpoints/best.ckpt"]) == 0
+    trained, tested = (json.loads(each.read_text()) for each in sorted(home.glob("runs/noisy/emoji/8/*/result.json")))
+    assert tested["metrics"] == {key: each for key, each in trained["metrics"].items() if key != "val/map"}
+
+
 def test_files_of_the_working_folder_go_first_and_the_package_has_the_rest(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XMODAL_HOME", str(tmp_path))
     monkeypatch.delenv("PYTHONPATH", raising=False)

@@ -33,6 +33,12 @@ class SeedEpoch(Callback):
         """See the class."""
         seed_everything(epoch_seed(self.seed, trainer.current_epoch), verbose=False)
 
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Codes that are drawn are drawn alike in each evaluation, whatever was before it."""
+        seed_everything(self.seed, verbose=False)
+
+    on_test_start = on_validation_start
+
 
 class SameData(Callback):
     """A training goes on with the split and the labels that it began with, whatever became of the files meanwhile.
