@@ -10,6 +10,7 @@ from tests import forks
 from tests.studies.conftest import SMALL, inline  # noqa: F401 - a fixture
 from xmodal.__main__ import main
 from xmodal.experiment import experiment, method_class, size_names
+from xmodal.search.trained import Trained
 
 
 @pytest.mark.slow
@@ -138,6 +139,42 @@ def test_a_callback_of_ones_own_draws_after_a_kill_what_it_would_have_drawn(home
     assert main([*words, "--variant=killed"]) == 0
     assert len(Draws.drawn) == 4
     assert Draws.drawn[:2] == Draws.drawn[2:]
+
+
+DERIVED = """
+from xmodal.methods import DCMHT, DMSF
+
+class Few(DCMHT):
+    name = "few"
+
+    def __init__(self, bits: int = 8, image_dim: int = 1280, text_dim: int = 384) -> None:
+        super().__init__(bits, 16, lr=0.002, image_dim=image_dim, text_dim=text_dim)
+
+class Half(DCMHT):
+    name = "half"
+
+    def __init__(self, lr: float = 1e-3, **options) -> None:
+        super().__init__(lr=lr / 2, **options)
+
+class More(DMSF):
+    name = "more"
+
+    def __init__(self, extra: float = 0.5, **options) -> None:
+        super().__init__(**options)
+"""
+
+
+def test_a_constructor_of_ones_own_may_take_less_than_the_method_that_it_is_derived_of(home, monkeypatch, capsys):
+    """One that left out lr ended in a KeyError, one that halved it trained at the whole, in silence; no run of one
+    that takes all others as **options could be exported or searched: the sizes of its data were not given to it."""
+    monkeypatch.setattr(sys, "path", [str(home), *sys.path])
+    (home / "derived.py").write_text(DERIVED)
+    assert main(["train", "derived.Few", "emoji", "--bits=8", *SMALL]) == 0
+    assert Trained.open(home / "runs/few/emoji/8/seed0").method.hparams["lr"] == 0.002
+    assert main(["train", "derived.Half", "emoji", "--bits=8", *SMALL]) == 2
+    assert "Half has lr 0.001 and gives 0.0005 to the method that it is derived of" in capsys.readouterr().err
+    assert main(["train", "derived.More", "emoji", "--bits=8", *SMALL]) == 0
+    assert Trained.open(home / "runs/more/emoji/8/seed0").bits == 8
 
 
 NOISY = """

@@ -6,10 +6,10 @@ A number that no rule names is from 0 to 1e9, a whole one from 1 to a million.
 import inspect
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import is_dataclass
+from collections.abc import Mapping, MutableMapping
+from dataclasses import asdict, is_dataclass
 from numbers import Integral, Real
-from types import NoneType, UnionType
+from types import FrameType, NoneType, UnionType
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from xmodal.errors import UserError
@@ -63,6 +63,38 @@ RANGES = {
 
 
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
+
+
+def complete(hparams: MutableMapping[str, Any], frame: FrameType, cls: str) -> None:
+    """Add to the arguments of a class those that it gives to the constructor of the method that it is derived of.
+
+    Args:
+        hparams: what the class was made with; a method reads its rates there.
+        frame: of the method's constructor.
+        cls: name of the class.
+
+    Raises:
+        UserError: a rate or weight of the class has its name from one of the method, and another value.
+    """
+    names, _, _, found = inspect.getargvalues(frame)
+    for name in names[1:]:
+        value = hparams.setdefault(name, found[name])
+        if isinstance(found[name], float) and isinstance(value, float) and value != found[name]:
+            raise UserError(
+                f"{cls} has {name} {value} and gives {found[name]} to the method that it is derived of, which would "
+                f"read {value}: give its own another name."
+            )
+
+
+def as_numbers(given: Mapping[str, Any], kinds: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments as `check_numbers` takes them: dataclasses by field, a whole number given for a real one as one."""
+    found: dict[str, Any] = {}
+    for name, value in given.items():
+        if is_dataclass(value) and not isinstance(value, type):
+            found[name] = asdict(value)
+        else:
+            found[name] = float(value) if kinds.get(name) is float and isinstance(value, int) else value
+    return found
 
 
 def words_of(kind: Any) -> str:  # noqa: ANN401 - a type

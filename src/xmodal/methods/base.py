@@ -1,7 +1,7 @@
 """What every method shares in training: the form of a loss, trunks, batches over processes; nothing of any paper."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict
 from inspect import currentframe
 from types import FrameType
 from typing import Any, Literal, cast, get_type_hints
@@ -13,7 +13,7 @@ from torch.nn import Module, ModuleDict
 from torch.optim import Optimizer
 
 from xmodal.batch import SIDES, Batch, Features, Raw, Side
-from xmodal.checks import check_kinds, check_numbers
+from xmodal.checks import as_numbers, check_kinds, check_numbers, complete
 from xmodal.encoders import SharedBatchNorm, Trunk
 from xmodal.errors import UserError
 from xmodal.layers import Dropout, Shard, Standardisation, gather_with_gradient, one_row_each, tell_of_own_rows
@@ -27,7 +27,7 @@ class RetrievalMethod(Evaluated):
 
     A subclass implements `encode`, `training_step` and `configure_optimizers`, and sets `weights`,
     a frozen dataclass: a field is a term's name, its log key and its sweep key. Its constructor is its configuration.
-    One that optimises by hand steps its schedules itself, as Lightning has it. Hooks in training need no `super()`.
+    One that optimises by hand steps its schedules itself, as Lightning has it. The hooks here need no `super()`.
     One with an argument `trunk_lr` can train its trunks: it then optimises `parameter_groups()`. The trunks come from
     the data module, and what they read has become features before any step sees it.
 
@@ -60,16 +60,13 @@ class RetrievalMethod(Evaluated):
         Raises:
             UserError: a value is of another type than its argument, or a number outside what it takes.
         """
-        super().save_hyperparameters(*args, frame=frame or cast("FrameType", currentframe()).f_back, **options)
+        frame = frame or cast("FrameType", cast("FrameType", currentframe()).f_back)
+        super().save_hyperparameters(*args, frame=frame, **options)
+        if not args and not options:
+            complete(self.hparams, frame, type(self).__name__)
         kinds = get_type_hints(type(self).__init__)
         check_kinds("model", self.hparams_initial, kinds)
-        given: dict[str, Any] = {}
-        for name, value in self.hparams_initial.items():
-            if is_dataclass(value) and not isinstance(value, type):
-                given[name] = asdict(value)
-            else:  # a whole number given for a real one is one
-                given[name] = float(value) if kinds.get(name) is float and isinstance(value, int) else value
-        check_numbers("model", given)
+        check_numbers("model", as_numbers(self.hparams_initial, kinds))
 
     def setup(self, stage: str) -> None:
         """Take the trunks that are to be trained from the data module, and this process's place among all.

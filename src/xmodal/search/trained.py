@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from inspect import signature
 from pathlib import Path
 from typing import Any, cast
 
@@ -83,7 +82,7 @@ class Trained:
         try:
             config = read_yaml(folder / "config.yaml")
             path = config["model"]["class_path"]
-            takes = signature(imported(path)).parameters
+            takes = arguments_of(imported(path))
             held = saved["hyper_parameters"]  # the data's sizes among them
             arguments = config["model"]["init_args"] | {name: held[name] for name in takes if name in held}
             method: RetrievalMethod = built(RetrievalMethod, {"class_path": path, "init_args": arguments})
