@@ -14,6 +14,8 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
 
 from xmodal.errors import UserError
+from xmodal.methods import RetrievalMethod
+from xmodal.methods.hooks import tell_of_replaced
 from xmodal.parent import FIRST
 
 Decided = TypeVar("Decided")
@@ -121,6 +123,8 @@ class Usable(Callback):
         """See the class."""
         for each in trainer.callbacks:  # type: ignore[attr-defined]
             check_callback(type(each), f"{type(pl_module).__name__}.configure_callbacks")
+        if stage == "fit":
+            tell_of_replaced(RetrievalMethod, pl_module)
 
 
 def listed(given: Any) -> list[Any]:  # noqa: ANN401 - an argument of the trainer
