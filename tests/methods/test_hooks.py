@@ -109,7 +109,7 @@ def test_an_evaluation_of_ones_own_that_leaves_out_the_suites_is_refused():
 
 
 def test_a_hook_that_takes_the_place_of_a_methods_is_told():
-    """Of a class derived of DMSF the codes, of CCA the closed form (.1775 for .2332) were left out, in silence."""
+    """Of a class derived of DMSF the codes, of CCA the closed form (.1775 for .4005) were left out, in silence."""
 
     class Replaces(DCMH):
         name = "replaces"
