@@ -1,6 +1,7 @@
 """Ablations through the command line: what is run, what is found again, and what the table says."""
 
 import json
+import re
 import time
 
 import numpy as np
@@ -53,6 +54,11 @@ def test_the_tuned_method_and_its_variants_are_run_once(home, capsys, started):
     assert main([*command, "--workers=2"]) == 0
     assert started[4:] == ["no_graph-seed0"]
     assert (home / "runs/dmsf/emoji/16/ablation.md").read_text() == table
+    tuned = home / "experiments/dmsf/tuned/emoji-16.yaml"  # the search goes on, and its best trial stays
+    tuned.write_text(re.sub(r"trials: \d+ complete, \d+ pruned", "trials: 40 complete, 8 pruned", tuned.read_text()))
+    assert main(command) == 0
+    assert len(started) == 5
+    assert [record(home, f"dmsf/emoji/16/tuned-seed{seed}")["trials"] for seed in (0, 1)] == [48, 48]
 
 
 def test_an_untuned_method_is_what_train_runs_and_a_failure_does_not_end_the_others(home, capsys, started, monkeypatch):

@@ -97,6 +97,15 @@ def write_result(folder: Path, result: Mapping[str, Any]) -> Path:
     return path
 
 
+def renewed(record: dict[str, Any], trials: int | None) -> dict[str, Any]:
+    """A record that is used again, which says in how many trials its values are searched by now."""
+    if record.get("trials") != trials:
+        path = Path(record.pop("path"))
+        record |= {"trials": trials}
+        record["path"] = str(write_result(path.parent, record))
+    return record
+
+
 def read_results(folder: Path) -> Iterator[dict[str, Any]]:
     """Every record under a folder, sorted by path.
 

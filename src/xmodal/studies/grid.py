@@ -23,7 +23,7 @@ from xmodal.experiment import configuration, experiment
 from xmodal.folder import OVERWRITE, difference, leftovers, settings
 from xmodal.progress import bar
 from xmodal.records import read_results
-from xmodal.records.record import is_of, mixed_sources, read_result
+from xmodal.records.record import is_of, mixed_sources, read_result, renewed
 from xmodal.records.setups import DATA, Record, Setup, other_data
 from xmodal.run import whole_list
 from xmodal.safe_yaml import parse_yaml, read_yaml
@@ -51,8 +51,7 @@ def full_method(method: str, dataset: str, size: int, base: Path | None = None) 
         base = base or experiment(method, dataset).file
         return base, configuration(None, None, [base])
     check_same_data(tuned, base)
-    marks = [f"--group={method}-{dataset}-{size}", "--job_type=tuned"]
-    return tuned, [*configuration(None, None, [tuned]), *marks]
+    return tuned, [*configuration(None, None, [tuned]), f"--group={method}-{dataset}-{size}", "--job_type=tuned"]
 
 
 def tuned_file(method: str, dataset: str, size: int) -> Path:
@@ -97,11 +96,13 @@ class Run(NamedTuple):
     configuration: str
     setup_hash: str
     own_code: tuple[tuple[str, str], ...] = ()
+    trials: int | None = None
 
     def record(self) -> Record | None:
         """What the run left, if it was evaluated under this very configuration, by these files of one's own."""
         found = (each for each in read_results(self.folder) if is_of(each, self.configuration, dict(self.own_code)))
-        return next((each for each in found if "test/map" in each["metrics"] and has_queries(each)), None)
+        kept = (each for each in found if "test/map" in each["metrics"] and has_queries(each))
+        return next((renewed(each, self.trials) for each in kept), None)
 
 
 def has_queries(record: Record) -> bool:
@@ -208,7 +209,8 @@ def _resolved(row: Sequence[str], seed: int) -> Run:
 
     arguments = (*row, f"--seed_everything={seed}")
     parsed = Parsed(arguments)
-    return Run(arguments, parsed.folder, parsed.yaml, parsed.setup_hash, tuple(parsed.own_code.items()))
+    own_code = tuple(parsed.own_code.items())
+    return Run(arguments, parsed.folder, parsed.yaml, parsed.setup_hash, own_code, parsed.given.trials)
 
 
 def check_data(record: Record) -> None:

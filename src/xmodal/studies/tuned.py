@@ -16,7 +16,7 @@ from xmodal.errors import UserError
 from xmodal.experiment import configuration
 from xmodal.files import write_atomically
 from xmodal.records import read_results
-from xmodal.records.record import is_evaluated, is_of, searched, tuned_text, write_result
+from xmodal.records.record import is_evaluated, is_of, renewed, searched, tuned_text
 from xmodal.run import overrides
 from xmodal.studies.grid import check_data, written_file
 from xmodal.studies.processes import Pool
@@ -96,11 +96,7 @@ def evaluate(sweep: Sweep, tuned: Path, size: int, pool: Pool) -> dict[str, Any]
     for record in read_results(parsed.folder):
         if is_evaluated(record) and is_of(record, parsed.yaml, parsed.own_code):
             check_data(record)
-            if record.get("trials") != (trials := parsed.given.trials):  # the search has gone on
-                path = Path(record.pop("path"))
-                record |= {"trials": trials}
-                record["path"] = str(write_result(path.parent, record))
-            return record
+            return renewed(record, parsed.given.trials)
     for _, outcome in filter(None, pool.run(deque([(run_whole, (arguments, sweep.devices))]))):
         if isinstance(outcome, Exception):
             sys.stderr.write(f"{outcome}\n")
