@@ -192,7 +192,7 @@ def test_a_mistake_is_one_line(tmp_path, folder, made, options, message):
 def test_a_folder_that_is_not_there_is_one_line(tmp_path, folder):
     given = make(tmp_path)
     with pytest.raises(UserError, match="there is no such folder"):
-        folder(given | {"images": str(tmp_path / "photos")})
+        folder(given | {"images": str(tmp_path / "photos")}).describe()
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"none of the 40 pictures is in .*, the first is '0.jpg'"):
         folder(given | {"images": str(tmp_path / "empty")}, label="label").describe()

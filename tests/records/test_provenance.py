@@ -10,13 +10,14 @@ import pytest
 import torch
 import yaml
 
+from xmodal import code
 from xmodal.cli import Parsed
 from xmodal.commands.table import Cell
 from xmodal.encoders import OpenClipText
 from xmodal.errors import UserError
 from xmodal.experiment import configuration
 from xmodal.methods import CCA
-from xmodal.records import code, machine
+from xmodal.records import machine
 
 MADE = ("README.md", "results/measured.csv", "docs/results.md", "experiments/dmsf/tuned/emoji-64.yaml")
 CODE = ("src/xmodal/run.py", "experiments/dmsf/emoji.yaml", "docs/metrics.md")
