@@ -72,11 +72,11 @@ def page() -> str:
     parts.append("## Ablations")
     parts.append(
         "`difference`: variant minus full method, mean of both directions, with its 95 % interval over queries; `p`: "
-        "paired randomisation test over the queries of the seeds' mean, Holm-adjusted within the table. `dcmht-emoji` "
-        "and `dmsf-fashion` have the settings of the tables above, were made on one thread, and are tested over seeds "
-        "and queries. The others are of 22 November: they have the settings of earlier searches, so that their full "
-        "method is another one than above, are older than the test over seeds, so that what they call better may be a "
-        "matter of seeds, and how many threads made them is not recorded. `make ablate` runs the settings of today."
+        "paired randomisation test over the queries of the seeds' mean, Holm-adjusted within the table. `dmsf-fashion` "
+        "has the settings of the tables above. All others have those of earlier searches, so that their full method is "
+        "another one than above; `make ablate` runs the settings of today. `dmsf-fashion` and `dcmht-emoji` were made "
+        "on one thread, and are tested over seeds and queries. The rest is of 22 November, and older than that test: "
+        "what it calls better may be a matter of seeds, and how many threads made it is not recorded."
     )
     for path in sorted((HERE / "ablations").glob("*.csv")):
         found = _read(path)
@@ -85,15 +85,15 @@ def page() -> str:
             for row in found
         ]
         head = ("variant", "i2t", "t2i", "difference", "95 % interval", "p", "")
-        parts += [f"### {path.stem}", _beside(path.stem, found[0]), _markdown(head, shown)]
+        parts += [f"### {path.stem}", _beside(path.stem, found[0], rows), _markdown(head, shown)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _beside(name: str, full: Row) -> str:
+def _beside(name: str, full: Row, rows: Sequence[Row]) -> str:
     """The full method of an ablation, beside the tuned method of the tables above, which may have other settings."""
-    of = tuple(name.rsplit("-", 1))
-    now = [row for row in _read(HERE / "measured.csv") if (row["method"], row["dataset"]) == of]
-    found = next(row for row in now if row["variant"] == "tuned" and row["size"].startswith("64 "))
+    of = (*name.rsplit("-", 1), "tuned")
+    now = [row for row in rows if (row["method"], row["dataset"], row["variant"]) == of]
+    found = next(row for row in now if row["size"].startswith("64 "))
     return f"Mean of both directions: the full method {float(full['mean']):.4f}, tuned above {found['mean']}."
 
 
