@@ -59,10 +59,14 @@ def test_what_was_written_is_read(sound):
         assert torch.equal(read["state_dict"][name], value), name
 
 
-def test_what_could_not_be_read_again_is_not_written(tmp_path, sound):
-    """A method of one's own kept a NumPy array: its run ended with a damaged checkpoint, and began anew at a kill."""
-    kept = read_checkpoint(sound) | {"beta": np.ones(3)}
-    with pytest.raises(UserError, match="is not read with numpy"):
+STATES = torch.eye(3).to_sparse(), torch.ones(3, dtype=torch.cfloat), {"steps": 1}
+
+
+@pytest.mark.parametrize(("part", "value"), [("beta", np.ones(3)), *(("state_dict", {"a": each}) for each in STATES)])
+def test_what_could_not_be_read_again_is_not_written(tmp_path, sound, part, value):
+    """A method of one's own kept a NumPy array, or a sparse buffer: its run ended with a damaged checkpoint."""
+    kept = read_checkpoint(sound) | {part: value}
+    with pytest.raises(UserError, match="is not read with"):
         WholeCheckpoints().save_checkpoint(kept, tmp_path / "last.ckpt")
     assert not (tmp_path / "last.ckpt").exists()
 

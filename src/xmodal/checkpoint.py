@@ -147,8 +147,12 @@ class WholeCheckpoints(TorchCheckpointIO):
 
         def write(file: IO[bytes]) -> None:
             torch.save(checkpoint, file)
-            if strange := [name for name, kind in _globals(file).items() if kind is None]:
-                raise UserError(f"a checkpoint is not read with {min(strange)}: keep tensors and plain values in it.")
+            odd = [name for name, value in checkpoint.get("state_dict", {}).items() if not _is_plain(value)]
+            if strange := odd + [name for name, kind in _globals(file).items() if kind is None]:
+                raise UserError(
+                    f"a checkpoint is not read with {min(strange)}: keep dense tensors of real numbers in its state, "
+                    "and plain values or other tensors by on_save_checkpoint."
+                )
 
         write_atomically(Path(path), write, lasting=True)
 
