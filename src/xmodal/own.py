@@ -6,12 +6,15 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xmodal.checks import parameters_of
 from xmodal.code import own_code
 from xmodal.errors import UserError
 from xmodal.records.record import leaves
+
+if TYPE_CHECKING:  # importing it takes seconds
+    from xmodal.methods import RetrievalMethod
 
 
 def own_class(given: str, kind: str) -> Any:  # noqa: ANN401 - a method or a data module
@@ -97,6 +100,65 @@ def imported(class_path: str) -> Any:  # noqa: ANN401 - a method or a data modul
     """
     module, _, name = class_path.rpartition(".")
     return getattr(import_module(module), name)
+
+
+def method_of(config: Mapping[str, Any], saved: Mapping[str, Any]) -> "RetrievalMethod":
+    """The method of a run as its configuration and a checkpoint make it, ready to encode.
+
+    Args:
+        config: the run's `model`.
+        saved: the checkpoint, as `read_checkpoint` gives it.
+    """
+    from xmodal.keys import arguments_of, built
+    from xmodal.methods import RetrievalMethod
+
+    takes, held = arguments_of(imported(config["class_path"])), saved["hyper_parameters"]
+    arguments = config["init_args"] | {name: held[name] for name in takes if name in held}  # the data's sizes too
+    method: RetrievalMethod = built(RetrievalMethod, {"class_path": config["class_path"], "init_args": arguments})
+    method.on_load_checkpoint(dict(saved))
+    method.load_state_dict(saved["state_dict"])
+    return method.eval()
+
+
+def tell_of_others(trainer: Any, config: Mapping[str, Any], best: Path) -> None:  # noqa: ANN401 - Lightning's
+    """Say where a method of one's own gives other outputs by its checkpoint alone than its test has ranked.
+
+    Exports, indexes and searches have no more than that: no hook, no callback, no attribute that training has set.
+
+    Args:
+        trainer: after the test, whose first queries are encoded once more.
+        config: the run's `model`.
+        best: the checkpoint.
+    """
+    import torch
+    from torch.nn.functional import normalize
+
+    from xmodal.batch import SIDES
+    from xmodal.checkpoint import read_checkpoint
+
+    ranked, told = trainer.lightning_module.test_metrics["retrieval"].outputs, ""
+    try:
+        method = method_of(config, read_checkpoint(best)).to(trainer.strategy.root_device)
+        batch = next(iter(trainer.datamodule.batches("query")))
+        rows = (batch["index"].cpu()[:, None] == ranked["query_index"].cpu()).nonzero()[:, 1]
+        for side in SIDES:
+            with torch.inference_mode(), trainer.precision_plugin.forward_context():
+                features = method.trunks[side](batch[side]) if side in method.trunks else batch[side]
+                found, was = method.encode(side, features).float().cpu(), ranked[f"query_{side}"][rows].float().cpu()
+            same = (
+                (found < 0) == (was < 0)
+                if method.kind == "binary"
+                else (normalize(found) - normalize(was)).abs() < 0.01
+            )
+            if (other := int((~same.all(1)).sum())) > len(rows) / 10:  # other sums, as of several devices, change fewer
+                told = f"{other} of {len(rows)} {side} queries have other outputs"
+    except Exception as error:  # whatever stands in it
+        told = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+    if told:
+        sys.stderr.write(
+            f"{trainer.lightning_module.name} encodes otherwise by its checkpoint alone than in its test ({told}), and "
+            "exports, indexes and searches have no more: let encode read parameters and persistent buffers only\n"
+        )
 
 
 def own_files(config: Mapping[str, Any]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from xmodal.errors import UserError
 from xmodal.experiment import configuration, size_names
 from xmodal.files import write_atomically
 from xmodal.folder import OVERWRITE
+from xmodal.own import tell_of_others
 from xmodal.records.record import read_result
 
 if TYPE_CHECKING:  # importing these takes seconds; the arguments are checked before
@@ -153,7 +154,10 @@ def train(
         if shared:  # so that the run is whole without the other
             cli.trainer.save_checkpoint(folder / "best.ckpt")
         epochs = read_result(shared.parents[1] / "result.json")["epochs"] if shared else None
-        return leave_record(cli, started, {"val/map": float(score), **cli.model.results}, epochs)
+        path = leave_record(cli, started, {"val/map": float(score), **cli.model.results}, epochs)
+        if test and cli.own_code and cli.trainer.is_global_zero:
+            tell_of_others(cli.trainer, cli.config_dump["model"], best)
+        return path
 
 
 def evaluate(arguments: Sequence[str], checkpoint: Path) -> Path:

@@ -28,7 +28,7 @@ from xmodal.experiment import CARRIED
 from xmodal.keys import arguments_of, built
 from xmodal.methods import RetrievalMethod
 from xmodal.metrics.packing import embedding_rows
-from xmodal.own import imported, own_files
+from xmodal.own import method_of, own_files
 from xmodal.records.record import leaves, read_result
 from xmodal.records.setups import other_data
 from xmodal.relevance import Relevance
@@ -81,13 +81,7 @@ class Trained:
         saved = read_checkpoint(file)
         try:
             config = read_yaml(folder / "config.yaml")
-            path = config["model"]["class_path"]
-            takes = arguments_of(imported(path))
-            held = saved["hyper_parameters"]  # the data's sizes among them
-            arguments = config["model"]["init_args"] | {name: held[name] for name in takes if name in held}
-            method: RetrievalMethod = built(RetrievalMethod, {"class_path": path, "init_args": arguments})
-            method.on_load_checkpoint(saved)
-            method.load_state_dict(saved["state_dict"])
+            method = method_of(config["model"], saved)
         except (ImportError, AttributeError, KeyError, TypeError) as error:
             raise UserError(
                 f"the run {folder} cannot be loaded ({type(error).__name__}: {error}); where its method is a class of "
@@ -95,12 +89,13 @@ class Trained:
             ) from error
         with file.open("rb") as content:  # which may be larger than the memory that is left
             digest = hashlib.file_digest(content, "sha256").hexdigest()
-        return cls(folder, method.eval(), config, digest, knows=saved["callbacks"].get("SameData", {}))
+        return cls(folder, method, config, digest, knows=saved["callbacks"].get("SameData", {}))
 
     @property
     def bits(self) -> int:
-        """Length of the codes; 0 for embeddings."""
-        return int(self.method.hparams["bits"]) if self.method.kind == "binary" else 0
+        """Length of the codes, as they leave the method; 0 for embeddings."""
+        said = self._record.get("output_size", self.method.hparams.get("bits", 0))
+        return int(said) if self.method.kind == "binary" else 0
 
     @cached_property
     def data(self) -> CrossModalDataModule:
@@ -199,6 +194,8 @@ class Trained:
     def packed(self, outputs: Tensor) -> Array:
         """What leaves the method, (B, K), as it is searched; see `encode`."""
         if self.method.kind == "binary":
+            if outputs.shape[1] != self.bits:  # no record says so yet
+                raise UserError(f"{self.method.name} gives codes of {outputs.shape[1]} bits: evaluate the run first.")
             return np.packbits((outputs >= 0).numpy(), axis=1, bitorder="little")
         return normalize(embedding_rows(outputs, "outputs")).numpy()
 
