@@ -149,3 +149,19 @@ def test_onnx_encoders_give_the_same_codes(trained, capsys, tmp_path, name, monk
     assert about["checkpoint"] == Trained.open(trained(name)).checkpoint
     pixels = np.zeros((3, *session.get_inputs()[0].shape[1:]), np.uint8)  # not the number that it was traced with
     assert session.run(None, {"pixels": pixels})[0].shape[0] == 3
+
+
+def test_an_encoder_that_has_no_onnx_form_is_one_line(trained, capsys, tmp_path, monkeypatch):
+    """As one with torch's orthogonal parametrization: it ended in a traceback of a hundred lines."""
+    pytest.importorskip("onnxscript")
+    monkeypatch.setattr("xmodal.search.onnx.CHECKED", 2)
+
+    def fails(*arguments, **options):
+        raise torch.onnx.OnnxExporterError("step 3 of 3") from TypeError("no function for\n<householder>")
+
+    monkeypatch.setattr(torch.onnx, "export", fails)
+    run = trained("codes")
+    capsys.readouterr()
+    assert main(["export", str(run), "--to=onnx", f"--out={tmp_path}/onnx"]) == 2
+    words = "torch cannot write the image encoder of cca as ONNX: no function for <householder>"
+    assert capsys.readouterr().err.endswith(f"xmodal export: {words}\n")

@@ -93,13 +93,20 @@ def export_onnx(trained: Trained, folder: Path) -> dict[Side, tuple[int, int]]:
         shapes = tuple(
             {0: batch, 1: torch.export.Dim.AUTO} if name in ("ids", "mask") else {0: batch} for name in inputs
         )
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # of torch's exporter, about its own internals
-            torch.onnx.export(
-                module, tuple(each[:2] for each in inputs.values()), str(path), dynamo=True, verbose=False,
-                input_names=list(inputs), output_names=["code" if trained.bits else "output"], external_data=False,
-                dynamic_shapes=(shapes,),
-            )  # fmt: skip
+        try:
+            with warnings.catch_warnings(), torch.no_grad():
+                warnings.simplefilter("ignore")  # of torch's exporter, about its own internals
+                torch.onnx.export(
+                    module, tuple(each[:2] for each in inputs.values()), str(path), dynamo=True, verbose=False,
+                    input_names=list(inputs), output_names=["code" if trained.bits else "output"], external_data=False,
+                    dynamic_shapes=(shapes,),
+                )  # fmt: skip
+        except torch.onnx.OnnxExporterError as error:
+            cause: BaseException = error
+            while cause.__cause__:
+                cause = cause.__cause__
+            why = " ".join(str(cause).split())[:160]
+            raise UserError(f"torch cannot write the {side} encoder of {trained.method.name} as ONNX: {why}") from error
         model = onnx.load(str(path))
         onnx.helper.set_model_props(model, _about(trained, side))
         onnx.save(model, str(path))
