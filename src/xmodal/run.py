@@ -156,7 +156,7 @@ def train(
         epochs = read_result(shared.parents[1] / "result.json")["epochs"] if shared else None
         path = leave_record(cli, started, {"val/map": float(score), **cli.model.results}, epochs)
         if test and cli.own_code and cli.trainer.is_global_zero:
-            tell_of_others(cli.trainer, cli.config_dump["model"], best)
+            tell_of_others(cli.trainer, cli.config_dump["model"], folder / "best.ckpt")  # its own
         return path
 
 
