@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 
 from tests.studies.conftest import Killed
 from tests.studies.test_sweep import SPACE, opened, played, sweep, trials, write  # noqa: F401 - a fixture
-from xmodal.studies.processes import TrialDivergedError, TrialError
+from xmodal.studies.processes import TrialDiedError, TrialDivergedError, TrialError
 
 retried = RetryHeartbeatStaleTrialCallback.retried_trial_number
 
@@ -36,6 +36,26 @@ def test_a_process_that_dies_is_tried_once_more_and_a_diverged_one_is_pruned(pla
     err = capsys.readouterr().err
     assert "trial 1: gone" in err
     assert "trial 2: val/map is nan" in err
+
+
+def test_a_process_of_several_devices_that_dies_is_one_of_its_trial(played):  # noqa: F811
+    """Its trial was lost: the untuned method, by which a search ends no lower, or a point that was drawn."""
+    assert sweep("--trials=3") == 0
+    alone = [trial.params for trial in trials(played.home)]
+    shutil.rmtree(played.home / "runs")
+    played.value = fate(TrialDiedError("gone"), None, TrialDiedError("gone"))
+    assert sweep("--trials=3") == 0
+    found = trials(played.home)
+    assert [trial.state.name for trial in found] == ["FAIL", "COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
+    assert [trial.params for trial in found if trial.state == TrialState.COMPLETE] == alone
+    assert found[0].user_attrs["error"] == "gone"
+
+
+def test_processes_of_several_devices_that_always_die_end_a_search(played, capsys):  # noqa: F811
+    played.value = fate(*[TrialDiedError("gone")] * 9)
+    assert sweep() == 2
+    assert "3 trials of dmsf-emoji-16 failed one after the other" in capsys.readouterr().err
+    assert len(played.seen) == 3
 
 
 def test_a_drawn_trial_is_not_tried_a_third_time(played):  # noqa: F811

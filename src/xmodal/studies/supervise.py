@@ -121,11 +121,11 @@ def _follow(opened: OpenStudy, pool: Pool, tasks: deque[Task], display: "Display
                     if vain == GIVE_UP:
                         raise UserError(f"{GIVE_UP} processes of the search died before they had a trial: {outcome}.")
                     display.refresh()
-                    give_up_after_failures(opened.study)
                 elif not isinstance(outcome, SpentError | None):
                     display.refresh()
                     raise outcome
                 if outcome is not None:
+                    give_up_after_failures(opened.study)
                     tasks.append(task)
             display.refresh()
 

@@ -27,7 +27,7 @@ from xmodal.records.record import searched
 from xmodal.run import overrides
 from xmodal.studies import front
 from xmodal.studies.grid import check_trial
-from xmodal.studies.processes import SpentError, TrialDivergedError, TrialError
+from xmodal.studies.processes import SpentError, TrialDiedError, TrialDivergedError, TrialError
 from xmodal.studies.samplers import SOURCE
 from xmodal.studies.slots import Slots
 from xmodal.studies.space import Parameter, Search, Value, as_text
@@ -119,6 +119,11 @@ class Sweep:
                     return self._train(trial, parameters)
                 except SpentError as error:
                     spent.append(error)
+                    raise
+                except TrialDiedError as error:  # a process of several devices: as if this one had died
+                    spent.append(SpentError(str(error)))
+                    opened.lock.acquire()  # so that no other worker draws in its place
+                    opened.bury(worker, str(error))
                     raise
                 finally:
                     if opened.storage.get_trial(opened.trial_id(trial.number)).state.is_finished():
