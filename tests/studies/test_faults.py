@@ -16,7 +16,7 @@ from tests.studies.test_sweep import SPACE, played, sweep, trials, write  # noqa
 from xmodal.experiment import configuration
 from xmodal.methods import DMSF
 from xmodal.studies import trial
-from xmodal.studies.processes import SpentError, TrialDivergedError, TrialError
+from xmodal.studies.processes import SpentError, TrialDiedError, TrialDivergedError, TrialError
 
 pytestmark = pytest.mark.usefixtures("offline")
 
@@ -163,7 +163,7 @@ def test_a_killed_rank_ends_the_trial_and_leaves_no_process(arguments):
             os.kill(killed[0], signal.SIGKILL)
         return False
 
-    with pytest.raises(TrialError):
+    with pytest.raises(TrialDiedError):
         run([*arguments, "--trainer.max_epochs=100000", "--trainer.devices=2"], kill, 2)
     assert killed
     assert ranks() == ([], [])

@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from statistics import median
@@ -243,10 +243,23 @@ def main(argv: Sequence[str]) -> int:
             else:
                 outcome = "done", tuple(_trial(arguments, ask if pipe else None, timed=task == "timed"))
     except TrialError as error:
-        outcome = error
+        outcome = TrialDiedError("a process of the trial was killed") if first and _killed() else error
     if pipe is not None:
         pipe.send(outcome)
     return 0
+
+
+def _killed(patience: float = 1) -> bool:
+    """Whether a process that this one has started was killed: what they had open between them ends before it does."""
+    end_of_patience = time.monotonic() + patience
+    with suppress(ChildProcessError):  # there is none
+        while time.monotonic() < end_of_patience:
+            ended, status = os.waitpid(-1, os.WNOHANG)
+            if ended and os.WIFSIGNALED(status):
+                return True
+            if not ended:
+                time.sleep(0.05)
+    return False
 
 
 @torch.inference_mode()
