@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.studies.test_sweep import opened, played, sweep  # noqa: F401 - a fixture
+from tests.studies.test_sweep import opened, played, sweep, write  # noqa: F401 - a fixture
 from xmodal.cli import Parsed
 from xmodal.code import code_of, provenance
 from xmodal.errors import UserError
@@ -237,3 +237,53 @@ def test_the_tuned_file_of_an_installed_package_refuses_no_search(played, monkey
     was = packaged.read_bytes()
     assert sweep("--trials=1") == 0
     assert (packaged.read_bytes(), file.is_file()) == (was, True)
+
+
+@pytest.mark.parametrize(
+    ("key", "choices", "untuned"),
+    [
+        ("model.image_lr", ["1e-2", "1e-3"], "1e-3"),  # which YAML takes for text
+        ("model.image_hidden", [[8], []], []),  # a tuple in the configuration
+        ("model.weights", [{"graph": 2.0}, {"graph": 0.1}], {"graph": 0.1}),
+        ("data.drop_last", ["yes", "no"], "no"),
+        ("model.fusion", ["none", "attention"], "attention"),
+    ],
+)
+def test_the_untuned_method_is_found_among_choices_by_what_they_mean(played, capsys, key, choices, untuned):  # noqa: F811
+    """It was said to lie outside the space, and never tried: a search could end below it."""
+    write(played.home, {"trials": 1, "sampler": {"name": "random"}, "space": {key: {"choice": choices}}})
+    assert sweep() == 0
+    assert "outside the space" not in capsys.readouterr().err
+    with opened(played.home) as study:
+        assert study.trials[0].params == {key: untuned}
+
+
+def test_a_mapping_that_a_trial_would_add_to_and_a_tuned_file_replace_is_no_choice(played, capsys):  # noqa: F811
+    """The tuned file had a graph of .1, the default, where its trial had the 3 of the experiment file, in silence."""
+    base = played.home / "experiments/dmsf/emoji.yaml"
+    content = yaml.safe_load(base.read_text())
+    content["model"]["init_args"]["weights"] = {"graph": 3.0}
+    base.write_text(yaml.safe_dump(content))
+    write(played.home, {"trials": 1, "space": {"model.weights": {"choice": [{"intra": 2.0}, {"intra": 1.0}]}}})
+    assert sweep() == 2
+    assert f"model.weights is an axis, and {base} has settings below it" in capsys.readouterr().err
+    assert not played.seen
+
+
+def test_a_setting_of_an_encoder_is_searched_by_whole_encoders(played, capsys):  # noqa: F811
+    """A search of the setting ended in a tuned file that no run takes."""
+    base, name = played.home / "experiments/dmsf/emoji.yaml", "xmodal.encoders.BagOfWords"
+    content, was = yaml.safe_load(base.read_text()), base.read_text()
+    content["data"]["init_args"] = {"text_encoder": {"class_path": name, "init_args": {"size": 9}}}
+    base.write_text(yaml.safe_dump(content))
+    (tuned := played.home / "experiments/dmsf/tuned/emoji-16.yaml").unlink()  # of other data
+    write(played.home, {"trials": 1, "space": {"data.text_encoder.size": {"int": [8, 9]}}})
+    assert sweep() == 2
+    assert "data.text_encoder.size lies within a class: search the whole of it" in capsys.readouterr().err
+    base.write_text(was)
+    encoders = [None, {"class_path": name, "init_args": {"size": 8}}]
+    write(played.home, {"space": {"data.text_encoder": {"choice": encoders}}, "sampler": {"name": "random", "seed": 1}})
+    for trials in (6, 7):  # the tuned file is that of the same data, whichever encoder is best
+        played.value = lambda keys: 0.7 if "BagOfWords" in keys["data.text_encoder"] else 0.5
+        assert sweep(f"--trials={trials}") == 0
+    assert yaml.safe_load(tuned.read_text())["data"]["init_args"]["text_encoder"] == encoders[1]

@@ -76,12 +76,11 @@ def check_same_data(tuned: Path, base: Path | None) -> None:
     Raises:
         UserError: it was.
     """
-    if base is None:
-        return
-    was, now = (settings({"data": (read_yaml(file) or {}).get("data") or {}}) for file in (tuned, base))
+    was, now = (settings({"data": (read_yaml(file) or {}).get("data") or {}}) for file in (tuned, base or tuned))
     space = paths.found(paths.sweeps() / f"{tuned.parents[1].name}.yaml")
     axes = read_search(space).space if space.is_file() else ()
-    if found := difference(was, now, {*axes, *(f"data.{each}" for each in OF_BATCHES)}):
+    searched = {each for key in axes for each in (*was, *now) if f"{each}.".startswith(f"{key}.")}
+    if found := difference(was, now, {*searched, *(f"data.{each}" for each in OF_BATCHES)}):
         raise UserError(f"{tuned} was searched with {found}: move it away, and search again.")
 
 

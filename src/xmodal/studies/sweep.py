@@ -25,6 +25,7 @@ from xmodal.files import text_hash
 from xmodal.folder import difference, settings
 from xmodal.records.record import searched
 from xmodal.run import overrides
+from xmodal.safe_yaml import read_yaml
 from xmodal.studies import front
 from xmodal.studies.grid import check_trial
 from xmodal.studies.processes import SpentError, TrialDiedError, TrialDivergedError, TrialError
@@ -190,22 +191,40 @@ class Sweep:
 
         return Parsed(self.arguments)
 
-    def points(self) -> list[dict[str, Value]]:
-        """Parse one configuration with every key of the space; the points to try first come back.
-
-        Raises:
-            UserError: a key or a value is refused.
-        """
+    @cached_property
+    def _meant(self) -> dict[str, list[tuple[Value, object]]]:
+        """The values of every axis, and what a configuration has for each: 1e-3 is text in YAML, and a number there."""
         from xmodal.cli import Parsed
 
+        found: dict[str, list[tuple[Value, object]]] = {}
+        written = settings(read_yaml(self.base))
         for key, axis in self.sought.space.items():
+            if any(each.startswith(f"{key}.") for each in written) or written.get(key, "").startswith("[{"):
+                raise UserError(
+                    f"{key} is an axis, and {self.base} has settings below it, which a trial would keep and the tuned "
+                    "file not: search those one by one, or take them out of the file."
+                )
             for value in axis.values:
                 try:
-                    Parsed([*self.arguments, *self._condition(key), f"--{key}={as_text(value)}"])
+                    parsed = Parsed([*self.arguments, *self._condition(key), f"--{key}={as_text(value)}"])
                 except UserError as error:
                     raise UserError(
                         f"the sweep space of {self.options.method} has {key} = {value!r}, which is refused: {error}"
                     ) from error
+                meant = _of(parsed, key)
+                if meant is None is not value and key not in parsed.given.known:
+                    raise UserError(
+                        f"{key} lies within a class: search the whole of it, by choices with class_path and init_args."
+                    )
+                found.setdefault(key, []).append((value, meant))
+        return found
+
+    def points(self) -> list[dict[str, Value]]:
+        """The points to try first; a configuration was parsed with every key of the space.
+
+        Raises:
+            UserError: a key or a value is refused.
+        """
         return [self._point(self.untuned)]  # the untuned method: tuning never ends below it
 
     def check_base(self, study: optuna.Study) -> None:
@@ -265,8 +284,14 @@ class Sweep:
         return arguments
 
     def _point(self, parsed: Any) -> dict[str, Value]:  # noqa: ANN401 - importing Parsed takes seconds
-        values: dict[str, Value] = {}
-        for key in self.sought.space:
-            first, _, rest = key.partition(".")
-            values[key] = parsed.config.get(f"{first}.init_args.{rest}" if first in ("model", "data") else key)
+        values = {key: _of(parsed, key) for key in self.sought.space}
+        for key, known in self._meant.items():
+            if self.sought.space[key].kind == "choice":
+                values[key] = next((value for value, meant in known if meant == values[key]), values[key])
         return self.sought.point(values)
+
+
+def _of(parsed: Any, key: str) -> Any:  # noqa: ANN401 - see `_point`
+    """What a configuration has for a key."""
+    first, _, rest = key.partition(".")
+    return parsed.config.get(f"{first}.init_args.{rest}" if first in ("model", "data") else key)
