@@ -26,7 +26,7 @@ from xmodal.__main__ import main
             "The current optimizer, Adam, does not allow for gradient clipping",
         ),
         ("dmsf", "model.image_lr=1e38", "model.image_lr is 1e+38: give a finite number from 0 to 1e9."),
-        ("dmsf", "model.weights.graph=1e9", "cholesky"),
+        ("dmsf", "model.weights.graph=1e9 trainer.accelerator=cpu", "cholesky"),
         ("scahn", "model.label_dim=3", "model.label_dim is 3: label names have 384."),
         ("text_guided_clip", "model.width=3", "width is 3: give a multiple of 4."),
         ("scahn", "model.dim=3", "tokens of 3 numbers do not go into 4 heads: give a dim that heads divides."),

@@ -37,7 +37,10 @@ ONLY: dict[str, tuple[tuple[Any, ...], str]] = {
     "strategy": (("auto", "ddp"), "give auto, with which every method is tested"),
     "num_sanity_val_steps": ((0,), "give 0, or a search takes the score of an untrained model for that of an epoch"),
     "enable_checkpointing": ((None, True), "but a run evaluates its best checkpoint: leave it out"),
+    "limit_val_batches": ((None,), "but an evaluation is of all pairs, take data.subset"),
+    "limit_test_batches": ((None,), "but an evaluation is of all pairs, take data.subset"),
     "limit_predict_batches": ((None,), "but a run predicts nothing: leave it out"),
+    "val_check_interval": ((None,), "but epochs are chosen by their ends, take check_val_every_n_epoch"),
     "sync_batchnorm": ((False,), "which drops activations: say false, trunks share their statistics without it"),
     "enable_autolog_hparams": ((True,), "but loggers get the whole configuration in any case: leave it out"),
     "model_registry": ((None,), "but nothing is sent there: leave it out"),
@@ -94,13 +97,9 @@ def check_trainer(trainer: Any) -> None:  # noqa: ANN401 - its arguments
     for name in ("fast_dev_run", "barebones", "overfit_batches"):
         if trainer[name]:
             raise UserError(f"trainer.{name} leaves out what a record needs: take `xmodal smoke` or data.subset.")
-    for name in ("limit_val_batches", "limit_test_batches"):
-        if (value := trainer[name]) is not None and (value != 1 or isinstance(value, int)):
-            raise UserError(f"trainer.{name} is {value}, but an evaluation is of all pairs: take data.subset.")
-    if (value := trainer.val_check_interval) is not None and (value != 1 or isinstance(value, int)):
-        raise UserError(  # a checkpoint of the end would keep the score of weights from before it
-            f"trainer.val_check_interval is {value}, but epochs are chosen by their ends: take check_val_every_n_epoch."
-        )
+    # a 1 is parsed as 1.0 where a package has built Union[float, int] before Lightning: typing takes both for the first
+    if isinstance(value := trainer.limit_train_batches, float) and value == 1:
+        raise UserError("trainer.limit_train_batches is 1.0: leave it out for all batches, or give 2 of them at least.")
     if trainer.use_distributed_sampler:
         raise UserError("trainer.use_distributed_sampler is true, which pads: say false, the data module shards.")
 

@@ -237,6 +237,7 @@ def test_a_checkpoint_is_whole_and_its_trunks_serve_another_run(root, clip, tmp_
 @pytest.mark.ddp
 def test_two_processes_train_a_trunk_as_one(root, clip, tmp_path, monkeypatch):
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # CUDA, where another test has begun it, forks not
     found = []
     for devices in (1, 2):
         seed_everything(0, verbose=False)
