@@ -1,6 +1,7 @@
 """What ends a training early is said in one line."""
 
 import errno
+import sys
 
 import pytest
 
@@ -38,6 +39,35 @@ def test_a_training_that_cannot_go_on_is_one_line(home, capsys, method, keys, wo
     assert main(["train", method, "emoji", "--data.subset=64", "--epochs=1", "--gallery=false", *given]) == 2
     assert words in capsys.readouterr().err.splitlines()[-1]
     assert not list((home / "runs").rglob("*.ckpt"))
+
+
+GROUPED = """
+import torch
+from xmodal.methods import DCMHT
+
+class Grouped(DCMHT):
+    name = "grouped"
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters())
+
+    def on_train_epoch_start(self):
+        if self.current_epoch == 1:
+            self.optimizers().add_param_group({"params": [torch.nn.Parameter(torch.zeros(1))]})
+        if self.current_epoch == 2:
+            raise ZeroDivisionError
+"""
+
+
+def test_a_run_whose_optimizer_got_a_group_in_training_does_not_go_on(home, capsys, monkeypatch):
+    """Such as of layers that thaw one after the other: what was killed ended in a traceback of Lightning's."""
+    monkeypatch.setattr(sys, "path", [str(home), *sys.path])
+    (home / "grouped.py").write_text(GROUPED)
+    command = ["train", "grouped.Grouped", "emoji", "--bits=8", "--epochs=3", "--data.subset=64", "--gallery=false"]
+    with pytest.raises(ZeroDivisionError):
+        main(command)
+    assert main(command) == 2
+    assert "loaded state dict has a different number of parameter groups" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator:\ncan't allocate memory")])

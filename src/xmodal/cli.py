@@ -45,7 +45,7 @@ LINKED = (
     "num_train",
     "standardised",
 )  # properties of the data that a method's constructor may ask for
-REFUSALS = ("Early stopping conditioned on", "The current optimizer")  # of Lightning, which clips none that is fused
+REFUSALS = ("Early stopping conditioned on", "The current optimizer", "loaded state dict")  # the second: it is fused
 DERIVED = {"data.seed": "seed_everything"} | {f"model.{name}": f"data.{name}" for name in LINKED}
 
 
@@ -105,7 +105,7 @@ class XmodalCLI(LightningCLI):
         """End the W&B run; what Lightning says of a configuration while it runs is one line as well."""
         close(self.trainer.loggers, failed=error is not None)
         release(self.folder)
-        refuses = isinstance(error, RuntimeError) and str(error).startswith(REFUSALS)
+        refuses = isinstance(error, RuntimeError | ValueError) and str(error).startswith(REFUSALS)
         if error is not None and (refuses or isinstance(error, MisconfigurationException)):
             raise _unusable(error) from error
         if isinstance(error, LinAlgError):
