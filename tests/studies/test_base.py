@@ -243,8 +243,8 @@ def test_the_tuned_file_of_an_installed_package_refuses_no_search(played, monkey
     ("key", "choices", "untuned"),
     [
         ("model.image_lr", ["1e-2", "1e-3"], "1e-3"),  # which YAML takes for text
-        ("model.image_hidden", [[8], []], []),  # a tuple in the configuration
-        ("model.weights", [{"graph": 2.0}, {"graph": 0.1}], {"graph": 0.1}),
+        ("model.image_hidden", [[8], []], "[]"),  # a tuple in the configuration
+        ("model.weights", [{"graph": 2.0}, {"graph": 0.1}], '{"graph": 0.1}'),
         ("data.drop_last", ["yes", "no"], "no"),
         ("model.fusion", ["none", "attention"], "attention"),
     ],

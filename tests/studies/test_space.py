@@ -4,8 +4,10 @@ import yaml
 
 from tests.conftest import CHECKOUT
 from xmodal.errors import UserError
-from xmodal.studies.samplers import ReadsOnce, make_sampler
+from xmodal.studies.plots import draw_study
+from xmodal.studies.samplers import SOURCE, ReadsOnce, make_sampler
 from xmodal.studies.space import experiment_with, read_search
+from xmodal.studies.storage import open_study
 
 GOOD = {
     "trials": 3,
@@ -40,6 +42,38 @@ def test_numbers_without_a_point_are_numbers(tmp_path):
     axis = read(tmp_path, "space: {model.lr: {float: [1e-4, 1e-2], log: true}}").space["model.lr"]
     assert axis.values == (0.0001, 0.01)
     assert axis.holds(0.001)
+
+
+def test_steps_without_a_point_are_numbers(tmp_path):
+    axis = read(tmp_path, "space: {model.lr: {float: [1e-4, 3e-4], step: 1e-4}}").space["model.lr"]
+    assert list(axis.grid()) == [0.0001, 0.0002, 0.0003]
+
+
+@pytest.mark.parametrize("sampler", ["grid", "tpe", "gp"])
+def test_lists_and_mappings_are_choices(tmp_path, home, sampler):
+    """Optuna's grid and its figures ended in a traceback: unhashable type: 'list'."""
+    space = {
+        "model.hidden": {"choice": [[64], [64, 32], None]},
+        "model.weights": {"choice": [{"a": None}, {"a": True}], "when": {"model.hidden": [[64], None]}},
+    }
+    search = read(tmp_path, {"trials": 6, "sampler": {"name": sampler}, "space": space})
+    with open_study(None, "dmsf-emoji-16", ["maximize"], search, forks=False) as opened:
+        search.sampler.whole, found = opened.study, []
+
+        def objective(trial):
+            found.append(search.suggest(trial))
+            trial.set_user_attr(SOURCE, {})
+            return trial.number / 10
+
+        opened.study.optimize(objective, search.budget)
+    assert search.budget == (5 if sampler == "grid" else 6)
+    assert sampler != "grid" or len({*map(str, found)}) == 5
+    assert all(("model.weights" in each) == (each["model.hidden"] != "[64, 32]") for each in found)
+    assert len(draw_study(tmp_path, "dmsf-emoji-16")) > 0
+    base = tmp_path / "base.yaml"
+    base.write_text("model: {class_path: DMSF}")
+    values = {"model.hidden": "[64, 32]", "model.weights": '{"a": null}'}
+    assert experiment_with(base, values)["model"]["init_args"] == {"hidden": [64, 32], "weights": {"a": None}}
 
 
 def test_an_axis_is_there_only_under_its_condition(tmp_path):

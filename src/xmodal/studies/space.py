@@ -1,5 +1,6 @@
 """A search space from `sweeps/<method>.yaml`: read, checked, suggested from, and written back as an experiment file."""
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -228,7 +229,7 @@ def _parameter(path: Path, key: str, entry: object, before: Mapping[str, Paramet
     if "." not in key:
         raise UserError(f"{path}: {key} is no setting that is searched: name a key of model, data or trainer.")
     if isinstance(entry, dict):
-        when = {other: found if isinstance(found, list) else [found] for other, found in _pairs(entry.get("when"))}
+        when = {other: _hashable(found) for other, found in _pairs(entry.get("when"))}
         for other, found in when.items():
             if other not in before or not found or not all(before[other].holds(value) for value in found):
                 raise UserError(
@@ -243,14 +244,26 @@ def _parameter(path: Path, key: str, entry: object, before: Mapping[str, Paramet
             if kind == "choice":
                 if options:
                     break
-                return Parameter(kind, tuple(values), options, when)
+                return Parameter(kind, tuple(_hashable(values)), options, when)
             try:
-                low, high = (float(each) if isinstance(each, str) else each for each in values)  # YAML's 1e-4 is text
+                low, high = map(_number, values)
+                options = {name: _number(value) for name, value in options.items()}
                 made: Any = Parameter(kind, (low, high), options, when).distribution
             except (TypeError, ValueError):
                 break
             return Parameter(kind, (made.low, made.high), options, when)
     raise UserError(f"{path}: {key} is {entry!r}; write {FORM}, with low <= high, and low > 0 where log is true.")
+
+
+def _hashable(values: object) -> list[Value]:
+    """Values, of which lists and mappings are text, as the command line has them: Optuna compares no others."""
+    found: list[Any] = values if isinstance(values, list) else [values]
+    return [json.dumps(each) if isinstance(each, list | dict) else each for each in found]
+
+
+def _number(value: Any) -> Any:  # noqa: ANN401 - of a sweep file
+    """YAML's 1e-4 is text."""
+    return float(value) if isinstance(value, str) else value
 
 
 def _pairs(when: object) -> Iterable[tuple[str, Any]]:

@@ -186,7 +186,6 @@ def open_study(
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeats and some samplers are marked so
-    warnings.filterwarnings("ignore", "Choices for a categorical")  # lists and mappings are kept as JSON
     with readable_errors():
         if url is None:
             paths.runs().mkdir(parents=True, exist_ok=True)
