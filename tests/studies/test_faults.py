@@ -54,6 +54,18 @@ def test_a_trial_without_memory_fails_with_a_reason(arguments, monkeypatch):
         run(arguments)
 
 
+def test_a_second_process_says_why_it_ends(monkeypatch, capsys):
+    """The first one hears that a connection was closed, and its trial said nothing else."""
+
+    def without_memory(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(trial, "_trial", without_memory)
+    assert trial.main(["", "", "trial"]) == 0
+    assert capsys.readouterr().err == "out of memory: CUDA out of memory.\n"
+
+
 def test_an_error_of_the_database_is_not_one_of_the_trial(arguments):
     def answer(epoch, value):
         raise StorageInternalError("the disk is full")

@@ -246,6 +246,8 @@ def main(argv: Sequence[str]) -> int:
         outcome = TrialDiedError("a process of the trial was killed") if first and _killed() else error
     if pipe is not None:
         pipe.send(outcome)
+    elif isinstance(outcome, SpentError):  # of which the first process hears that a connection was closed
+        sys.stderr.write(f"{outcome}\n")
     return 0
 
 
