@@ -274,6 +274,7 @@ def _quieten() -> None:
         "Checkpoint directory .* exists and is not empty",  # a run that goes on
         "The dirpath has changed from",  # a run that uses the training of another code length
         "`broadcast_buffers` is deprecated",  # the oldest torch that we take has no other word for it
+        "The AccumulateGrad node's stream does not match",  # lightning 2.6 makes DDP on another stream, harmless
         "Be aware that when using `ckpt_path`, callbacks used to create the checkpoint",  # `xmodal test` needs none
     ):
         warnings.filterwarnings("ignore", message)
