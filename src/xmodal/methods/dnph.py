@@ -45,7 +45,8 @@ class DNPH(RetrievalMethod):
         margin: handicap of an item's own proxies.
         labels: of the classification: `softmax`: an item's labels share its weight; `sigmoid`: each by itself;
             `first`: the label of the lowest number alone, as released.
-        assignment: corners are dealt to the codes of `each` side by itself, or to `pair`s, by the sum over both sides.
+        assignment: corners are dealt to the codes of `each` side by itself, or to `pair`s, by the distance of both
+            codes side by side from the corner twice.
         dropout: before the tanh, while training.
         lr: learning rate of heads and classifiers.
         trunk_lr: learning rate of trained trunks, the release's of CLIP.

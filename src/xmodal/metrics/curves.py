@@ -67,7 +67,10 @@ def curve_by_rank(ranking: Ranking) -> Curve:
 
 
 def interpolated_curve(ranking: Ranking) -> Curve:
-    """The eleven-point curve: mean over queries of the best precision at a recall of at least 0, .1, ..., 1."""
+    """The eleven-point curve: mean over queries of the best precision at a recall of at least 0, .1, ..., 1.
+
+    With ties, precision and recall are expected ones, as in `curve_by_rank`; it is not the expectation of the points.
+    """
     return interpolated_mean(interpolated_sums(ranking))
 
 
