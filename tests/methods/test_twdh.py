@@ -8,6 +8,7 @@ import pytest
 import torch
 from lightning import Trainer
 
+from tests.conftest import CHECKOUT
 from tests.methods.training import HARMLESS, SIZES, Toy, fit
 from xmodal import run
 from xmodal.cli import Parsed
@@ -19,6 +20,7 @@ from xmodal.losses import centre_likelihood, label_target
 from xmodal.methods import TwDH
 from xmodal.methods.twdh import TwDHWeights
 from xmodal.parent import FIRST
+from xmodal.safe_yaml import read_yaml
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in HARMLESS]
 SIZE = {name: SIZES[name] for name in ("image_dim", "text_dim", "num_labels")}
@@ -97,6 +99,13 @@ def test_the_map_to_short_codes_loses_nothing(length, labels, long):
 def test_a_label_needs_a_bit_of_the_long_code():
     with pytest.raises(UserError, match="at least one bit for each of the 6 labels"):
         small(long=5)
+
+
+def test_every_variant_has_a_bit_for_each_label_of_fashion():
+    """One of 128 bits failed on more labels, and with it the whole table of `xmodal ablate twdh`."""
+    for path in (CHECKOUT / "experiments/twdh/ablations").glob("*.yaml"):
+        changes = read_yaml(path)["model"]["init_args"]
+        assert changes.get("long", 512) >= 245, path.stem
 
 
 def test_a_training_is_judged_by_the_long_code_and_evaluated_by_the_short_one():
