@@ -144,11 +144,11 @@ def test_code_of_ones_own_that_processes_would_import_anew_is_not_edited_meanwhi
         run_whole([], 2)
 
 
-def test_a_tuned_file_holds_the_epochs_that_were_searched_with(played):  # noqa: F811
-    assert sweep("--trials=1", "--epochs=3") == 0
+def test_a_tuned_file_holds_the_epochs_and_names_the_seed_that_were_searched_with(played):  # noqa: F811
+    assert sweep("--trials=1", "--epochs=3", "--seed=5") == 0
     tuned = played.home / "experiments" / "dmsf" / "tuned" / "emoji-16.yaml"
     assert yaml.safe_load(tuned.read_text())["trainer"]["max_epochs"] == 3
-    assert "`xmodal sweep dmsf emoji --epochs 3`" in tuned.read_text()
+    assert "`xmodal sweep dmsf emoji --epochs 3 --seed 5`" in tuned.read_text()
     run = Parsed([*configuration("dmsf", "emoji", [tuned]), "--trainer.devices=2", "--seed_everything=3"])
     assert (run.variant, run.given.overrides) == ("tuned", {"trainer.max_epochs": "3"})
 

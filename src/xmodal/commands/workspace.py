@@ -66,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
     ]
     runs = views.RunsetSettings(
         groupby=[views.Config("method"), views.Config("variant"), views.Config("setup_hash")],
-        filters="Metric('JobType') not in ['smoke', 'trial']",
+        filters="Metric('JobType') not in ['smoke', 'trial', 'test']",
     )
     view = views.Workspace(entity, "xmodal", options.name, sections, runset_settings=runs)
     try:

@@ -93,7 +93,7 @@ def loggers(folder: Path, runs: Path, group: str, job_type: str, tags: Sequence[
         settings=wandb.Settings(init_timeout=START, finish_timeout=FINISH),
         group=group,
         job_type=job_type,
-        tags=list(tags),
+        tags=[tag[:64] for tag in tags],  # longer ones W&B refuses
     )
     if chosen == "online":
         try:
@@ -222,6 +222,6 @@ def close(loggers: Iterable[Logger], *, failed: bool = False) -> None:
     """
     if any(isinstance(logger, WandbLogger) for logger in loggers) and wandb.run is not None:
         folder = wandb.run.dir
-        wandb.run.finish()
+        wandb.run.finish(int(failed))  # else it is `finished` there
         if not failed and shutil.disk_usage(folder).free < SPARE:
             sys.stderr.write(f"there is no room left for W&B: its copy of this run in {folder} may be cut short\n")

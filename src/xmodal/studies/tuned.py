@@ -44,6 +44,8 @@ def write_tuned(sweep: Sweep, study: optuna.Study, size: int) -> Path:
     if sweep.options.epochs:
         given["trainer.max_epochs"] = int(sweep.options.epochs)
         command += f" --epochs {sweep.options.epochs}"
+    if sweep.options.seed is not None:
+        command += f" --seed {sweep.options.seed}"
     command += ", then".join(drawn(study.get_trials(deepcopy=False, states=DONE)))
     content = experiment_with(sweep.base, {**given, **best.params})
     source = best.user_attrs.get(SOURCE, {"commit": None, "dirty": None})  # of a version that kept no code
