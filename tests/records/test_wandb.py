@@ -283,22 +283,3 @@ def test_the_summary_of_an_offline_run_is_its_record(home, monkeypatch):
     inspect = [Path(sys.executable).with_name("wandb"), "leet", "inspect", "--summary", "--json", offline]
     seen = json.loads(subprocess.run(inspect, capture_output=True, text=True, check=True).stdout)
     assert {name: seen["summary"][name] for name in record["metrics"]} == record["metrics"]
-
-
-def test_a_long_name_is_cut_to_a_tag(tmp_path, monkeypatch):
-    """W&B takes 64 characters, a variant has up to 100."""
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    made = loggers(tmp_path / "run", tmp_path, "group", "train", ["dmsf", "v" * 100])
-    assert (made[1].experiment.tags, made[1].experiment.name) == (("dmsf", "v" * 64), f"dmsf-{'v' * 100}")
-    close(made)
-
-
-@pytest.mark.parametrize("failed", [False, True])
-def test_a_run_that_ends_in_an_error_is_no_finished_one(tmp_path, monkeypatch, failed):
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    made = loggers(tmp_path / "run", tmp_path, "group", "train", ["a"])
-    made[1].experiment.log({"x": 1})
-    close(made, failed=failed)
-    inspect = [Path(sys.executable).with_name("wandb"), "leet", "inspect", "--summary", "--json", tmp_path / "wandb"]
-    seen = json.loads(subprocess.run(inspect, capture_output=True, text=True, check=True).stdout)
-    assert seen["state"] == ("failed" if failed else "finished")

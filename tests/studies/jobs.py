@@ -13,6 +13,10 @@ def touch(argv):
     Path(argv[0], str(os.getpid())).touch()
 
 
+def limit(argv):
+    Path(argv[0], os.environ["SUBMITIT_LOCAL_TIMEOUT_S"]).touch()
+
+
 def fail(argv):
     raise RuntimeError(f"no {argv[0]}")
 

@@ -5,15 +5,16 @@ import shutil
 import signal
 import time
 from contextlib import suppress
+from types import SimpleNamespace
 
 import pytest
 
 from tests.postgres import installed, server
-from tests.studies.jobs import fail, touch
+from tests.studies.jobs import fail, limit, touch
 from tests.studies.test_faults import begin, together
 from tests.studies.test_sweep import SPACE, played, stored, sweep, write  # noqa: F401 - a fixture
 from xmodal.errors import UserError
-from xmodal.studies.jobs import run_jobs
+from xmodal.studies.jobs import NO_LIMIT, run_jobs
 
 
 @pytest.fixture
@@ -108,3 +109,17 @@ def test_jobs_run_in_processes_of_their_own(home):
         run_jobs(fail, ["luck"], 1, [], shared=False)
     with pytest.raises(UserError, match="which submitit refuses"):
         run_jobs(touch, [str(home)], 1, ["timeout_minutes=2"], shared=False)
+
+
+def test_a_job_lasts_as_long_as_its_search(home, monkeypatch):
+    """Of this machine submitit ended it after two minutes, of SLURM after five."""
+    submitit = pytest.importorskip("submitit", reason="submitit is not installed: it is in the extra `sweeps`")
+    if not shutil.which("srun"):
+        (home / "seen").mkdir()
+        run_jobs(limit, [str(home / "seen")], 1, [], shared=False)
+        run_jobs(limit, [str(home / "seen")], 1, ["timeout_min=20"], shared=False)
+        assert {each.name for each in (home / "seen").iterdir()} == {str(60 * NO_LIMIT), "1200"}
+    slurm = SimpleNamespace(cluster="slurm", update_parameters=lambda **_: None)
+    monkeypatch.setattr(submitit, "AutoExecutor", lambda folder: slurm)
+    with pytest.raises(UserError, match="add JOB='timeout_min=600'"):
+        run_jobs(limit, [], 1, ["gpus_per_node=1"], shared=True)

@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import re
 import secrets
 import shutil
 import sys
@@ -194,7 +195,8 @@ def log_file(loggers: Iterable[Logger], path: Path, name: str, kind: str, metada
     """
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            artifact = wandb.Artifact(name, kind, metadata=dict(metadata))
+            taken = re.sub(r"[^A-Za-z0-9._-]", "-", name)[-128:]  # by W&B; a variant may be lr=0.1
+            artifact = wandb.Artifact(taken, kind, metadata=dict(metadata))
             artifact.add_file(str(path))
             logger.experiment.log_artifact(artifact)
 
