@@ -1,3 +1,5 @@
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from tests.methods.training import SIZES, Toy, fit
 from xmodal.errors import UserError
 from xmodal.layers import aggregate_tokens
 from xmodal.losses import label_similarity, pairwise_likelihood
-from xmodal.methods import MITH
+from xmodal.methods import MITH, TextGuidedCLIP
 from xmodal.methods.mith import MITHWeights, mith_terms
 
 SIZE = {name: size for name, size in SIZES.items() if name != "num_labels"} | {"num_train": 29}
@@ -64,6 +66,17 @@ def test_padded_tokens_change_no_code():
     model, text = small().eval(), Toy().role("query")["text"]
     noisy = {**text, "tokens": torch.where(text["mask"][:, :, None], text["tokens"], 50.0)}
     assert torch.equal(model.encode("text", text), model.encode("text", noisy))
+
+
+@pytest.mark.parametrize("method", [MITH, TextGuidedCLIP])
+def test_in_a_joint_space_the_length_of_tokens_is_of_no_account(method):
+    """CLIP's are ten times as long as what is pooled, which vanished in the sum of text_guided_clip."""
+    sizes = dict.fromkeys(("image_dim", "text_dim", "image_token_dim", "text_token_dim"), 8)
+    sizes = {name: size for name, size in sizes.items() if name in inspect.signature(method).parameters}
+    model, draw = method(bits=8, dim=8, **sizes).eval(), torch.Generator().manual_seed(0)
+    pooled, tokens = (torch.randn(*shape, generator=draw) for shape in ((5, 8), (5, 4, 8)))
+    found = [model.encode("image", {"pooled": pooled, "tokens": scale * tokens}) for scale in (1, 10)]
+    torch.testing.assert_close(*found)
 
 
 @pytest.mark.parametrize("term", sorted(TERMS))

@@ -101,14 +101,20 @@ class MultiHeadAttention(nn.Module):
         return attended
 
 
+class _OfOneLength(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return 10 * F.normalize(x, dim=-1)  # about what CLIP's projection leaves, in which releases read both
+
+
 class JointSpace(nn.Module):
     """Pooled features and tokens of both sides in one space.
 
     Args:
         sizes: of the features by name, such as `image` and `image_token`.
         dim: of the joint space.
-        kind: `joint`: they share this space already (CLIP's) and pass unchanged; `projected`: normalised and projected,
-            by layers that are trained with the method.
+        kind: `joint`: they share this space already (CLIP's) and pass unchanged, or, where there are both pooled
+            features and tokens, at one length (pooled features come at length 1, CLIP's tokens at about 10);
+            `projected`: normalised and projected, by layers that are trained with the method.
 
     Raises:
         UserError: `joint` features of another size.
@@ -119,9 +125,10 @@ class JointSpace(nn.Module):
         if kind == "joint" and set(sizes.values()) != {dim}:
             found = ", ".join(f"{name} {size}" for name, size in sizes.items())
             raise UserError(f"space is 'joint' with dim={dim}, but the features are {found}: say space='projected'.")
+        given = _OfOneLength if any(name.endswith("_token") for name in sizes) else nn.Identity
         self.layers = nn.ModuleDict(
             {
-                name: nn.Identity() if kind == "joint" else nn.Sequential(nn.LayerNorm(size), nn.Linear(size, dim))
+                name: given() if kind == "joint" else nn.Sequential(nn.LayerNorm(size), nn.Linear(size, dim))
                 for name, size in sizes.items()
             }
         )
