@@ -96,7 +96,8 @@ workspace: setup ## save a W&B workspace that groups the runs by setup: [ENTITY=
 docs: setup ## the documentation as a site, strictly: build/site/index.html opens from the disk
 	@$(BIN)/zensical build --strict --clean
 
-test: setup ## the tests, three on two cores: they wait for processes of their own two fifths of the time
+# Three on two cores, as tests often wait for processes that they have started.
+test: setup ## the tests
 	@$(XMODAL) prepare emoji > /dev/null
 	@$(BIN)/python -m pytest -q -n $$(($$(getconf _NPROCESSORS_ONLN) * 3 / 2)) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
