@@ -1,5 +1,6 @@
 """Only whole keys, everywhere, and one line for a value that is refused."""
 
+import re
 import sys
 
 import pytest
@@ -100,8 +101,6 @@ def test_what_is_derived_is_not_given(home, key):
         ("data.batch_size=0", "data.batch_size is 0: give"),
         ("data.val=0", "data.val is 0: give"),
         ("data.trunk.crop=0", "data.trunk.crop is 0.0: give a number above 0, up to 1."),
-        ("trainer.limit_val_batches=0", "trainer.limit_val_batches is 0"),
-        ("trainer.limit_test_batches=1", "trainer.limit_test_batches is 1"),
         ("trainer.limit_test_batches=0.5", "trainer.limit_test_batches is 0.5: but an evaluation is of all pairs"),
         ("trainer.limit_train_batches=1.0", "is 1.0: leave it out for all batches, or give 2 of them at least."),
         ("trainer.max_steps=10", "trainer.max_steps is 10: a run is counted in epochs, give trainer.max_epochs."),
@@ -129,7 +128,6 @@ def test_what_is_derived_is_not_given(home, key):
             "trainer.callbacks={class_path: OnExceptionCheckpoint, init_args: {dirpath: here}}",
             "which a run would go on from in the midst of an epoch",
         ),
-        ("trainer.val_check_interval=3", "val_check_interval is 3"),
         ("trainer.val_check_interval=0.5", "val_check_interval is 0.5: but epochs are chosen by their ends"),
         ("trainer.precision=64", "trainer.precision is 64: give 32-true, 16-mixed or bf16-mixed."),
         ("trainer.precision=bf16-true", "trainer.precision is bf16-true: give 32-true, 16-mixed or bf16-mixed."),
@@ -157,6 +155,20 @@ def test_what_is_derived_is_not_given(home, key):
 )
 def test_a_value_is_refused_with_key_value_and_what_is_allowed(home, given, words):
     assert words in refused(home, f"--{given}")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("limit_val_batches", 0, "but an evaluation is of all pairs, take data.subset."),
+        ("limit_test_batches", 1, "but an evaluation is of all pairs, take data.subset."),
+        ("val_check_interval", 3, "but epochs are chosen by their ends, take check_val_every_n_epoch."),
+    ],
+)
+def test_every_evaluation_is_whole_and_at_the_end_of_an_epoch(home, key, value, words):
+    """A whole number may be parsed as 1.0: see `check_trainer`."""
+    said = refused(home, f"--trainer.{key}={value}")
+    assert re.fullmatch(rf"trainer\.{key} is {value}(\.0)?: {re.escape(words)}", said)
 
 
 @pytest.mark.parametrize(

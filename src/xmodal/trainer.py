@@ -40,6 +40,7 @@ ONLY: dict[str, tuple[tuple[Any, ...], str]] = {
     "limit_val_batches": ((None,), "but an evaluation is of all pairs, take data.subset"),
     "limit_test_batches": ((None,), "but an evaluation is of all pairs, take data.subset"),
     "limit_predict_batches": ((None,), "but a run predicts nothing: leave it out"),
+    # a checkpoint of an epoch's end would keep the score of weights from before it
     "val_check_interval": ((None,), "but epochs are chosen by their ends, take check_val_every_n_epoch"),
     "sync_batchnorm": ((False,), "which drops activations: say false, trunks share their statistics without it"),
     "enable_autolog_hparams": ((True,), "but loggers get the whole configuration in any case: leave it out"),
